@@ -1,0 +1,26 @@
+"""After `copier copy --trust`: sets the new project up by its own script.
+
+Never fails: Copier would delete the rendered project because, say, there was no network.
+COPIER_FASTAPI_SETUP=skip renders only.
+"""
+
+import os
+from pathlib import Path
+
+from set_up import SCRIPT, set_up
+
+
+def main() -> None:
+    project = Path.cwd()
+    if os.environ.get("COPIER_FASTAPI_SETUP") == "skip":
+        print(f"COPIER_FASTAPI_SETUP=skip: run {SCRIPT} in {project} to set it up.")
+    elif not set_up(project):
+        print(
+            f"\nSet-up did not finish: the reason stands above. The project itself is complete.\n"
+            f"When the reason is gone, run {SCRIPT} in {project}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Pages of a list: keyset pagination, where the last page costs what the first one does."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Depends, Query
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+from sqlalchemy import Select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.db.base import Base
+
+LARGEST_ID = 2**63 - 1
+
+Item = TypeVar("Item")
+Row = TypeVar("Row", bound=Base)
+Statement = TypeVar("Statement", bound=Select[*tuple[Any, ...]])
+
+
+class Page(BaseModel, Generic[Item]):
+    """The shape of the answer: `response_model=Page[BookRead]`."""
+
+    items: list[Item]
+    next: str | None = Field(description="The cursor of the next page; null on the last.")
+
+
+@dataclass(frozen=True)
+class Slice(Generic[Row]):
+    """What a route returns for it: rows, which the response model turns into items."""
+
+    items: Sequence[Row]
+    next: str | None
+
+
+def encode_cursor(last_id: int) -> str:
+    return base64.urlsafe_b64encode(str(last_id).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> int:
+    try:
+        return int(
+            base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        )
+    except ValueError:
+        raise ValueError("give back the `next` of a page, unchanged") from None
+
+
+Cursor = Annotated[
+    int,
+    Field(ge=0, le=LARGEST_ID),
+    BeforeValidator(decode_cursor),
+    WithJsonSchema({"type": "string", "maxLength": 32}),
+]
+
+
+@dataclass(frozen=True)
+class Paging:
+    """Use it twice: `rows = session.scalars(paging.of(statement, Book.id))`, `paging.slice(rows)`."""
+
+    limit: int
+    after: int
+
+    def of(self, statement: Statement, key: InstrumentedAttribute[int]) -> Statement:
+        """The statement for this page, and one row more: it tells whether there is a next one."""
+        return statement.where(key > self.after).order_by(key).limit(self.limit + 1)
+
+    def slice(self, rows: Sequence[Row]) -> Slice[Row]:
+        items = rows[: self.limit]
+        is_last = len(rows) <= self.limit
+        return Slice(items, None if is_last else encode_cursor(items[-1].id))
+
+
+def get_paging(
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: Annotated[Cursor | None, Query(description="The `next` of the page before.")] = None,
+) -> Paging:
+    return Paging(limit, cursor or 0)
+
+
+PagingDep = Annotated[Paging, Depends(get_paging)]

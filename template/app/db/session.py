@@ -1,0 +1,70 @@
+"""The database of a running app, and the one place that commits."""
+
+from collections.abc import AsyncIterator
+
+from fastapi import Request
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from app.db.engine import WAL, Pragmas, serving_url, take_over_transactions
+from app.settings import Settings
+
+BUSY_TIMEOUT_MILLISECONDS = 5_000
+# A request that can get no connection in this time is answered 503.
+POOL_TIMEOUT_SECONDS = 10
+
+
+class Database:
+    """Sessions for reading and for writing.
+
+    SQLite has one writer at a time. Each worker therefore keeps one connection for writing, for
+    which its requests queue, and others that can only read. PostgreSQL needs no such difference.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        url = serving_url(settings.database_url)
+        if url.get_backend_name() == "sqlite":
+            self._engines = sqlite_engines(url, settings.sqlite_synchronous)
+        else:
+            engine = create_async_engine(url, pool_pre_ping=True, pool_timeout=POOL_TIMEOUT_SECONDS)
+            self._engines = engine, engine
+        reading, writing = self._engines
+        self.readers = async_sessionmaker(reading, expire_on_commit=False)
+        self.writers = async_sessionmaker(writing, expire_on_commit=False)
+
+    async def dispose(self) -> None:
+        for engine in self._engines:
+            await engine.dispose()
+
+
+def sqlite_engines(url: URL, synchronous: str) -> tuple[AsyncEngine, AsyncEngine]:
+    """One engine that can only read, and one of a single connection that can write."""
+    pragmas: Pragmas = {
+        **WAL,
+        "busy_timeout": BUSY_TIMEOUT_MILLISECONDS,
+        "foreign_keys": "ON",
+        "synchronous": synchronous,
+    }
+    reading = create_async_engine(url, pool_timeout=POOL_TIMEOUT_SECONDS)
+    take_over_transactions(reading.sync_engine, "BEGIN", {**pragmas, "query_only": "ON"})
+    writing = create_async_engine(
+        url, pool_size=1, max_overflow=0, pool_timeout=POOL_TIMEOUT_SECONDS
+    )
+    take_over_transactions(writing.sync_engine, "BEGIN IMMEDIATE", pragmas)
+    return reading, writing
+
+
+async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
+    """The request's one transaction: committed on success, rolled back on any exception.
+
+    It begins with the first statement, so work that comes before that holds no lock.
+    """
+    database: Database = request.app.state.database
+    sessions = database.readers if request.method == "GET" else database.writers
+    async with sessions.begin() as session:
+        yield session

@@ -1,0 +1,64 @@
+"""Log lines: one readable line in development, one JSON object in production."""
+
+import json
+import logging
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+from app.settings import Settings
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+STANDARD_FIELDS = logging.makeLogRecord({}).__dict__.keys() | {
+    "message",
+    "asctime",
+    "color_message",
+}
+
+
+def extra_fields(record: logging.LogRecord) -> dict[str, object]:
+    """What a call gave as `extra=`, with the request it belongs to."""
+    fields = {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS}
+    return fields if request_id.get() is None else {**fields, "request_id": request_id.get()}
+
+
+class ReadableFormatter(logging.Formatter):
+    default_time_format = "%H:%M:%S"
+    default_msec_format = None
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+        fields = " ".join(f"{key}={value}" for key, value in extra_fields(record).items())
+        return f"{super().formatMessage(record)} {fields}".rstrip()
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **extra_fields(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        # json escapes line breaks, so no input can forge a second line.
+        return json.dumps(line, default=str)
+
+
+def configure_logging(settings: Settings) -> None:
+    """Give the root logger a handler if it has none, and send uvicorn's lines through it.
+
+    Whoever configured logging before (pytest, a server's --log-config) keeps the last word.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(ReadableFormatter() if settings.in_development else JsonFormatter())
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
+    logging.getLogger("app").setLevel(settings.log_level)
+    # RequestMiddleware writes the access log, with the request id.
+    logging.getLogger("uvicorn.access").propagate = False
+    for name in ("uvicorn", "uvicorn.access"):
+        logging.getLogger(name).handlers.clear()

@@ -1,0 +1,137 @@
+"""What every request passes and every response carries, whoever answers it."""
+
+import logging
+import time
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import quote
+from uuid import uuid4
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import AppError, problem
+from app.logs import request_id
+from app.settings import Settings
+
+logger = logging.getLogger("app.request")
+
+MAX_BODY_BYTES: Final = 2**20
+
+# OWASP HTTP Headers and REST Security cheat sheets. A route that needs a looser policy sets its own.
+SECURITY_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+STRICT_TRANSPORT_SECURITY: Final = "max-age=31536000"
+
+
+def add_middleware(app: Starlette, settings: Settings) -> None:
+    """The last one added is the first to see a request."""
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["X-Request-ID"],
+        )
+    app.add_middleware(
+        TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts, www_redirect=False
+    )
+    app.add_middleware(ProblemMiddleware)
+    app.add_middleware(RequestMiddleware)
+
+
+class RequestMiddleware:
+    """Gives each request an id, a log line, and a response with the security headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id.set(identity := uuid4().hex)
+        is_head = scope["method"] == "HEAD"
+        started_at = time.perf_counter()
+        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+
+        async def finish(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(raw=message["headers"])
+                headers["X-Request-ID"] = identity
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                if scope["scheme"] == "https":
+                    headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
+            elif is_head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            # HEAD is GET without the body, on every route (RFC 9110, section 9.3.2).
+            await self.app({**scope, "method": "GET"} if is_head else scope, receive, finish)
+        finally:
+            milliseconds = round((time.perf_counter() - started_at) * 1000, 1)
+            logger.info(
+                "%s %s",
+                scope["method"],
+                quote(scope["path"], errors="replace"),
+                extra={"status": status, "milliseconds": milliseconds},
+            )
+
+
+class ProblemMiddleware:
+    """Turns what no error handler sees into problem details.
+
+    That is an unhandled exception, and the plain text with which the host check, the CORS check
+    and the body limit refuse a request.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = replaced = False
+
+        async def convert(message: Message) -> None:
+            nonlocal started, replaced
+            if replaced:
+                return
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(raw=message["headers"])
+                if message["status"] >= HTTPStatus.BAD_REQUEST and is_plain_text(headers):
+                    replaced = True
+                    del headers["Content-Type"], headers["Content-Length"]
+                    refusal = problem(scope["path"], message["status"], headers=dict(headers))
+                    await refusal(scope, receive, send)
+                    return
+            await send(message)
+
+        try:
+            await self.app(scope, receive, convert)
+        except Exception:
+            logger.exception("Unhandled error")
+            if started:
+                raise
+            failure = problem(scope["path"], AppError.status_code, AppError.detail)
+            await failure(scope, receive, send)
+
+
+def is_plain_text(headers: MutableHeaders) -> bool:
+    return headers.get("Content-Type", "").startswith("text/plain")

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+import app as project
+from app.main import create_app
+from tests.conftest import MakeSettings
+
+
+def test_home_says_what_this_is(client: TestClient) -> None:
+    answer = client.get("/api/v1/")
+
+    assert answer.json() == {"name": project.TITLE, "version": project.VERSION, "docs": "/docs"}
+
+
+def test_a_developer_is_welcomed_with_the_state_of_the_database(client: TestClient) -> None:
+    answer = client.get("/")
+
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert project.TITLE in answer.text
+    assert "up to date" in answer.text
+
+
+def test_the_welcome_page_says_so_when_there_is_no_database(
+    client: TestClient, database: Path
+) -> None:
+    database.unlink()
+
+    answer = client.get("/")
+
+    assert answer.status_code == 200
+    assert "the database does not answer" in answer.text
+
+
+@pytest.mark.parametrize("environment", ["production", None])
+@pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/openapi.json"])
+def test_pages_for_developers_are_there_in_development_only(
+    make_settings: MakeSettings, environment: str | None, path: str
+) -> None:
+    with TestClient(create_app(make_settings(environment=environment))) as client:
+        assert client.get(path).status_code == 404
+
+
+def test_docs_can_be_opened_in_production(make_settings: MakeSettings) -> None:
+    with TestClient(create_app(make_settings(environment="production", docs=True))) as client:
+        assert client.get("/docs").status_code == 200
+        assert client.get("/api/v1/").json()["docs"] == "/docs"
+
+
+def test_live_answers_without_a_database(client: TestClient, database: Path) -> None:
+    database.unlink()
+
+    assert client.get("/health/live").json() == {"status": "ok"}
+
+
+def test_ready_when_the_database_is_at_the_head_revision(client: TestClient) -> None:
+    assert client.get("/health/ready").json() == {"status": "ok"}
+
+
+def test_not_ready_without_a_database_and_none_is_made(client: TestClient, database: Path) -> None:
+    database.unlink()
+
+    assert client.get("/health/ready").status_code == 503
+    assert not database.exists()
+
+
+def test_head_is_get_without_the_body(client: TestClient) -> None:
+    head = client.head("/api/v1/")
+
+    assert head.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-length"] == client.get("/api/v1/").headers["content-length"]
+
+
+def test_openapi_describes_every_error_as_a_problem(app: FastAPI) -> None:
+    operations = [
+        operation for path in app.openapi()["paths"].values() for operation in path.values()
+    ]
+
+    assert operations
+    for operation in operations:
+        assert "application/problem+json" in operation["responses"]["default"]["content"]
+    assert "HTTPValidationError" not in app.openapi()["components"]["schemas"]

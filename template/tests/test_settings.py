@@ -1,0 +1,121 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings, load_settings
+
+SECRET = "s3cr3t"
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `.env` that the settings read."""
+    file = tmp_path / ".env"
+    monkeypatch.setattr("app.settings.ENV_FILE", file)
+    monkeypatch.setitem(Settings.model_config, "env_file", file)
+    return file
+
+
+def test_without_any_setting_the_app_serves_this_machine_alone() -> None:
+    settings = load_settings()
+
+    assert settings.allowed_hosts == ("localhost", "127.0.0.1", "[::1]")
+    assert not settings.docs_are_on
+
+
+def test_the_environment_wins_over_the_file(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file.write_text("LOG_LEVEL=DEBUG\nCORS_ORIGINS=https://a.example, https://b.example\n")
+    monkeypatch.setenv("LOG_LEVEL", "ERROR")
+
+    settings = load_settings()
+
+    assert settings.log_level == "ERROR"
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_unfit_settings_are_all_named_at_once_without_their_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite+aiosqlite:///:memory:?{SECRET}")
+    monkeypatch.setenv("CORS_ORIGINS", f"*,{SECRET}")
+    monkeypatch.setenv("LOG_LEVEL", SECRET)
+
+    with pytest.raises(SystemExit) as refusal:
+        load_settings()
+
+    sentence = str(refusal.value)
+    for name in ("ALLOWED_HOSTS", "DATABASE_URL", "CORS_ORIGINS", "LOG_LEVEL"):
+        assert name in sentence
+    assert SECRET not in sentence
+
+
+@pytest.mark.parametrize("hosts", ["", "*", "localhost,127.0.0.1,[::1]"])
+def test_production_names_its_hosts(hosts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("ALLOWED_HOSTS", hosts)
+
+    with pytest.raises(SystemExit, match="ALLOWED_HOSTS"):
+        load_settings()
+
+
+def test_a_misspelt_name_is_reported_with_the_right_one(
+    env_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    env_file.write_text("ALOWED_HOSTS=api.example.com\nCOMPOSE_PROJECT_NAME=shelf\n")
+
+    load_settings()
+
+    assert "ALOWED_HOSTS is not a setting of this app; did you mean ALLOWED_HOSTS?" in caplog.text
+    assert "COMPOSE_PROJECT_NAME is not a setting of this app" in caplog.text
+
+
+def test_the_server_stops_with_a_sentence_instead_of_a_traceback(tmp_path: Path) -> None:
+    stopped = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "app.main:app", "--app-dir", str(PROJECT)],
+        cwd=tmp_path,
+        env={"ENVIRONMENT": "production", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert stopped.returncode != 0
+    assert "ALLOWED_HOSTS: name the hosts" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
+def test_check_finds_a_sound_project_sound(database: Path) -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "app", "check"],
+        cwd=PROJECT,
+        env={"DATABASE_URL": f"sqlite:///{database}", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "journal_mode = wal" in checked.stdout
+
+
+def test_check_says_what_to_mend(tmp_path: Path) -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "app", "check"],
+        cwd=PROJECT,
+        env={"DATABASE_URL": f"sqlite:///{tmp_path / 'none.db'}", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert checked.returncode == 1
+    assert "MEND" in checked.stdout
