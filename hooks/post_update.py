@@ -8,16 +8,15 @@ from set_up import SCRIPT
 
 def conflicts(project: Path) -> list[str]:
     """Files, relative to the project, that the update could not merge."""
-    unmerged = subprocess.run(
-        ["git", "diff", "--name-only", "--diff-filter=U", "--relative", "-z"],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    ).stdout.split("\0")
-    rejected = [file.relative_to(project).as_posix() for file in project.rglob("*.rej")]
-    return sorted({*filter(None, unmerged), *rejected})
+
+    def git(*arguments: str) -> set[str]:
+        command = ["git", *arguments, "-z"]
+        run = subprocess.run(command, cwd=project, capture_output=True, check=True)
+        return set(run.stdout.decode("utf-8", "surrogateescape").split("\0")) - {""}
+
+    unmerged = git("diff", "--name-only", "--diff-filter=U", "--relative")
+    rejected = git("ls-files", "--others", "--exclude-standard", "*.rej")
+    return sorted(unmerged | rejected)
 
 
 def main() -> None:

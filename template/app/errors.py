@@ -20,6 +20,8 @@ from app.logs import request_id
 logger = logging.getLogger(__name__)
 
 PROBLEM = "application/problem+json"
+# As in RFC 9110; the standard library has them since Python 3.13.
+NEWER_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 SQLITE_OUTAGES = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -70,7 +72,7 @@ def problem(
     errors: Sequence[Mapping[str, object]] | None = None,
 ) -> Response:
     """A problem-details response; its title is the phrase of the HTTP status."""
-    title = HTTPStatus(status).phrase
+    title = NEWER_PHRASES.get(status) or HTTPStatus(status).phrase
     body: dict[str, object] = {
         "type": "about:blank",
         "title": title,
@@ -121,7 +123,7 @@ async def answer_invalid_request(request: Request, error: RequestValidationError
         for fault in error.errors()
     ]
     detail = "The request does not fit; see errors."
-    return problem(request.url.path, HTTPStatus.UNPROCESSABLE_CONTENT, detail, errors=errors)
+    return problem(request.url.path, 422, detail, errors=errors)
 
 
 async def answer_database_error(request: Request, error: DBAPIError | PoolTimeout) -> Response:

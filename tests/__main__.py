@@ -1,0 +1,51 @@
+"""Runs the tests of this repository: `python -m tests [--slow] [pytest arguments]`.
+
+Standard library only. It makes `.venv` from requirements-dev.txt when that changed, so it works
+wherever Python 3.11 and the network are, and installs nothing into the system's Python.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "installed.txt"
+
+
+def wanted() -> str:
+    """What the environment should be made of; compared with what it was made of."""
+    return f"{sys.version}\n{VENV}\n{(ROOT / 'requirements-dev.txt').read_text('utf-8')}"
+
+
+def make_environment() -> None:
+    print("Making .venv from requirements-dev.txt (about a minute, once) ...", flush=True)
+    if subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=False).returncode:
+        sys.exit(
+            "This Python can't create environments. "
+            "On Debian or Ubuntu: sudo apt install python3-venv"
+        )
+    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+    if subprocess.run([*pip, "-r", "requirements-dev.txt"], cwd=ROOT, check=False).returncode:
+        sys.exit("The packages of requirements-dev.txt could not be installed: see above.")
+    STAMP.write_text(wanted(), "utf-8")
+
+
+def main(arguments: list[str]) -> int:
+    if sys.version_info < (3, 11):
+        sys.exit("The tests need Python 3.11 or newer, and this is %d.%d." % sys.version_info[:2])
+    if not STAMP.is_file() or STAMP.read_text("utf-8") != wanted():
+        make_environment()
+    ring = ["-m", "not slow"]
+    if "--slow" in arguments:
+        arguments.remove("--slow")
+        ring = []
+    return subprocess.run(
+        [PYTHON, "-m", "pytest", *ring, *arguments], cwd=ROOT, check=False
+    ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

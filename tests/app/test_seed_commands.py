@@ -1,0 +1,203 @@
+"""Every command that the project's first description shows works in a generated project."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.projects import Generate, Project
+
+MODEL = """from sqlalchemy import ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base
+
+
+class Book(Base):
+    __tablename__ = "books"
+
+    title: Mapped[str]
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+"""
+
+
+@pytest.fixture
+def shelf(generate: Generate, tmp_path: Path) -> Project:
+    """A project of one's own, in a folder that has everything a path can have."""
+    folder = tmp_path / "My Projects ü & co (x) 100% #1"
+    shutil.copytree(generate().path, folder)
+    return Project(folder, {})
+
+
+def query(database: Path, statement: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def tables(database: Path) -> set[object]:
+    return {row[0] for row in query(database, "SELECT name FROM sqlite_master WHERE type='table'")}
+
+
+def test_upgrade_makes_the_database_beside_the_project_with_named_constraints(
+    shelf: Project,
+) -> None:
+    shelf.succeed("alembic", "upgrade", "head")
+
+    database = shelf.path / "app.db"
+    assert tables(database) == {"users", "permissions", "user_permissions", "alembic_version"}
+    schema = "\n".join(str(row[0]) for row in query(database, "SELECT sql FROM sqlite_master"))
+    for name in (
+        "pk_users",
+        "uq_users_username",
+        "uq_users_email",
+        "ck_users_password_length",
+        "fk_user_permissions_user_id_users",
+    ):
+        assert f"CONSTRAINT {name}" in schema
+
+
+def test_a_model_that_is_dropped_into_its_folder_is_found(shelf: Project) -> None:
+    shelf.succeed("alembic", "upgrade", "head")
+    (shelf.path / "app/models/book.py").write_text(MODEL)
+
+    shelf.succeed("alembic", "revision", "-m", "add_new_model", "--autogenerate")
+
+    (revision,) = (shelf.path / "alembic/versions").glob("*_add_new_model.py")
+    assert "op.create_table('books'" in revision.read_text("utf-8")
+    shelf.succeed("alembic", "upgrade", "head")
+    assert "books" in tables(shelf.path / "app.db")
+    shelf.succeed("ruff", "check")
+    shelf.succeed("ruff", "format", "--check")
+    assert "No new upgrade operations" in shelf.succeed("alembic", "check")
+
+
+def test_a_model_that_changes_is_migrated_with_its_rows(shelf: Project) -> None:
+    shelf.succeed("alembic", "upgrade", "head")
+    with closing(sqlite3.connect(shelf.path / "app.db")) as connection, connection:
+        connection.execute("INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', 1)")
+        connection.execute("INSERT INTO permissions VALUES (1, 'users:read', '')")
+        connection.execute("INSERT INTO user_permissions VALUES (1, 1)")
+    model = shelf.path / "app/models/user.py"
+    model.write_text(
+        model.read_text("utf-8").replace(
+            "    is_active:",
+            '    nickname: Mapped[str] = mapped_column(String(50), server_default="")\n    is_active:',
+        ),
+        "utf-8",
+    )
+
+    shelf.succeed("alembic", "revision", "-m", "modify_user", "--autogenerate")
+    shelf.succeed("alembic", "upgrade", "head")
+
+    assert query(shelf.path / "app.db", "SELECT nickname FROM users") == [("",)]
+    # The table was replaced: what refers to it with ON DELETE CASCADE is still there.
+    assert query(shelf.path / "app.db", "SELECT count(*) FROM user_permissions") == [(1,)]
+    shelf.succeed("alembic", "downgrade", "-1")
+    assert query(shelf.path / "app.db", "SELECT count(*) FROM user_permissions") == [(1,)]
+
+
+def test_history_current_and_both_ways_back(shelf: Project) -> None:
+    shelf.succeed("alembic", "upgrade", "head")
+    assert "8ded3252ce31 (head)" in shelf.succeed("alembic", "current")
+    assert "8ded3252ce31" in shelf.succeed("alembic", "history", "--verbose")
+
+    shelf.succeed("alembic", "downgrade", "-1")
+    assert tables(shelf.path / "app.db") == {"alembic_version"}
+
+    shelf.succeed("alembic", "upgrade", "head")
+    shelf.succeed("alembic", "revision", "-m", "nothing")
+    shelf.succeed("alembic", "upgrade", "head")
+    shelf.succeed("alembic", "downgrade", "8ded3252ce31")
+    assert "8ded3252ce31" in shelf.succeed("alembic", "current")
+
+
+def test_an_empty_or_deleted_database_is_made_again(shelf: Project) -> None:
+    shelf.succeed("alembic", "upgrade", "head")
+    (shelf.path / "app.db").unlink()
+
+    shelf.succeed("alembic", "upgrade", "head")
+
+    assert "users" in tables(shelf.path / "app.db")
+
+
+def test_sql_is_printed_for_either_database(shelf: Project) -> None:
+    assert "CREATE TABLE users" in shelf.succeed("alembic", "upgrade", "head", "--sql")
+    assert not (shelf.path / "app.db").exists()
+    assert "DROP TABLE users" in shelf.succeed("alembic", "downgrade", "8ded3252ce31:base", "--sql")
+
+
+@pytest.fixture(params=["sqlite:///{}", "sqlite+aiosqlite:///{}"])
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """A synchronous or an asynchronous URL of a database, and its file."""
+    file = tmp_path / "elsewhere.db"
+    return request.param.format(file), file
+
+
+def test_the_url_may_stand_in_the_environment(shelf: Project, elsewhere: tuple[str, Path]) -> None:
+    url, file = elsewhere
+
+    shelf.succeed("alembic", "upgrade", "head", DATABASE_URL=url)
+
+    assert "users" in tables(file)
+    assert not (shelf.path / "app.db").exists()
+    shelf.succeed("app", "check", DATABASE_URL=url)
+
+
+def test_the_url_may_stand_in_the_env_file(shelf: Project, elsewhere: tuple[str, Path]) -> None:
+    url, file = elsewhere
+    (shelf.path / ".env").write_text(f'DATABASE_URL="{url}"\n')
+
+    shelf.succeed("alembic", "upgrade", "head")
+
+    assert "users" in tables(file)
+
+
+def test_the_url_may_stand_in_alembic_ini(shelf: Project, elsewhere: tuple[str, Path]) -> None:
+    url, file = elsewhere
+    ini = shelf.path / "alembic.ini"
+    assert "sqlalchemy.url = sqlite:///./app.db" in ini.read_text()
+    ini.write_text(ini.read_text().replace("sqlite:///./app.db", url))
+
+    shelf.succeed("alembic", "upgrade", "head")
+
+    assert "users" in tables(file)
+
+
+def test_the_url_on_the_command_line_wins(shelf: Project, elsewhere: tuple[str, Path]) -> None:
+    url, file = elsewhere
+
+    shelf.succeed("alembic", "-x", f"url={url}", "upgrade", "head", DATABASE_URL="sqlite:///no.db")
+
+    assert "users" in tables(file)
+    assert not (shelf.path / "no.db").exists()
+
+
+def test_the_command_line_upgrades_too(shelf: Project) -> None:
+    shelf.succeed("app", "db", "upgrade")
+
+    assert "users" in tables(shelf.path / "app.db")
+
+
+def test_openapi_is_printed_without_a_database(shelf: Project) -> None:
+    assert '"openapi": "3.1.' in shelf.succeed("app", "openapi")
+
+
+def test_a_migration_that_fails_half_way_leaves_nothing_and_can_be_tried_again(
+    shelf: Project,
+) -> None:
+    shelf.succeed("alembic", "upgrade", "head")
+    shelf.succeed("alembic", "revision", "-m", "half")
+    (revision,) = (shelf.path / "alembic/versions").glob("*_half.py")
+    whole = revision.read_text("utf-8").replace(
+        "    pass\n", '    op.execute("CREATE TABLE half (id INTEGER)")\n', 1
+    )
+    revision.write_text(whole.replace('(id INTEGER)")\n', '(id INTEGER)")\n    raise OSError\n'))
+    assert shelf.run("alembic", "upgrade", "head").returncode != 0
+    assert "half" not in tables(shelf.path / "app.db")
+
+    revision.write_text(whole)
+    shelf.succeed("alembic", "upgrade", "head")
+
+    assert "half" in tables(shelf.path / "app.db")

@@ -1,0 +1,52 @@
+"""Projects to look at: rendered once per set of answers by the real Copier, through pytest-copier."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_copier.plugin import CopierFixture
+
+from tests.projects import ROOT, Generate, Project, combinations, describe
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `project` is a claim about every combination of options."""
+    if "project" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "project", combinations(), ids=describe, indirect=True, scope="session"
+        )
+
+
+@pytest.fixture(scope="session")
+def copier_template_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def copier_template_paths() -> list[str]:
+    return ["template", "hooks", "copier.yml"]
+
+
+@pytest.fixture(scope="session")
+def generate(copier_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generate]:
+    """Render with these answers; equal answers share one project, which no test may change."""
+    rendered: dict[str, Project] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        copier = CopierFixture(copier_template, {}, patch)
+        copier.setenv("COPIER_FASTAPI_SETUP", "skip")
+
+        def render(**answers: Any) -> Project:
+            key = repr(sorted(answers.items()))
+            if key not in rendered:
+                folder = tmp_path_factory.mktemp("rendered") / "project"
+                copier.copy(folder, **answers)
+                rendered[key] = Project(folder, answers)
+            return rendered[key]
+
+        yield render
+
+
+@pytest.fixture(scope="session")
+def project(request: pytest.FixtureRequest, generate: Generate) -> Project:
+    return generate(**request.param)

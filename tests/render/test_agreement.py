@@ -1,0 +1,105 @@
+"""Facts that have to stand in two places are the same in both."""
+
+import re
+import tomllib
+
+import yaml
+
+from tests.projects import ROOT, Project, questions
+
+
+def read(file: str) -> str:
+    return Project(ROOT, {}).read(file)
+
+
+def pins(file: str) -> dict[str, str]:
+    """Package → exact version."""
+    return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", read(file), re.MULTILINE))
+
+
+def test_the_tests_run_with_the_versions_that_projects_are_given() -> None:
+    ours, theirs = pins("requirements-dev.txt"), pins("template/constraints.txt")
+
+    assert {name: ours.get(name) for name in theirs} == theirs
+
+
+def test_every_dependency_of_a_project_is_pinned(project: Project) -> None:
+    package = tomllib.loads(project.read("pyproject.toml"))["project"]
+    named = [*package["dependencies"], *package["optional-dependencies"]["dev"]]
+    names = {re.split(r"[\[>=]", requirement)[0] for requirement in named}
+
+    assert names <= pins("template/constraints.txt").keys()
+
+
+def test_our_environment_has_what_projects_need_in_the_same_bounds(project: Project) -> None:
+    ours = tomllib.loads(read("pyproject.toml"))["dependency-groups"]["dev"]
+    package = tomllib.loads(project.read("pyproject.toml"))["project"]
+
+    assert set(package["dependencies"]) <= set(ours)
+    assert set(package["optional-dependencies"]["dev"]) <= set(ours)
+
+
+def test_the_oldest_python_is_the_same_everywhere(project: Project) -> None:
+    package = tomllib.loads(project.read("pyproject.toml"))
+    oldest = package["project"]["requires-python"].removeprefix(">=")
+    as_tuple = f"({oldest.replace('.', ', ')})"
+
+    assert tomllib.loads(read("pyproject.toml"))["project"]["requires-python"] == f">={oldest}"
+    assert package["tool"]["ruff"]["target-version"] == f"py{oldest.replace('.', '')}"
+    for file in (
+        "create_project.py",
+        "tests/__main__.py",
+        "template/setup.sh",
+        "template/setup.bat",
+    ):
+        assert as_tuple in read(file), file
+        assert f"Python {oldest} or newer" in read(file), file
+    assert f"Python {oldest}" in read("README.md")
+
+
+def test_the_port_is_the_same_everywhere() -> None:
+    places = ["create_project.py", "README.md", "template/setup.sh", "template/setup.bat"]
+    for file in [*places, "template/README.md.jinja"]:
+        assert set(re.findall(r"--port (\d+)", read(file))) == {"8001"}, file
+        assert set(re.findall(r"localhost:(\d+)", read(file))) <= {"8001"}, file
+
+
+def test_copier_is_asked_for_in_one_version() -> None:
+    minimum = yaml.safe_load(read("copier.yml"))["_min_copier_version"]
+    requirement = re.search(r'^COPIER = "copier>=([\d.]+),<10"$', read("create_project.py"), re.M)
+
+    assert requirement
+    assert minimum == f"{requirement[1]}.0"
+    assert f"copier>={requirement[1]},<10" in read("pyproject.toml")
+    assert pins("requirements-dev.txt")["copier"].startswith(f"{requirement[1]}.")
+
+
+def test_the_readme_names_every_question_and_no_other() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", read("README.md"), re.MULTILINE)
+
+    assert rows == list(questions())
+
+
+def test_the_set_up_scripts_take_the_same_steps() -> None:
+    shell, batch = read("template/setup.sh"), read("template/setup.bat")
+    step = re.compile(r"\[?\b([1-4]/4 [^\"\r\n]+)")
+    codes = re.compile(r"(?:fail|exit /b) (1\d)\b")
+
+    assert set(step.findall(shell)) == set(step.findall(batch))
+    assert set(codes.findall(shell)) == set(codes.findall(batch))
+
+
+def test_env_example_names_settings_of_the_app(project: Project) -> None:
+    names = set(re.findall(r"^(?:# )?([A-Z_]+)=", project.read(".env.example"), re.MULTILINE))
+    settings = re.findall(r"^    ([a-z_]+): ", project.read("app/settings.py"), re.MULTILINE)
+
+    assert names <= {name.upper() for name in settings}
+
+
+def test_the_readme_of_a_project_names_files_that_exist(project: Project) -> None:
+    readme = project.read("README.md")
+    named = set(re.findall(r"(?:app|alembic|tests)/[\w/.]*\w", readme))
+
+    assert named
+    assert [path for path in named if not project.has(path) and "books" not in path] == []
+    assert len(readme.splitlines()) <= 50

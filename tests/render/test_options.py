@@ -1,0 +1,86 @@
+"""The option machinery, tried on a copy of the template that is given two options more."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from copier import run_copy
+
+from tests.projects import ROOT, Answers, combinations
+
+QUESTIONS = """
+shelf:
+  type: bool
+  help: Shall the app have a shelf?
+  default: true
+
+lamp:
+  type: bool
+  help: Shall the shelf have a lamp?
+  default: true
+  when: "{{ shelf }}"
+"""
+OWNERSHIP = """
+  - |
+    {% if not shelf %}
+    /app/api/v1/shelf_router.py
+    {% endif %}
+"""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What adding an option takes: a question, an entry in the table, its files, a line in a seam."""
+    copy = tmp_path_factory.mktemp("template")
+    for name in ("template", "hooks"):
+        shutil.copytree(ROOT / name, copy / name)
+    config = (ROOT / "copier.yml").read_text("utf-8")
+    (copy / "copier.yml").write_text(
+        config.replace("_exclude:\n", f"_exclude:{OWNERSHIP}", 1) + QUESTIONS, "utf-8"
+    )
+    v1 = copy / "template/app/api/v1"
+    shutil.copy(v1 / "home_router.py", v1 / "shelf_router.py")
+    seam = copy / "template/app/api/routers.py"
+    seam.rename(seam.with_name("routers.py.jinja")).write_text(
+        "{% if shelf %}\nSHELF = True\n{% endif %}\n" + seam_text(), "utf-8"
+    )
+    return copy
+
+
+def seam_text() -> str:
+    return (ROOT / "template/app/api/routers.py").read_text("utf-8")
+
+
+def render(template: Path, destination: Path, answers: Answers) -> Path:
+    run_copy(str(template), destination, answers, defaults=True, quiet=True, skip_tasks=True)
+    return destination
+
+
+def test_every_possible_combination_is_found_from_copier_yml(template: Path) -> None:
+    found = [tuple(answers.values()) for answers in combinations(template)]
+
+    assert found[-3:] == [(True, True), (True, False), (False, False)]
+    assert len(found) == 3 * len(combinations())
+
+
+def test_an_option_adds_its_files_and_its_lines(template: Path, tmp_path: Path) -> None:
+    project = render(template, tmp_path / "with", {"shelf": True})
+
+    assert (project / "app/api/v1/shelf_router.py").exists()
+    assert (project / "app/api/routers.py").read_text("utf-8") == "SHELF = True\n" + seam_text()
+
+
+def test_without_an_option_no_trace_of_it_is_left(template: Path, tmp_path: Path) -> None:
+    project = render(template, tmp_path / "without", {"shelf": False})
+
+    assert not (project / "app/api/v1/shelf_router.py").exists()
+    assert (project / "app/api/routers.py").read_text("utf-8") == seam_text()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Copier's scandir
+def test_a_misspelt_variable_in_the_template_is_an_error(template: Path, tmp_path: Path) -> None:
+    seam = template / "template/app/api/routers.py.jinja"
+    seam.write_text("{{ shelve }}", "utf-8")
+
+    with pytest.raises(Exception, match="'shelve' is undefined"):
+        render(template, tmp_path / "misspelt", {})

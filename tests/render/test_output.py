@@ -1,0 +1,137 @@
+"""What every combination of options renders."""
+
+import os
+import re
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.projects import ROOT, Generate, Project
+
+SKELETON = [
+    ".copier-answers.yml",
+    ".env.example",
+    ".gitattributes",
+    ".gitignore",
+    "README.md",
+    "alembic.ini",
+    "constraints.txt",
+    "pyproject.toml",
+    "setup.bat",
+    "setup.sh",
+    "alembic/env.py",
+    "alembic/script.py.mako",
+    "alembic/versions/8ded3252ce31_init.py",
+    "app/main.py",
+    "app/settings.py",
+    "app/errors.py",
+    "app/cli.py",
+    "app/db/base.py",
+    "app/db/session.py",
+    "app/models/__init__.py",
+    "app/models/user.py",
+    "app/schemas/user.py",
+    "app/api/deps.py",
+    "app/api/pagination.py",
+    "app/api/routers.py",
+    "app/api/v1/home_router.py",
+    "app/api/v1/health_router.py",
+    "tests/conftest.py",
+]
+
+
+def test_the_skeleton_is_there(project: Project) -> None:
+    missing = [file for file in SKELETON if not project.has(file)]
+
+    assert missing == []
+
+
+def test_what_must_never_be_rendered_is_not(project: Project) -> None:
+    assert not project.has(".env")
+    # It would shadow the library of that name.
+    assert not project.has("alembic/__init__.py")
+    assert not list(project.path.rglob("*.db"))
+
+
+def test_nothing_of_the_template_is_left_over(project: Project) -> None:
+    for file in project.files():
+        text = project.read(str(file))
+        assert file.suffix != ".jinja"
+        assert text.endswith("\n"), file
+        assert not text.endswith("\n\n"), file
+        if file.suffix != ".mako":
+            assert "{{" not in text, file
+            assert "{%" not in text, file
+        blank_lines = 3 if file.suffix in {".py", ".mako"} else 2
+        assert "\n" * (blank_lines + 1) not in text.replace("\r", ""), file
+
+
+def test_no_folder_is_empty(project: Project) -> None:
+    assert [d for d in project.path.rglob("*") if d.is_dir() and not any(d.iterdir())] == []
+
+
+def test_file_names_are_fit_for_windows(project: Project) -> None:
+    for file in project.files():
+        assert not re.search(r'[<>:"|?*\\]', file.as_posix())
+        assert not re.match(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)", file.name)
+        assert len(file.as_posix()) < 100
+    folded = [file.as_posix().casefold() for file in project.files()]
+    assert len(folded) == len(set(folded))
+
+
+def test_no_file_is_a_link(project: Project) -> None:
+    assert not any(path.is_symlink() for path in project.path.rglob("*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="NTFS has no run bits")
+def test_the_set_up_script_can_be_run(project: Project) -> None:
+    assert (project.path / "setup.sh").stat().st_mode & stat.S_IXUSR
+
+
+def test_the_windows_script_keeps_its_line_endings(project: Project) -> None:
+    script = (project.path / "setup.bat").read_bytes()
+
+    assert script.isascii()
+    assert script.count(b"\n") == script.count(b"\r\n") > 0
+    assert b"&&" not in script
+    assert b"||" not in script
+
+
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]])
+def test_it_is_clean_as_born(project: Project, tmp_path: Path, command: list[str]) -> None:
+    caches = {"RUFF_NO_CACHE": "true", "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache" / "projects")}
+
+    project.succeed(*command, **caches)
+
+
+def test_its_own_tests_pass(project: Project, tmp_path: Path) -> None:
+    copy = Project(tmp_path / "project", project.answers)
+    shutil.copytree(project.path, copy.path)
+
+    assert "passed" in copy.succeed("pytest", "-q")
+
+
+def test_equal_answers_give_equal_files(
+    generate: Generate, project: Project, tmp_path: Path
+) -> None:
+    # Another answer for the cache's sake: the name is the default one.
+    again = generate(**project.answers, project_name="My App")
+
+    assert again.files() == project.files()
+    for file in project.files():
+        assert (again.path / file).read_bytes() == (project.path / file).read_bytes(), file
+
+
+def test_long_answers_are_clean_too(generate: Generate) -> None:
+    """The formatter breaks lines by their length, and answers stand in lines."""
+    for length in range(40, 65, 4):
+        project = generate(project_name="N" * length, project_description="d" * (3 * length))
+        project.succeed("ruff", "format", "--check", RUFF_NO_CACHE="true")
+        project.succeed("ruff", "check", RUFF_NO_CACHE="true")
+
+
+def test_the_number_of_files_stays_small(generate: Generate) -> None:
+    """Each costs 20 ms at every copy and three times that at every update."""
+    assert len(generate().files()) <= 75

@@ -1,0 +1,89 @@
+"""A real server of a generated project, on a free port of this machine."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.machines import Machine
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Server:
+    """A uvicorn command, run until the end of the `with` block and then asked to stop."""
+
+    def __init__(
+        self, machine: Machine, command: Sequence[str | Path], project: Path, **environment: str
+    ) -> None:
+        self.port = free_port()
+        self.process: subprocess.Popen[str] = machine.popen(
+            *command, "--port", str(self.port), cwd=project, environment=environment
+        )
+        self.output = ""
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                self.get("/health/live")
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return self
+        self.stop(signal.SIGKILL)
+        raise AssertionError(f"the server did not start:\n{self.output}")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop(signal.SIGTERM)
+
+    def stop(self, how: signal.Signals) -> int:
+        """Send a signal to the server; its exit code, and in `output` all that it said."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, how)
+        output, _ = self.process.communicate(timeout=30)
+        self.output += output or ""
+        return self.process.returncode
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            fields = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, fields, answer.read())
+        finally:
+            connection.close()
+
+    def raw(self, request: bytes) -> bytes:
+        """The first bytes that come back for these bytes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(request)
+            return connection.recv(65536)

@@ -1,0 +1,184 @@
+"""What create_project.py refuses: one sentence, an exit code, and nothing changed."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.machines import Machine
+from tests.projects import ROOT, clean_environment
+
+Create = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def create(checkout: Path, folder: Path) -> Create:
+    """Run create_project.py with this environment's Copier, without set-up's slow steps."""
+
+    def run(
+        *arguments: str | Path, script: Path | None = None, **environment: str
+    ) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, script or checkout / "create_project.py", *arguments],
+            cwd=folder,
+            env={**clean_environment(), **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return done.returncode, done.stderr
+
+    return run
+
+
+def is_one_sentence(said: str) -> bool:
+    return len(said.strip().splitlines()) == 1 and "Traceback" not in said
+
+
+def test_a_full_folder_is_left_as_it_is(create: Create, folder: Path) -> None:
+    (folder / "shelf").mkdir()
+    (folder / "shelf/mine.txt").write_text("mine")
+
+    code, said = create("shelf")
+
+    assert code == 1
+    assert is_one_sentence(said)
+    assert "is not empty: choose another folder" in said
+    assert [path.name for path in (folder / "shelf").iterdir()] == ["mine.txt"]
+
+
+def test_a_file_in_the_way_is_left_as_it_is(create: Create, folder: Path) -> None:
+    (folder / "shelf").write_text("mine")
+
+    code, said = create("shelf")
+
+    assert (code, is_one_sentence(said)) == (1, True)
+    assert (folder / "shelf").read_text() == "mine"
+
+
+def test_a_folder_beneath_a_file_is_refused(create: Create, folder: Path) -> None:
+    (folder / "shelf").write_text("mine")
+
+    code, said = create("shelf/books")
+
+    assert (code, is_one_sentence(said)) == (1, True)
+    assert "can't be" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--name", "{{ shelf }}", "x"], "project_name: Leave out quotes"),
+        (["2048"], "project_name: Put at least one letter into the name, such as Book Shelf."),
+        (["a'b"], "project_name: Leave out quotes"),
+        (["--data", "project_description=", "x"], "project_description: Describe the app"),
+    ],
+)
+def test_a_bad_answer_is_told_with_a_right_one(
+    create: Create, folder: Path, arguments: list[str], sentence: str
+) -> None:
+    code, said = create(*arguments)
+
+    assert (code, is_one_sentence(said)) == (1, True), said
+    assert sentence in said
+    assert list(folder.iterdir()) == []
+
+
+def test_a_machine_without_git_is_told_to_install_it(
+    machine: Machine, checkout: Path, folder: Path
+) -> None:
+    machine.remove("git")
+
+    code, said = machine.run("python3", checkout / "create_project.py", "shelf", cwd=folder)
+
+    assert (code, is_one_sentence(said)) == (1, True)
+    assert "git was not found" in said
+    assert list(folder.iterdir()) == []
+
+
+def test_a_copied_script_asks_where_the_template_is(create: Create, folder: Path) -> None:
+    script = Path(shutil.copy(ROOT / "create_project.py", folder))
+
+    code, said = create("shelf", script=script)
+
+    assert (code, is_one_sentence(said)) == (1, True)
+    assert "--template PATH_OR_URL" in said
+
+
+@pytest.mark.parametrize("place", ["nowhere", "."])
+def test_a_place_without_a_template_is_named(create: Create, place: str) -> None:
+    code, said = create("shelf", "--template", place)
+
+    assert (code, is_one_sentence(said)) == (1, True)
+    assert "template" in said
+
+
+def test_an_old_python_is_told_so_instead_of_a_syntax_error() -> None:
+    """The file must parse on the oldest Python that may meet it, to say its sentence."""
+    source = (ROOT / "create_project.py").read_text("utf-8")
+    ast.parse(source, feature_version=(3, 7))
+    pretend = "import runpy, sys; sys.version_info = (3, 10, 13); sys.argv[1:] = ['x']; "
+
+    told = subprocess.run(
+        [sys.executable, "-c", f"{pretend} runpy.run_path({str(ROOT / 'create_project.py')!r})"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert told.returncode == 1
+    assert is_one_sentence(told.stderr)
+    assert "needs Python 3.11 or newer, and this is 3.10" in told.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="looks for pyenv's interpreters, which Windows lacks")
+def test_real_old_pythons_are_told_so_too() -> None:
+    old = [*Path.home().glob(".pyenv/versions/3.[6-9]*/bin/python3")]
+    old += Path.home().glob(".pyenv/versions/3.10*/bin/python3")
+    for interpreter in old:
+        told = subprocess.run(
+            [interpreter, ROOT / "create_project.py", "x"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert told.returncode == 1
+        assert "needs Python 3.11 or newer" in told.stderr
+        assert is_one_sentence(told.stderr)
+
+
+def test_uncommitted_changes_of_the_template_are_left_out_so_that_updates_work(
+    checkout: Path, create: Create, folder: Path, tmp_path: Path
+) -> None:
+    dirty = tmp_path / "dirty"
+    shutil.copytree(checkout, dirty)
+    (dirty / "template/setup.sh").write_text("exit 1\n")
+    (dirty / "shelf-of-somebody").mkdir()
+    (dirty / "shelf-of-somebody/file").touch()
+    head = subprocess.run(
+        ["git", "-C", dirty, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout
+
+    # Without an index to reach, set-up stops early: this is about what was rendered.
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PATH": no_uv()}
+    code, said = create("shelf", "--template", str(dirty), **offline)
+
+    assert code == 3, said
+    assert (folder / "shelf/setup.sh").read_text().startswith("#!/bin/sh")
+    answers = (folder / "shelf/.copier-answers.yml").read_text()
+    commit = re.search(r"^_commit: (\w+)$", answers, re.MULTILINE)
+    assert commit
+    assert head.startswith(commit[1])
+    assert f"_src_path: {dirty}" in answers
+
+
+def no_uv() -> str:
+    paths = os.environ["PATH"].split(os.pathsep)
+    return os.pathsep.join(path for path in paths if not shutil.which("uv", path=path))
