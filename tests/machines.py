@@ -12,10 +12,32 @@ from types import MappingProxyType
 from tests.projects import ROOT
 
 # What setup.sh and git's own scripts call.
-TOOLS = """
-basename cat chmod cp cut dirname env expr find git grep head ls mkdir mv rm sed sh sort tail touch tr
-uname wc
-""".split()
+TOOLS = [
+    "basename",
+    "cat",
+    "chmod",
+    "cp",
+    "cut",
+    "dirname",
+    "env",
+    "expr",
+    "find",
+    "git",
+    "grep",
+    "head",
+    "ls",
+    "mkdir",
+    "mv",
+    "rm",
+    "sed",
+    "sh",
+    "sort",
+    "tail",
+    "touch",
+    "tr",
+    "uname",
+    "wc",
+]
 # How this machine reaches its package index stays as it is; everything else is taken away.
 KEPT = ("PIP_", "UV_", "SSL_", "LANG", "LC_", "SYSTEMROOT")
 
