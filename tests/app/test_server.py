@@ -106,7 +106,7 @@ def test_two_workers_serve_one_database(machine: Machine, migrated: Path) -> Non
         (b"GET /api/v1/ HTTP/1.1\r\nHost: evil.example\r\n\r\n", 400),
         (b"GET /api/v1/ HTTP/1.1\r\n\r\n", 400),
         (b"GET /%ff%fe%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
-        (b"POST /api/v1/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n\r\n", 405),
+        (b"POST /api/v1/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n\r\n", 413),
     ],
 )
 def test_what_no_http_library_would_send(server: Server, request_bytes: bytes, status: int) -> None:
