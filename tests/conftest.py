@@ -1,6 +1,6 @@
 """Projects to look at: rendered once per set of answers by the real Copier, through pytest-copier."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,23 @@ import pytest
 from pytest_copier.plugin import CopierFixture
 
 from tests.projects import ROOT, Generate, Project, combinations, describe
+
+FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def report(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Says a measured figure in the summary of the run, whether or not the test passes."""
+    return pytestconfig.stash.setdefault(FIGURES, []).append
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if figures := config.stash.get(FIGURES, []):
+        terminalreporter.section("figures")
+        for figure in figures:
+            terminalreporter.write_line(figure)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

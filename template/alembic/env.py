@@ -2,18 +2,23 @@
 
 import asyncio
 import logging
+from datetime import UTC, datetime
+from pathlib import Path
 
 from alembic import context
-from sqlalchemy import URL, Connection, create_engine
+from alembic.runtime.migration import MigrationInfo
+from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import app.models  # noqa: F401  (registers every table)
+from app.db.backup import back_up, has_rows
 from app.db.base import Base
 from app.db.engine import WAL, parse_url, take_over_transactions
 from app.settings import load_settings
 
 logging.basicConfig(format="%(message)s")
-logging.getLogger("alembic").setLevel(logging.INFO)
+logger = logging.getLogger("alembic")
+logger.setLevel(logging.INFO)
 
 # One migration waits for another, or for a writer, this long. Foreign keys are off because SQLite
 # alters a table by replacing it, which would delete every row that refers to it with a CASCADE.
@@ -31,20 +36,50 @@ def database_url() -> URL:
 
 
 def migrate(connection: Connection) -> None:
+    """Run Alembic's command in the transaction that is open on this connection."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    if is_sqlite and connection.exec_driver_sql("PRAGMA foreign_keys").scalar():
+        raise RuntimeError("foreign_keys has to be off before the transaction begins: see env.py")
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('alembic'))"))
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
-        render_as_batch=connection.dialect.name == "sqlite",
+        render_as_batch=is_sqlite,
         compare_type=True,
         compare_server_default=True,
         # So is DDL on SQLite, once the driver no longer commits before it.
         transactional_ddl=True,
+        on_version_apply=Backup(connection) if is_sqlite else None,
     )
     context.run_migrations()
-    if connection.dialect.name == "sqlite":
+    if is_sqlite:
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
         if broken:
             raise RuntimeError(f"Rows would be left that refer to nothing: {broken[:5]}")
+
+
+class Backup:
+    """Keeps a copy of a database with rows before the first migration of a run changes it.
+
+    Alembic calls this after a step, in the migration's transaction. Another connection still sees
+    the database as it was before that, and nobody else can have written to it since.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.file = Path(connection.engine.url.database or "").absolute()
+        self.is_made = False
+
+    def __call__(self, *, step: MigrationInfo, **_: object) -> None:
+        if self.is_made or step.is_stamp or not has_rows(self.file):
+            return
+        folder = self.file.parent / "backups"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        revision = "-".join(step.source_revision_ids) or "base"
+        copy = folder / f"{self.file.stem}-{revision}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.db"
+        back_up(self.file, copy)
+        self.is_made = True
+        logger.info("Backed up to %s", copy)
 
 
 def migrate_sync(url: URL) -> None:

@@ -2,24 +2,48 @@
 
 import asyncio
 import json
-import platform
-import re
-import sqlite3
-import sys
 from pathlib import Path
 
 import typer
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
-import app
-from app.db.revision import migration_state
-from app.db.session import Database
-from app.settings import Settings, load_settings, unknown_names
+import app as project
+from app.settings import load_settings
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, help=app.__doc__)
+# Each command imports what it alone needs: --help and the others stay quick.
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    # Their tracebacks show the values of variables, passwords among them.
+    pretty_exceptions_enable=False,
+    help=project.__doc__,
+)
 db = typer.Typer(no_args_is_help=True, help="The database.")
 cli.add_typer(db, name="db")
+
+
+def fail(reason: object) -> typer.Exit:
+    typer.echo(f"Error: {reason}", err=True)
+    return typer.Exit(1)
+
+
+@cli.command()
+def check() -> None:
+    """Look over this installation; exit with 1 if something needs mending."""
+    from app.doctor import examine
+
+    findings = asyncio.run(examine(load_settings()))
+    for finding in findings:
+        typer.echo(f"{finding.verdict:5} {finding.sentence}")
+    if any(finding.verdict == "mend" for finding in findings):
+        raise typer.Exit(1)
+
+
+@cli.command()
+def openapi() -> None:
+    """Print the OpenAPI schema as JSON."""
+    from app.main import create_app
+
+    typer.echo(json.dumps(create_app().openapi(), indent=2))
 
 
 @db.command()
@@ -31,58 +55,56 @@ def upgrade() -> None:
     command.upgrade(Config("alembic.ini"), "head")
 
 
-@cli.command()
-def openapi() -> None:
-    """Print the OpenAPI schema as JSON."""
-    from app.main import create_app
+@db.command()
+def backup(path: Path) -> None:
+    """Copy the SQLite database to a new file, while the app runs."""
+    from app.db.backup import BackupError, back_up, database_file
+    from app.db.engine import parse_url
 
-    typer.echo(json.dumps(create_app().openapi(), indent=2))
-
-
-@cli.command()
-def check() -> None:
-    """Look over this installation; exit with 1 if something needs mending."""
-    settings = load_settings()
-    findings = list(asyncio.run(examine(settings)))
-    for fine, finding in findings:
-        typer.echo(f"{'ok   ' if fine else 'MEND '} {finding}")
-    if not all(fine for fine, _ in findings):
-        raise typer.Exit(1)
-
-
-async def examine(settings: Settings) -> list[tuple[bool, str]]:
-    """What was found, each with whether it is fine as it is."""
-    findings = [
-        (sys.version_info >= (3, 11), f"Python {platform.python_version()}"),
-        (True, f"SQLite {sqlite3.sqlite_version}"),
-        (True, f"template version {template_version()}"),
-        (True, f"environment {settings.environment or 'not set: as careful as production'}"),
-        *((False, f".env: {name} is not a setting{hint}") for name, hint in unknown_names()),
-    ]
-    database = Database(settings)
     try:
-        async with database.readers() as session:
-            state = await migration_state(session)
-            advice = "" if state.at_head else "; run `alembic upgrade head`"
-            findings.append((state.at_head, f"migrations: {state}{advice}"))
-            if session.get_bind().dialect.name == "sqlite":
-                for pragma in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout"):
-                    answer = await session.scalar(text(f"PRAGMA {pragma}"))
-                    findings.append((True, f"{pragma} = {answer}"))
-    except SQLAlchemyError as error:
-        findings.append((False, f"database: {getattr(error, 'orig', error)}"))
-    finally:
-        await database.dispose()
-    return findings
+        back_up(database_file(parse_url(load_settings().database_url)), path)
+    except BackupError as error:
+        raise fail(error) from None
+    typer.echo(f"Backed up to {path}")
 
 
-def template_version() -> str:
-    """The version of the template that this project was last updated to."""
-    answers = Path(".copier-answers.yml")
-    if not answers.exists():
-        return "unknown"
-    commit = re.search(r"^_commit: (.+)$", answers.read_text("utf-8"), re.MULTILINE)
-    return commit[1] if commit else "unknown"
+@db.command()
+def restore(path: Path) -> None:
+    """Put a backup in the place of the SQLite database, which must be empty or gone; stop the app first."""
+    from app.db.backup import BackupError, database_file
+    from app.db.backup import restore as put_back
+    from app.db.engine import parse_url
+
+    try:
+        put_back(path, database_file(parse_url(load_settings().database_url)))
+    except BackupError as error:
+        raise fail(error) from None
+    typer.echo(f"Restored from {path}. Sessions and rows are those of that time.")
+
+
+@db.command()
+def copy_to(url: str) -> None:
+    """Copy every row to an empty database that has been migrated, such as postgresql://..."""
+    from rich.progress import Progress, TaskID
+    from sqlalchemy.exc import DBAPIError
+
+    from app.db.transfer import TransferError, transfer
+
+    tasks: dict[str, TaskID] = {}
+    with Progress() as bars:
+
+        def show(table: str, done: int, total: int) -> None:
+            if table not in tasks:
+                tasks[table] = bars.add_task(table)
+            bars.update(tasks[table], completed=done, total=total)
+
+        try:
+            copied = transfer(load_settings().database_url, url, show)
+        except TransferError as error:
+            raise fail(error) from None
+        except DBAPIError as error:
+            raise fail(error.orig) from None
+    typer.echo(f"Copied and compared: {sum(copied.values())} rows in {len(copied)} tables.")
 
 
 def main() -> None:

@@ -1,26 +1,47 @@
-"""Every test has a database file of its own, made by the real migrations."""
+"""Every test has a database of its own, copied from one that the real migrations made.
+
+SQLite files, unless TEST_DATABASE_URL names a PostgreSQL server on which databases may be created.
+"""
 
 import argparse
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import URL, create_engine, make_url, text
 
 from app.main import create_app
 from app.settings import Settings
 
 MakeSettings = Callable[..., Settings]
 
+SERVER = os.environ.get("TEST_DATABASE_URL")
 
-def alembic_config(database: Path) -> Config:
+
+def alembic_config(url: str) -> Config:
     """As `alembic -x url=...` on the command line."""
-    options = argparse.Namespace(x=[f"url=sqlite:///{database}"])
-    return Config("alembic.ini", cmd_opts=options)
+    return Config("alembic.ini", cmd_opts=argparse.Namespace(x=[f"url={url}"]))
+
+
+def create_database(server: str, template: str = "template1") -> URL:
+    url = make_url(server).set(drivername="postgresql+psycopg", database=f"test_{uuid4().hex}")
+    run_on(server, f'CREATE DATABASE "{url.database}" TEMPLATE "{template}"')
+    return url
+
+
+def run_on(server: str, statement: str) -> None:
+    url = make_url(server).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
 
 
 @pytest.fixture(autouse=True)
@@ -31,25 +52,45 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    database = tmp_path_factory.mktemp("database") / "migrated.db"
-    command.upgrade(alembic_config(database), "head")
-    return database
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+    if SERVER:
+        url = create_database(SERVER)
+    else:
+        file = tmp_path_factory.mktemp("database") / "migrated.db"
+        url = URL.create("sqlite", database=str(file))
+    command.upgrade(alembic_config(url.render_as_string(hide_password=False)), "head")
+    yield url
+    if SERVER:
+        run_on(SERVER, f'DROP DATABASE "{url.database}"')
 
 
 @pytest.fixture
-def database(migrated: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(migrated, tmp_path / "test.db"))
+def database_url(migrated: URL, tmp_path: Path) -> Iterator[str]:
+    if SERVER:
+        url = create_database(SERVER, str(migrated.database))
+        yield url.render_as_string(hide_password=False)
+        run_on(SERVER, f'DROP DATABASE "{url.database}" WITH (FORCE)')
+    else:
+        file = shutil.copy(str(migrated.database), tmp_path / "test.db")
+        yield f"sqlite+aiosqlite:///{file}"
 
 
 @pytest.fixture
-def make_settings(database: Path) -> MakeSettings:
+def database(database_url: str) -> Path:
+    """The file of this test's database."""
+    if SERVER:
+        pytest.skip("PostgreSQL is no file")
+    return Path(str(make_url(database_url).database))
+
+
+@pytest.fixture
+def make_settings(database_url: str) -> MakeSettings:
     """Settings for a test: of development, unless it says otherwise."""
 
     def make(**changes: object) -> Settings:
         values: dict[str, object] = {
             "environment": "development",
-            "database_url": f"sqlite+aiosqlite:///{database}",
+            "database_url": database_url,
             "allowed_hosts": "testserver",
             **changes,
         }

@@ -1,6 +1,7 @@
 """Whatever goes wrong, and wherever, the answer is a problem (RFC 9457) with all the headers."""
 
 import logging
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -201,6 +202,24 @@ def test_a_database_that_is_gone_is_an_outage(client: TestClient, database: Path
 
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
+
+
+def test_a_database_that_comes_back_is_used_again_and_another_one_is_not(
+    client: TestClient, database: Path
+) -> None:
+    aside = database.with_name("aside.db")
+    another = Path(shutil.copy(database, database.with_name("another.db")))
+    assert client.post("/writes").status_code == 200
+
+    database.rename(aside)
+    assert client.post("/writes").status_code == 503
+    assert client.get("/health/ready").status_code == 503
+    aside.rename(database)
+    assert client.get("/health/ready").status_code == 200
+
+    another.replace(database)
+    assert client.post("/writes").status_code == 503
+    assert client.get("/health/ready").status_code == 503
 
 
 def test_a_page_of_another_origin_reads_nothing_unless_it_is_listed(

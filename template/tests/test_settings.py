@@ -118,4 +118,4 @@ def test_check_says_what_to_mend(tmp_path: Path) -> None:
     )
 
     assert checked.returncode == 1
-    assert "MEND" in checked.stdout
+    assert "mend " in checked.stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines import Machine, base_python
+from tests.machines import Machine
 from tests.projects import Project
 from tests.servers import Server
 
@@ -17,11 +17,6 @@ pytestmark = pytest.mark.slow
 
 UVICORN = [sys.executable, "-m", "uvicorn", "app.main:app"]
 PRODUCTION = {"ENVIRONMENT": "production", "ALLOWED_HOSTS": "api.example.com"}
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "home", {"python3": base_python()})
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 Pragmas = Mapping[str, str | int]
@@ -22,13 +23,15 @@ def parse_url(url: str) -> URL:
     return parsed
 
 
-def serving_url(url: str) -> URL:
-    """The asynchronous form of a URL; SQLite's opens a file that exists and creates none."""
+def synchronous_url(url: str) -> URL:
+    """The same database through a driver without an event loop."""
     parsed = parse_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return parsed
-    file = Path(parsed.database or "").absolute().as_uri()
-    return parsed.set(drivername="sqlite+aiosqlite", database=file).update_query_dict(
+    return parsed.set(drivername="sqlite") if parsed.get_backend_name() == "sqlite" else parsed
+
+
+def existing_file_url(url: URL, file: Path) -> URL:
+    """The asynchronous SQLite URL that opens a file if it exists, and creates none."""
+    return url.set(drivername="sqlite+aiosqlite", database=file.as_uri()).update_query_dict(
         {"uri": "true", "mode": "rw"}
     )
 
@@ -55,3 +58,27 @@ def take_over_transactions(engine: Engine, begin: str, pragmas: Pragmas) -> None
     @event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+def refuse_another_file(engine: Engine, file: Path) -> None:
+    """Let no transaction begin once the database file is gone, or another than at first.
+
+    Open connections would go on with a file that has lost its name, and every commit with it.
+    Reconnecting is no way out: closing such a connection deletes the write-ahead log beside
+    the new file. So this lasts until the old file is back, or the app is started again.
+    """
+    first: tuple[int, int] | None = None
+
+    @event.listens_for(engine, "begin")
+    def compare(_: Connection) -> None:
+        nonlocal first
+        try:
+            status = file.stat()
+        except OSError:
+            reason = f"{file} is gone"
+        else:
+            first = first or (status.st_dev, status.st_ino)
+            if first == (status.st_dev, status.st_ino):
+                return
+            reason = f"{file} was replaced: start the app again"
+        raise OperationalError("BEGIN", None, sqlite3.OperationalError(reason))

@@ -1,6 +1,7 @@
 """The database of a running app, and the one place that commits."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from fastapi import Request
 from sqlalchemy import URL
@@ -11,7 +12,14 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
-from app.db.engine import WAL, Pragmas, serving_url, take_over_transactions
+from app.db.engine import (
+    WAL,
+    Pragmas,
+    existing_file_url,
+    parse_url,
+    refuse_another_file,
+    take_over_transactions,
+)
 from app.settings import Settings
 
 BUSY_TIMEOUT_MILLISECONDS = 5_000
@@ -27,7 +35,7 @@ class Database:
     """
 
     def __init__(self, settings: Settings) -> None:
-        url = serving_url(settings.database_url)
+        url = parse_url(settings.database_url)
         if url.get_backend_name() == "sqlite":
             self._engines = sqlite_engines(url, settings.sqlite_synchronous)
         else:
@@ -44,18 +52,24 @@ class Database:
 
 def sqlite_engines(url: URL, synchronous: str) -> tuple[AsyncEngine, AsyncEngine]:
     """One engine that can only read, and one of a single connection that can write."""
+    file = Path(url.database or "").absolute()
     pragmas: Pragmas = {
         **WAL,
         "busy_timeout": BUSY_TIMEOUT_MILLISECONDS,
         "foreign_keys": "ON",
         "synchronous": synchronous,
     }
-    reading = create_async_engine(url, pool_timeout=POOL_TIMEOUT_SECONDS)
-    take_over_transactions(reading.sync_engine, "BEGIN", {**pragmas, "query_only": "ON"})
-    writing = create_async_engine(
-        url, pool_size=1, max_overflow=0, pool_timeout=POOL_TIMEOUT_SECONDS
-    )
-    take_over_transactions(writing.sync_engine, "BEGIN IMMEDIATE", pragmas)
+
+    def engine(begin: str, pragmas: Pragmas, **pool: int) -> AsyncEngine:
+        engine = create_async_engine(
+            existing_file_url(url, file), pool_timeout=POOL_TIMEOUT_SECONDS, **pool
+        )
+        refuse_another_file(engine.sync_engine, file)
+        take_over_transactions(engine.sync_engine, begin, pragmas)
+        return engine
+
+    reading = engine("BEGIN", {**pragmas, "query_only": "ON"})
+    writing = engine("BEGIN IMMEDIATE", pragmas, pool_size=1, max_overflow=0)
     return reading, writing
 
 

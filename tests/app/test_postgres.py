@@ -1,0 +1,173 @@
+"""The same project on PostgreSQL: its own tests, the move from SQLite, and a server that restarts."""
+
+import os
+import shutil
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.machines import Machine
+from tests.postgres import Postgres, running
+from tests.projects import Project
+from tests.servers import Server
+
+Report = Callable[[str], None]
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="Debian's PostgreSQL")]
+
+UVICORN = [sys.executable, "-m", "uvicorn", "probe:app", "--log-level", "warning"]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def url(postgres: Postgres, request: pytest.FixtureRequest) -> str:
+    """An empty database of this test's own."""
+    name = f"db_{abs(hash(request.node.name))}"
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return postgres.url(name)
+
+
+def query(url: str, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_its_own_tests_pass_on_postgresql(
+    project: Project, postgres: Postgres, tmp_path: Path
+) -> None:
+    copy = Project(tmp_path / "project", project.answers)
+    shutil.copytree(project.path, copy.path)
+
+    assert "passed" in copy.succeed("pytest", "-q", TEST_DATABASE_URL=postgres.url())
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
+def test_migrations_go_up_and_down_with_rows(probed: Path, url: str, scheme: str) -> None:
+    project = Project(probed, {})
+    place = {"DATABASE_URL": url.replace("postgresql", scheme, 1)}
+    project.succeed("alembic", "upgrade", "head", **place)
+    query_none(url, "INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', true)")
+
+    assert "8ded3252ce31 (head)" in project.succeed("alembic", "current", **place)
+    project.succeed("alembic", "check", **place)
+    project.succeed("alembic", "downgrade", "-1", **place)
+    project.succeed("app", "db", "upgrade", **place)
+    project.succeed("app", "check", **place)
+    assert "BIGINT" in project.succeed("alembic", "upgrade", "head", "--sql", **place)
+    assert query(
+        url, "SELECT data_type FROM information_schema.columns WHERE column_name = 'id'"
+    ) == [
+        ("bigint",),
+        ("bigint",),
+    ]
+
+
+def query_none(url: str, statement: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(statement)
+
+
+def test_three_upgrades_at_once_all_succeed(probed: Path, url: str) -> None:
+    with ThreadPoolExecutor(3) as migrators:
+        upgrade = ("alembic", "upgrade", "head")
+        runs = [
+            migrators.submit(Project(probed, {}).run, *upgrade, DATABASE_URL=url) for _ in "abc"
+        ]
+
+    assert [run.result().returncode for run in runs] == [0, 0, 0], runs[0].result().stderr
+    assert sum("Running upgrade" in run.result().stderr for run in runs) == 1
+
+
+def test_a_whole_database_moves_from_sqlite(probed: Path, url: str) -> None:
+    project = Project(probed, {})
+    with closing(sqlite3.connect(probed / "app.db")) as connection, connection:
+        users = [(n, f"user-{n}", f"ü{n}@example.com", "hash", n % 2) for n in range(1, 2502)]
+        connection.executemany("INSERT INTO users VALUES (?, ?, ?, ?, ?)", users)
+        connection.execute("INSERT INTO permissions VALUES (7, 'users:read', '')")
+        links = [(n, 7) for n in range(1, 2502, 3)]
+        connection.executemany("INSERT INTO user_permissions VALUES (?, ?)", links)
+
+    too_early = project.run("app", "db", "copy-to", url)
+    assert too_early.returncode == 1
+    assert "Traceback" not in too_early.stderr
+    project.succeed("alembic", "-x", f"url={url}", "upgrade", "head")
+    said = project.succeed("app", "db", "copy-to", url)
+
+    assert f"{2501 + 1 + len(links)} rows in 3 tables" in said
+    assert (
+        query(url, "SELECT id, username, email, password, is_active::int FROM users ORDER BY id")
+        == users
+    )
+    assert query(url, "SELECT user_id, permission_id FROM user_permissions ORDER BY 1") == links
+    # The sequence goes on where the ids ended.
+    query_none(url, "INSERT INTO permissions (name, description) VALUES ('next', '')")
+    assert query(url, "SELECT max(id) FROM permissions") == [(8,)]
+    again = project.run("app", "db", "copy-to", url)
+    assert again.returncode == 1
+    assert "has rows already" in again.stderr
+
+
+def test_a_move_that_was_killed_can_be_run_again(probed: Path, url: str) -> None:
+    project = Project(probed, {})
+    with closing(sqlite3.connect(probed / "app.db")) as connection, connection:
+        rows = ((n, f"name {n}", "") for n in range(1, 30_001))
+        connection.executemany("INSERT INTO permissions VALUES (?, ?, ?)", rows)
+    project.succeed("alembic", "-x", f"url={url}", "upgrade", "head")
+    machine = Machine(probed / "home")
+    for moment in (0.6, 0.8, 1.0, 1.2, 1.4, 1.6):
+        process = machine.popen(sys.executable, "-m", "app", "db", "copy-to", url, cwd=probed)
+        time.sleep(moment)
+        process.kill()
+        process.communicate()
+
+    time.sleep(0.5)
+    if query(url, "SELECT count(*) FROM permissions") == [(0,)]:
+        project.succeed("app", "db", "copy-to", url)
+
+    assert query(url, "SELECT count(*), max(id) FROM permissions") == [(30_000, 30_000)]
+
+
+def test_a_restart_of_the_server_is_an_outage_and_no_more(
+    machine: Machine, probed: Path, postgres: Postgres, url: str, report: Report
+) -> None:
+    Project(probed, {}).succeed("alembic", "-x", f"url={url}", "upgrade", "head")
+    seen: list[tuple[float, int]] = []
+    stop = threading.Event()
+
+    def client(server: Server) -> None:
+        while not stop.is_set():
+            seen.append((time.monotonic(), server.get("/rows").status))
+
+    with (
+        Server(machine, UVICORN, probed, DATABASE_URL=url, LOG_LEVEL="ERROR") as server,
+        ThreadPoolExecutor(4) as clients,
+    ):
+        for _ in range(4):
+            clients.submit(client, server)
+        time.sleep(0.5)
+        postgres.restart()
+        back = time.monotonic()
+        time.sleep(5)
+        stop.set()
+
+    statuses = {status for _, status in seen}
+    recovered = max((at for at, status in seen if status != 200), default=back) - back
+    report(
+        f"PostgreSQL restarted under load: {len(seen)} requests, {statuses}, {recovered:.1f} s after"
+    )
+    assert statuses <= {200, 503}
+    assert recovered < 5
