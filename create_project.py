@@ -91,6 +91,8 @@ def free_destination(folder: str) -> Path:
             )
         if destination.exists() and not destination.is_dir():
             raise Refusal(f"{destination} is a file: choose another folder. Nothing was changed.")
+        if any((path / ".copier-answers.yml").exists() for path in destination.parents):
+            raise Refusal(f"{destination} is inside a generated project: choose another folder.")
         parent = next(path for path in destination.parents if path.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise Refusal(f"{parent} can't be written to: choose another folder.")
@@ -231,9 +233,10 @@ def run_copier(command: list[str]) -> None:
         r"^ValueError: Validation error for question '(\w+)': (.+)", run.stderr, re.M | re.S
     )
     if refused:
-        raise Refusal(f"{refused[1]}: {' '.join(refused[2].split())}")
+        hint = " Give another one with --name." if refused[1] == "project_name" else ""
+        raise Refusal(f"{refused[1]}: {' '.join(refused[2].split())}{hint}")
     print(run.stderr, file=sys.stderr)
-    raise Refusal("Copier could not render the template; it says why above. Nothing was created.")
+    raise Refusal("Copier could not render the template; it says why above.")
 
 
 def set_up(destination: Path) -> int:

@@ -16,6 +16,8 @@ set "UV="
 uv --version >nul 2>nul
 if not errorlevel 1 set "UV=yes"
 
+if not exist constraints.txt goto no_project
+
 echo [setup] 1/4 Python environment
 if not exist "%VENV_PYTHON%" goto make_environment
 "%VENV_PYTHON%" -m pip --version >nul 2>nul
@@ -27,6 +29,7 @@ echo [setup] 2/4 Dependencies
 goto settings
 
 :make_environment
+if defined UV goto make_environment_with_uv
 rem The alias that opens the Microsoft Store is called python too, and fails.
 set "PYTHON="
 python --version >nul 2>nul
@@ -36,7 +39,6 @@ if not errorlevel 1 set "PYTHON=py -3"
 if not defined PYTHON goto no_python
 %PYTHON% -c "import sys; sys.exit(sys.version_info < (3, 11))"
 if errorlevel 1 goto old_python
-if defined UV goto make_environment_with_uv
 %PYTHON% -m venv --clear .venv
 if errorlevel 1 goto no_environment
 goto install
@@ -79,6 +81,10 @@ echo.
 echo     .venv\Scripts\uvicorn app.main:app --reload --port 8001
 echo.
 exit /b 0
+
+:no_project
+echo [setup] ERROR: setup.bat is not in its project.
+exit /b 1
 
 :no_python
 echo [setup] ERROR: Python 3.11 or newer was not found. Get it from https://www.python.org/downloads/ and tick "Add to PATH".

@@ -11,6 +11,8 @@ fail() {
 }
 
 cd -- "$(dirname -- "$0")" || fail 1 "the folder of setup.sh can't be entered"
+[ -f pyproject.toml ] && [ -f constraints.txt ] && [ -f alembic.ini ] ||
+    fail 1 "setup.sh is not in its project: call it where it is, not through a link to it"
 venv_python=.venv/bin/python
 
 # Exits with 0 if what is wanted is installed, 1 if not, 2 if .venv came here with a moved folder.

@@ -25,7 +25,7 @@ def main(upgrade: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run_copy(str(ROOT), folder, vcs_ref="HEAD", defaults=True, skip_tasks=True, quiet=True)
         project = Path(folder, "pyproject.toml")
-        compile_pins(project, "--extra", "dev", "--output-file", CONSTRAINTS, *upgrade)
+        compile_pins(project, "--all-extras", "--output-file", CONSTRAINTS, *upgrade)
     CONSTRAINTS.write_text(HEADER + CONSTRAINTS.read_text("utf-8"), "utf-8")
     group, target = f"{ROOT / 'pyproject.toml'}:dev", ROOT / "requirements-dev.txt"
     hashed = ["--generate-hashes", "--output-file", str(target), *upgrade]

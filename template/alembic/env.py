@@ -11,7 +11,7 @@ from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import app.models  # noqa: F401  (registers every table)
-from app.db.backup import back_up, has_rows
+from app.db.backup import back_up, has_rows, opened
 from app.db.base import Base
 from app.db.engine import WAL, parse_url, take_over_transactions
 from app.settings import load_settings
@@ -32,7 +32,11 @@ def database_url() -> URL:
         settings = load_settings()
         named = "database_url" in settings.model_fields_set
         url = settings.database_url if named else context.config.get_main_option("sqlalchemy.url")
-    return parse_url(url or "")
+    parsed = parse_url(url or "")
+    folder = Path(parsed.database or "").absolute().parent
+    if parsed.get_backend_name() == "sqlite" and not folder.is_dir():
+        raise SystemExit(f"The folder of the database does not exist: {folder}")
+    return parsed
 
 
 def migrate(connection: Connection) -> None:
@@ -42,6 +46,7 @@ def migrate(connection: Connection) -> None:
         raise RuntimeError("foreign_keys has to be off before the transaction begins: see env.py")
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('alembic'))"))
+    guard = Guard(connection)
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -50,40 +55,47 @@ def migrate(connection: Connection) -> None:
         compare_server_default=True,
         # So is DDL on SQLite, once the driver no longer commits before it.
         transactional_ddl=True,
-        on_version_apply=Backup(connection) if is_sqlite else None,
+        on_version_apply=guard.look_after_step if is_sqlite else None,
     )
     context.run_migrations()
-    if is_sqlite:
-        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-        if broken:
-            raise RuntimeError(f"Rows would be left that refer to nothing: {broken[:5]}")
+    guard.refuse_new_orphans()
 
 
-class Backup:
-    """Keeps a copy of a database with rows before the first migration of a run changes it.
+class Guard:
+    """Keeps a copy of a SQLite database with rows before it changes, and checks its references after.
 
-    Alembic calls this after a step, in the migration's transaction. Another connection still sees
+    Alembic calls it after each step, in the migration's transaction. Another connection still sees
     the database as it was before that, and nobody else can have written to it since.
     """
 
     def __init__(self, connection: Connection) -> None:
+        self.connection = connection
         self.file = Path(connection.engine.url.database or "").absolute()
-        self.is_made = False
+        self.orphans: int | None = None
 
-    def __call__(self, *, step: MigrationInfo, **_: object) -> None:
-        if self.is_made or step.is_stamp or not has_rows(self.file):
+    def look_after_step(self, *, step: MigrationInfo, **_: object) -> None:
+        if self.orphans is not None or step.is_stamp:
             return
-        folder = self.file.parent / "backups"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        revision = "-".join(step.source_revision_ids) or "base"
-        copy = folder / f"{self.file.stem}-{revision}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.db"
-        back_up(self.file, copy)
-        self.is_made = True
-        logger.info("Backed up to %s", copy)
+        with opened(self.file, "ro") as before:
+            self.orphans = len(before.execute("PRAGMA foreign_key_check").fetchall())
+        if has_rows(self.file):
+            folder = self.file.parent / "backups"
+            folder.mkdir(mode=0o700, exist_ok=True)
+            revision = "-".join(step.source_revision_ids) or "base"
+            copy = folder / f"{self.file.stem}-{revision}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.db"
+            back_up(self.file, copy)
+            logger.info("Backed up to %s", copy)
+
+    def refuse_new_orphans(self) -> None:
+        if self.orphans is None:
+            return
+        orphans = self.connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        if len(orphans) > self.orphans:
+            raise RuntimeError(f"Rows would be left that refer to nothing, as in {orphans[-5:]}")
 
 
 def migrate_sync(url: URL) -> None:
-    engine = create_engine(url)
+    engine = create_engine(url, hide_parameters=True)
     take_over_transactions(engine, "BEGIN IMMEDIATE", PRAGMAS)
     with engine.begin() as connection:
         migrate(connection)
@@ -91,7 +103,7 @@ def migrate_sync(url: URL) -> None:
 
 
 async def migrate_async(url: URL) -> None:
-    engine = create_async_engine(url)
+    engine = create_async_engine(url, hide_parameters=True)
     take_over_transactions(engine.sync_engine, "BEGIN IMMEDIATE", PRAGMAS)
     async with engine.begin() as connection:
         await connection.run_sync(migrate)

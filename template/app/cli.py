@@ -52,6 +52,8 @@ def upgrade() -> None:
     from alembic import command
     from alembic.config import Config
 
+    if not Path("alembic.ini").exists():
+        raise fail("there is no alembic.ini here: run this in the folder of the project")
     command.upgrade(Config("alembic.ini"), "head")
 
 

@@ -88,7 +88,13 @@ async def examine_database(session: AsyncSession) -> list[Finding]:
         for pragma in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout"):
             answer = await session.scalar(text(f"PRAGMA {pragma}"))
             findings.append(Finding("ok", f"{pragma} = {answer}"))
+        orphans = (await session.execute(text("PRAGMA foreign_key_check"))).all()
+        if orphans:
+            findings.append(Finding("mend", f"{len(orphans)} rows refer to nothing: {orphans[:3]}"))
     state = await migration_state(session)
+    if len(state.code) > 1:
+        advice = "two lines of migrations: join them with `alembic merge heads -m merge`"
+        return [*findings, Finding("mend", f"migrations: {state}; {advice}")]
     if state.at_head:
         return [*findings, Finding("ok", f"migrations: {state}")]
     return [*findings, Finding("mend", f"migrations: {state}; run `alembic upgrade head`")]

@@ -2,19 +2,19 @@
 
 import json
 import logging
-import sqlite3
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from app.db.faults import is_conflict, is_outage
 from app.logs import request_id
 
 logger = logging.getLogger(__name__)
@@ -22,17 +22,6 @@ logger = logging.getLogger(__name__)
 PROBLEM = "application/problem+json"
 # As in RFC 9110; the standard library has them since Python 3.13.
 NEWER_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
-SQLITE_OUTAGES = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_NOTADB,
-}
 
 
 class AppError(Exception):
@@ -93,14 +82,16 @@ async def answer_app_error(request: Request, error: AppError) -> Response:
 
 async def answer_http_exception(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(allowed_methods(request))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := allowed_methods(request)):
+        headers["Allow"] = ", ".join(allowed)
     return problem(request.url.path, error.status_code, error.detail, headers=headers)
 
 
 def allowed_methods(request: Request) -> list[str]:
     """Every method that this path has a route for; the framework names those of the first alone."""
-    scope = {key: request.scope[key] for key in ("type", "path", "root_path", "headers")}
+    scope = {key: request.scope[key] for key in ("type", "path", "headers")}
+    # Below a mount, root_path is the mount's.
+    scope["root_path"] = request.scope.get("app_root_path", request.scope.get("root_path", ""))
     allowed = [
         method
         for method in ("DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT")
@@ -115,31 +106,36 @@ def allowed_methods(request: Request) -> list[str]:
 async def answer_invalid_request(request: Request, error: RequestValidationError) -> Response:
     """Name the place and the reason, never the input: it may be a password."""
     errors = [
-        {
-            "loc": [str(part)[:64] for part in fault["loc"]],
-            "msg": fault["msg"],
-            "type": fault["type"],
-        }
+        {"loc": place(fault), "msg": reason(fault), "type": fault["type"]}
         for fault in error.errors()
     ]
     detail = "The request does not fit; see errors."
     return problem(request.url.path, 422, detail, errors=errors)
 
 
+def place(fault: Mapping[str, Any]) -> list[str]:
+    """Where the fault is; a name that the visitor chose is left out."""
+    parts = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
+    return [
+        str(part)
+        for part in parts
+        if (len(str(part)) <= 64 and str(part).isidentifier()) or isinstance(part, int)
+    ]
+
+
+def reason(fault: Mapping[str, Any]) -> str:
+    # The one message of Pydantic's that quotes what came in.
+    return "Unknown kind" if fault["type"] == "union_tag_invalid" else str(fault["msg"])
+
+
 async def answer_database_error(request: Request, error: DBAPIError | PoolTimeout) -> Response:
-    """A database that is locked, full, read-only or gone is an outage (503), not a mistake (500)."""
-    if isinstance(error, DBAPIError) and not is_outage(error):
-        raise error
+    if isinstance(error, DBAPIError):
+        if is_conflict(error):
+            return await answer_app_error(request, Conflict())
+        if not is_outage(error, only_reads=request.method == "GET"):
+            raise error
     logger.error("The database is unavailable: %s", getattr(error, "orig", None) or error)
     return await answer_app_error(request, ServiceUnavailable())
-
-
-def is_outage(error: DBAPIError) -> bool:
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    if code is None:
-        return isinstance(error, OperationalError)
-    # An extended result code carries the primary one in its low byte.
-    return code & 0xFF in SQLITE_OUTAGES
 
 
 def add_error_handlers(app: FastAPI) -> None:

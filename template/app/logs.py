@@ -50,15 +50,19 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(settings: Settings) -> None:
-    """Give the root logger a handler if it has none, and send uvicorn's lines through it.
+    """Give the root logger a handler, and send uvicorn's lines through it.
 
-    Whoever configured logging before (pytest, a server's --log-config) keeps the last word.
+    Whoever gave it one before (pytest, a --log-config with a root logger) keeps the last word.
     """
+    logging.getLogger("app").setLevel(settings.log_level)
+    if logging.getLogger().hasHandlers():
+        return
     handler = logging.StreamHandler()
     handler.setFormatter(ReadableFormatter() if settings.in_development else JsonFormatter())
-    logging.basicConfig(level=settings.log_level, handlers=[handler])
-    logging.getLogger("app").setLevel(settings.log_level)
+    # Libraries stay at INFO: at DEBUG the database driver logs every value, hashes among them.
+    level = max(logging.INFO, logging.getLevelNamesMapping()[settings.log_level])
+    logging.basicConfig(level=level, handlers=[handler])
     # RequestMiddleware writes the access log, with the request id.
-    logging.getLogger("uvicorn.access").propagate = False
-    for name in ("uvicorn", "uvicorn.access"):
+    for name, is_passed_on in (("uvicorn", True), ("uvicorn.access", False)):
         logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = is_passed_on

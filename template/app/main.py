@@ -1,5 +1,6 @@
 """The application, as a table of contents."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,13 +13,16 @@ from app.db.session import Database
 from app.errors import add_error_handlers
 from app.logs import configure_logging
 from app.middleware import add_middleware
-from app.settings import Settings, load_settings
+from app.settings import Settings, load_settings, unknown_names
+
+logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build an application of its own; without settings it reads the environment and `.env`."""
     settings = settings or load_settings()
     configure_logging(settings)
+    warn_of_unknown_names()
     app = FastAPI(
         title=project.TITLE,
         description=project.__doc__ or "",
@@ -37,11 +41,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
+def warn_of_unknown_names() -> None:
+    for name, hint in unknown_names():
+        logger.warning(".env: %s is not a setting of this app%s", name, hint)
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.database = Database(app.state.settings)
-    yield
-    await app.state.database.dispose()
+    database = app.state.database = Database(app.state.settings)
+    try:
+        if app.state.settings.environment == "production":
+            await database.probe()
+        yield
+    finally:
+        await database.dispose()
 
 
 app = create_app()

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -36,12 +36,14 @@ def add_middleware(app: Starlette, settings: Settings) -> None:
     """The last one added is the first to see a request."""
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
     if settings.cors_origins:
+        # Once more inside, so that a page of a listed origin can read a 500, too.
+        app.add_middleware(ProblemMiddleware)
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["X-Request-ID"],
+            expose_headers=["Location", "Retry-After", "X-Request-ID"],
         )
     app.add_middleware(
         TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts, www_redirect=False
@@ -106,22 +108,29 @@ class ProblemMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = replaced = False
+        if declared_length(scope) > MAX_BODY_BYTES:
+            # The body limit beneath notices when the body is read: too late for a route that
+            # reads none, and has committed by then.
+            await problem(scope["path"], HTTPStatus.REQUEST_ENTITY_TOO_LARGE)(scope, receive, send)
+            return
+        started = False
+        refusal: Message | None = None
 
         async def convert(message: Message) -> None:
-            nonlocal started, replaced
-            if replaced:
-                return
+            nonlocal started, refusal
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(raw=message["headers"])
-                if message["status"] >= HTTPStatus.BAD_REQUEST and is_plain_text(headers):
-                    replaced = True
-                    del headers["Content-Type"], headers["Content-Length"]
-                    refusal = problem(scope["path"], message["status"], headers=dict(headers))
-                    await refusal(scope, receive, send)
+                if is_plain_refusal(message):
+                    refusal = message
                     return
-            await send(message)
+            if refusal is None:
+                await send(message)
+            elif not message.get("more_body"):
+                sentence = message["body"].decode("utf-8", "replace")[:200]
+                response = problem(scope["path"], refusal["status"], sentence)
+                kept = [pair for pair in refusal["headers"] if not pair[0].startswith(b"content-")]
+                response.raw_headers.extend(kept)
+                await response(scope, receive, send)
 
         try:
             await self.app(scope, receive, convert)
@@ -133,5 +142,11 @@ class ProblemMiddleware:
             await failure(scope, receive, send)
 
 
-def is_plain_text(headers: MutableHeaders) -> bool:
-    return headers.get("Content-Type", "").startswith("text/plain")
+def declared_length(scope: Scope) -> int:
+    length = Headers(scope=scope).get("Content-Length", "")
+    return int(length) if length.isdecimal() and len(length) < 20 else 0
+
+
+def is_plain_refusal(message: Message) -> bool:
+    content_type = MutableHeaders(raw=message["headers"]).get("Content-Type", "")
+    return message["status"] >= HTTPStatus.BAD_REQUEST and content_type.startswith("text/plain")

@@ -1,18 +1,24 @@
 """Every setting, read from the environment and then from `.env`."""
 
 import difflib
-import logging
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 ENV_FILE = Path(".env")
 THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
 
-logger = logging.getLogger(__name__)
+DRIVERS = ("sqlite", "sqlite+aiosqlite", "postgresql", "postgresql+psycopg")
+HOST = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\]")
+ORIGIN = re.compile(r"https?://([\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\])(:\d+)?")
+NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 def split_commas(value: object) -> object:
@@ -41,7 +47,9 @@ class Settings(BaseSettings):
     cors_origins: CommaSeparated = ()
     # Unset means: in development only.
     docs: bool | None = None
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)
+    ] = "INFO"
     # FULL survives a power cut with every acknowledged commit; NORMAL may lose the last ones.
     sqlite_synchronous: Literal["FULL", "NORMAL"] = "FULL"
 
@@ -55,16 +63,24 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _names_a_lasting_database(cls, url: str) -> str:
-        if url in {"sqlite://", "sqlite+aiosqlite://"} or ":memory:" in url or "mode=memory" in url:
+    def _names_a_lasting_database(cls, value: str) -> str:
+        try:
+            url = make_url(value)
+        except ArgumentError:
+            raise ValueError("write a URL, as in sqlite+aiosqlite:///./app.db") from None
+        if url.drivername not in DRIVERS:
+            raise ValueError(f"begin with one of {', '.join(DRIVERS)}")
+        if not url.database or ":memory:" in value or "mode=memory" in value:
             raise ValueError("name a file, as in sqlite+aiosqlite:///./app.db: memory is lost")
-        return url
+        if url.get_backend_name() == "postgresql" and not find_spec("psycopg"):
+            raise ValueError('PostgreSQL needs its driver: pip install -e ".[postgres]"')
+        return value
 
     @field_validator("allowed_hosts")
     @classmethod
     def _names_its_hosts(cls, hosts: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if any("*" in host.removeprefix("*.") for host in hosts if host != "*"):
-            raise ValueError("write a wildcard as *.example.com")
+        if not all(host == "*" or HOST.fullmatch(host) for host in hosts):
+            raise ValueError("write names without scheme or port: api.example.com, *.example.com")
         if info.data.get("environment") == "production" and (
             not hosts or "*" in hosts or hosts == THIS_MACHINE
         ):
@@ -76,24 +92,23 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def _names_its_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(origin.startswith(("https://", "http://")) for origin in origins):
-            raise ValueError("name each origin in full, as in https://www.example.com; no *")
+        if not all(ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError(
+                "write each origin in full, as in https://www.example.com; no *, no path"
+            )
         return origins
 
 
 def load_settings() -> Settings:
     """Read the settings, or exit with a line for every fault: name and reason, never the value."""
     try:
-        settings = Settings()
+        return Settings()
     except ValidationError as error:
         faults = (
             f"  {str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
             for fault in error.errors()
         )
         raise SystemExit("\n".join(["These settings need mending:", *faults])) from None
-    for name, hint in unknown_names():
-        logger.warning(".env: %s is not a setting of this app%s", name, hint)
-    return settings
 
 
 def unknown_names() -> list[tuple[str, str]]:
@@ -102,7 +117,12 @@ def unknown_names() -> list[tuple[str, str]]:
     Not an error: other programs read that file too.
     """
     known = [name.upper() for name in Settings.model_fields]
-    unknown = [name for name in dotenv_values(ENV_FILE) if name.upper() not in known]
+    # Anything else, such as a line of a key that lost its quotes, may be a secret.
+    unknown = [
+        name
+        for name, value in dotenv_values(ENV_FILE).items()
+        if value is not None and NAME.fullmatch(name) and name not in known
+    ]
     hints = [difflib.get_close_matches(name.upper(), known, n=1) for name in unknown]
     return [
         (name, f"; did you mean {hint[0]}?" if hint else "")

@@ -17,8 +17,13 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import URL, create_engine, make_url, text
 
-from app.main import create_app
 from app.settings import Settings
+
+# app.main builds an app as it is imported: not with the settings of whoever runs the tests.
+for name in Settings.model_fields:
+    os.environ.pop(name.upper(), None)
+
+from app.main import create_app  # noqa: E402
 
 MakeSettings = Callable[..., Settings]
 
@@ -46,8 +51,6 @@ def run_on(server: str, statement: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setitem(Settings.model_config, "env_file", None)
 
 

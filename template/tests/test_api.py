@@ -1,12 +1,16 @@
+import base64
+import hashlib
+from html import escape
 from pathlib import Path
 
 import pytest
+from alembic import command
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 import app as project
 from app.main import create_app
-from tests.conftest import MakeSettings
+from tests.conftest import MakeSettings, alembic_config
 
 
 def test_home_says_what_this_is(client: TestClient) -> None:
@@ -19,7 +23,7 @@ def test_a_developer_is_welcomed_with_the_state_of_the_database(client: TestClie
     answer = client.get("/")
 
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert project.TITLE in answer.text
+    assert escape(project.TITLE) in answer.text
     assert "up to date" in answer.text
 
 
@@ -64,6 +68,28 @@ def test_not_ready_without_a_database_and_none_is_made(client: TestClient, datab
 
     assert client.get("/health/ready").status_code == 503
     assert not database.exists()
+
+
+def test_not_ready_while_migrations_are_missing(client: TestClient, database_url: str) -> None:
+    command.downgrade(alembic_config(database_url), "base")
+
+    answer = client.get("/health/ready")
+
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "The database is not at the revision of this release."
+
+
+@pytest.mark.parametrize(("path", "element"), [("/", "style"), ("/docs", "script")])
+def test_a_page_may_run_its_own_inline_code_and_no_other(
+    client: TestClient, path: str, element: str
+) -> None:
+    page = client.get(path)
+
+    inline = page.text.split(f"<{element}>")[1].split(f"</{element}>")[0]
+    digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in page.headers["content-security-policy"]
+    assert page.text.count(f"<{element}>") == 1
+    assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
 def test_head_is_get_without_the_body(client: TestClient) -> None:

@@ -45,6 +45,28 @@ def test_the_server_knows_the_head_revision_as_alembic_does() -> None:
     assert code_heads(VERSIONS) == frozenset(heads)
 
 
+def test_merges_dependencies_and_other_files_are_understood(tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").touch()
+    (tmp_path / "a.py").write_text('revision = "a"\ndown_revision = None\n')
+    (tmp_path / "b.py").write_text('revision: str = "b"\ndown_revision: str | None = "a"\n')
+    (tmp_path / "c.py").write_text('revision = "c"\ndown_revision = "a"\n')
+    assert code_heads(tmp_path) == {"b", "c"}
+
+    (tmp_path / "d.py").write_text('revision = "d"\ndown_revision = ("b", "c")\n')
+    assert code_heads(tmp_path) == {"d"}
+
+    (tmp_path / "e.py").write_text('revision = "e"\ndown_revision = None\ndepends_on = "d"\n')
+    assert code_heads(tmp_path) == {"e"}
+
+
+def test_what_was_broken_before_is_not_the_migrations_fault(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO user_permissions VALUES (98, 99)")
+
+    command.current(alembic_config(f"sqlite:///{database}"))
+    command.downgrade(alembic_config(f"sqlite:///{database}"), "base")
+
+
 def test_a_user_keeps_permissions_and_loses_them_when_deleted(
     make_settings: MakeSettings,
 ) -> None:
@@ -117,19 +139,22 @@ def test_a_list_is_read_page_by_page(app: FastAPI) -> None:
 
     @app.get("/permissions", response_model=Page[PermissionRead])
     async def list_permissions(paging: PagingDep, session: SessionDep) -> Slice[Permission]:
-        rows = await session.scalars(paging.of(select(Permission), Permission.id))
+        rows = await session.scalars(paging.of(Permission))
         return paging.slice(rows.all())
 
     with TestClient(app) as client:
         client.post("/permissions")
         first = client.get("/permissions", params={"limit": 3}).json()
         last = client.get("/permissions", params={"limit": 3, "cursor": first["next"]}).json()
-        forged = client.get("/permissions", params={"cursor": "%00"})
+        forged = [
+            client.get("/permissions", params=params).status_code
+            for params in ({"cursor": "%00"}, {"cursor": "9" * 99}, {"limit": 101}, {"limit": 0})
+        ]
 
     assert [item["id"] for item in first["items"]] == [1, 2, 3]
     assert [item["id"] for item in last["items"]] == [4, 5]
     assert last["next"] is None
-    assert forged.status_code == 422
+    assert forged == [422] * 4
 
 
 def test_a_backup_has_every_row_that_was_there_when_it_began(

@@ -6,12 +6,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 from fastapi import Body, FastAPI
+from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 
 from app.api.deps import SessionDep
@@ -22,8 +23,19 @@ from tests.conftest import MakeSettings
 SECRET = "correct horse battery staple"
 
 
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
 class Probe(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     number: int
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")] | None = None
 
 
 @pytest.fixture
@@ -56,6 +68,17 @@ def client(app: FastAPI) -> Iterator[TestClient]:
     @app.post("/writes")
     async def write(session: SessionDep) -> None:
         await session.execute(text("INSERT INTO permissions VALUES (1, 'a', '')"))
+
+    @app.get("/rows")
+    async def count_rows(session: SessionDep) -> int:
+        return await session.scalar(text("SELECT count(*) FROM permissions")) or 0
+
+    @app.get("/words")
+    async def refuse_in_plain_text() -> PlainTextResponse:
+        cookies = PlainTextResponse("my words", 400)
+        cookies.set_cookie("a", "1")
+        cookies.set_cookie("b", "2")
+        return cookies
 
     @app.get("/mistakes")
     async def query_wrongly(session: SessionDep) -> None:
@@ -104,7 +127,7 @@ def test_a_crash_tells_the_log_and_not_the_visitor(
     assert SECRET in caplog.text
 
 
-def test_the_log_has_a_line_for_each_request_with_its_id(
+def test_the_log_has_a_line_for_each_request(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "app.request")
@@ -120,15 +143,34 @@ def test_another_host_is_refused(client: TestClient) -> None:
     answer = client.get("/api/v1/", headers={"Host": "evil.example"})
 
     assert answer.status_code == 400
-    assert answer.json()["title"] == "Bad Request"
+    assert answer.json()["detail"] == "Invalid host header"
 
 
-@pytest.mark.parametrize("path", ["/bodies", "/api/v1/", "/nowhere"])
+def test_a_refusal_in_plain_text_keeps_its_words_and_headers(client: TestClient) -> None:
+    answer = client.get("/words")
+
+    assert answer.json()["detail"] == "my words"
+    assert len(answer.headers.get_list("set-cookie")) == 2
+
+
+def test_what_is_taken_is_a_conflict(client: TestClient) -> None:
+    assert client.post("/writes").status_code == 200
+    assert client.post("/writes").status_code == 409
+
+
+def test_a_browser_is_told_to_stay_with_https(app: FastAPI) -> None:
+    with TestClient(app, base_url="https://testserver") as client:
+        assert "max-age=31536000" in client.get("/api/v1/").headers["strict-transport-security"]
+
+
+@pytest.mark.parametrize("path", ["/bodies", "/writes", "/api/v1/", "/nowhere"])
 def test_a_body_over_one_mebibyte_is_refused(client: TestClient, path: str) -> None:
-    answer = client.request("POST", path, content=b"x" * (2**20 + 1))
+    answer = client.post(path, content=b"x" * (2**20 + 1))
 
-    assert answer.status_code in {404, 405, 413}
+    assert answer.status_code == 413
     assert answer.headers["content-type"] == "application/problem+json"
+    # Refused before the route, which reads no body, could write anything.
+    assert client.get("/rows").json() == 0
 
 
 def test_a_body_over_one_mebibyte_is_refused_in_chunks_too(client: TestClient) -> None:
@@ -163,6 +205,7 @@ def test_a_wrong_method_names_the_right_ones(client: TestClient) -> None:
         b"\xff\xfe{",
         b"\xef\xbb\xbf{}",
         b'{"number": "\x00"}',
+        b'{"number": 1, "pet": {"kind": "correct horse battery staple"}}',
     ],
     ids=lambda body: repr(body[:32]),
 )
@@ -178,7 +221,7 @@ def test_a_request_that_does_not_fit_is_told_where_and_never_what(
 
 
 def test_a_get_cannot_write(client: TestClient, database: Path) -> None:
-    assert client.get("/writes").status_code >= 500
+    assert client.get("/writes").status_code == 500
 
 
 def test_a_commit_that_fails_is_not_a_success(client: TestClient, database: Path) -> None:
@@ -192,7 +235,8 @@ def test_a_commit_that_fails_is_not_a_success(client: TestClient, database: Path
             """
         )
 
-    assert client.post("/writes").status_code == 500
+    assert client.post("/writes").status_code == 409
+    assert client.get("/rows").json() == 0
 
 
 def test_a_database_that_is_gone_is_an_outage(client: TestClient, database: Path) -> None:
@@ -226,7 +270,14 @@ def test_a_page_of_another_origin_reads_nothing_unless_it_is_listed(
     make_settings: MakeSettings,
 ) -> None:
     settings = make_settings(cors_origins="https://www.example.com")
-    with TestClient(create_app(settings)) as client:
+    app = create_app(settings)
+
+    @app.get("/fails")
+    async def fail() -> None:
+        raise RuntimeError
+
+    with TestClient(app) as client:
+        failure = client.get("/fails", headers={"Origin": "https://www.example.com"})
         friend = client.get("/api/v1/", headers={"Origin": "https://www.example.com"})
         stranger = client.get(
             "/api/v1/", headers={"Origin": "https://www.example.com.evil.example"}
@@ -234,3 +285,5 @@ def test_a_page_of_another_origin_reads_nothing_unless_it_is_listed(
 
     assert friend.headers["access-control-allow-origin"] == "https://www.example.com"
     assert "access-control-allow-origin" not in stranger.headers
+    assert failure.status_code == 500
+    assert failure.headers["access-control-allow-origin"] == "https://www.example.com"

@@ -1,13 +1,19 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
+from app.main import create_app
 from app.settings import Settings, load_settings
+from tests.conftest import MakeSettings
 
 SECRET = "s3cr3t"
 PROJECT = Path(__file__).parents[1]
+# Windows opens no socket without it.
+SYSTEM = {"SYSTEMROOT": os.environ.get("SYSTEMROOT", "")}
 
 
 @pytest.fixture
@@ -64,22 +70,59 @@ def test_production_names_its_hosts(hosts: str, monkeypatch: pytest.MonkeyPatch)
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALLOWED_HOSTS", "https://api.example.com"),
+        ("ALLOWED_HOSTS", "api.example.com:443"),
+        ("ALLOWED_HOSTS", "*example.com"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "www.example.com"),
+        ("CORS_ORIGINS", "https://www.example.com/"),
+        ("CORS_ORIGINS", "https://*.example.com"),
+        ("DATABASE_URL", "foo"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite+aiosqlite:///:memory:"),
+        ("DATABASE_URL", "mysql://localhost/shelf"),
+        ("ENVIRONMENT", "developement"),
+    ],
+)
+def test_a_value_that_can_not_work_is_refused(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit, match=f"{name}: "):
+        load_settings()
+
+
+def test_production_does_not_start_without_a_database(
+    make_settings: MakeSettings, database: Path
+) -> None:
+    database.unlink()
+    app = create_app(make_settings(environment="production"))
+
+    with pytest.raises(RuntimeError, match="does not exist"), TestClient(app):
+        pass
+
+
 def test_a_misspelt_name_is_reported_with_the_right_one(
     env_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    env_file.write_text("ALOWED_HOSTS=api.example.com\nCOMPOSE_PROJECT_NAME=shelf\n")
+    env_file.write_text("ALOWED_HOSTS=x\nCOMPOSE_PROJECT_NAME=shelf\nKEY='\nc2VjcmV0\nC2VjcmV0==\n")
 
-    load_settings()
+    create_app()
 
     assert "ALOWED_HOSTS is not a setting of this app; did you mean ALLOWED_HOSTS?" in caplog.text
     assert "COMPOSE_PROJECT_NAME is not a setting of this app" in caplog.text
+    assert "c2VjcmV0" not in caplog.text
 
 
 def test_the_server_stops_with_a_sentence_instead_of_a_traceback(tmp_path: Path) -> None:
     stopped = subprocess.run(
         [sys.executable, "-m", "uvicorn", "app.main:app", "--app-dir", str(PROJECT)],
         cwd=tmp_path,
-        env={"ENVIRONMENT": "production", "PATH": ""},
+        env={"ENVIRONMENT": "production", **SYSTEM},
         capture_output=True,
         text=True,
         timeout=60,
@@ -95,7 +138,7 @@ def test_check_finds_a_sound_project_sound(database: Path) -> None:
     checked = subprocess.run(
         [sys.executable, "-m", "app", "check"],
         cwd=PROJECT,
-        env={"DATABASE_URL": f"sqlite:///{database}", "PATH": ""},
+        env={"DATABASE_URL": f"sqlite:///{database}", **SYSTEM},
         capture_output=True,
         text=True,
         timeout=60,
@@ -110,7 +153,7 @@ def test_check_says_what_to_mend(tmp_path: Path) -> None:
     checked = subprocess.run(
         [sys.executable, "-m", "app", "check"],
         cwd=PROJECT,
-        env={"DATABASE_URL": f"sqlite:///{tmp_path / 'none.db'}", "PATH": ""},
+        env={"DATABASE_URL": f"sqlite:///{tmp_path / 'none.db'}", **SYSTEM},
         capture_output=True,
         text=True,
         timeout=60,

@@ -64,6 +64,7 @@ def test_every_line_of_a_production_log_is_json(machine: Machine, migrated: Path
     assert request["request_id"] == answer.headers["x-request-id"]
     assert request["status"] == 404
     assert "server" not in answer.headers
+    assert any(line["message"] == "Application startup complete." for line in lines)
 
 
 def test_production_refuses_to_start_without_its_hosts(machine: Machine, migrated: Path) -> None:
@@ -78,7 +79,7 @@ def test_production_refuses_to_start_without_its_hosts(machine: Machine, migrate
 def test_it_comes_back_when_the_database_does(server: Server, migrated: Path) -> None:
     database = migrated / "app.db"
     aside = migrated / "aside"
-    assert server.get("/health/live").status == 200
+    assert server.get("/health/ready").status == 200
 
     database.rename(aside)
     assert server.get("/health/ready").status == 503

@@ -113,6 +113,13 @@ def test_its_own_tests_pass(project: Project, tmp_path: Path) -> None:
     assert "passed" in copy.succeed("pytest", "-q")
 
 
+def test_the_tests_pass_whatever_the_name(generate: Generate, tmp_path: Path) -> None:
+    copy = Project(tmp_path / "project", {})
+    shutil.copytree(generate(project_name="Bücher & Größe (2)").path, copy.path)
+
+    copy.succeed("pytest", "-q", "tests/test_api.py")
+
+
 def test_equal_answers_give_equal_files(
     generate: Generate, project: Project, tmp_path: Path
 ) -> None:

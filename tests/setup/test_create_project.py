@@ -112,6 +112,15 @@ def test_a_copied_script_asks_where_the_template_is(create: Create, folder: Path
     assert "--template PATH_OR_URL" in said
 
 
+def test_a_project_inside_a_project_is_refused(create: Create, folder: Path) -> None:
+    (folder / ".copier-answers.yml").touch()
+
+    code, said = create("shelf")
+
+    assert (code, is_one_sentence(said)) == (1, True)
+    assert "is inside a generated project" in said
+
+
 @pytest.mark.parametrize("place", ["nowhere", "."])
 def test_a_place_without_a_template_is_named(create: Create, place: str) -> None:
     code, said = create("shelf", "--template", place)

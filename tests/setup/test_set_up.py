@@ -101,6 +101,38 @@ def test_git_ignores_what_set_up_made(created: tuple[Machine, Path, str]) -> Non
     assert not re.search(r"^\.env$|\.db|\.venv|egg-info|__pycache__|_cache", tracked, re.MULTILINE)
 
 
+def test_copier_is_there_for_updates(created: tuple[Machine, Path, str], tmp_path: Path) -> None:
+    machine, project, _ = created
+    copy = tmp_path / "shelf"
+    made = [".venv", ".env", "*.db*", "*.egg-info", "__pycache__", ".git", ".*_cache"]
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns(*made))
+    for command in (["init", "-q"], ["add", "--all"], ["commit", "-qm", "Start"]):
+        machine.run("git", *command, cwd=copy)
+
+    code, said = machine.run(
+        project / ".venv/bin/copier", "update", "--trust", "--defaults", cwd=copy
+    )
+
+    assert code == 0, said
+    assert "Then run ./setup.sh" in said
+    assert machine.run("git", "status", "--porcelain", cwd=copy)[1] == ""
+
+
+def test_a_link_to_the_script_touches_nothing(
+    created: tuple[Machine, Path, str], folder: Path
+) -> None:
+    machine, project, _ = created
+    (folder / ".venv").mkdir()
+    (folder / ".venv/precious").touch()
+    (folder / "link").symlink_to(project / "setup.sh")
+
+    code, said = machine.run("./link", cwd=folder)
+
+    assert code == 1
+    assert "not in its project" in said
+    assert (folder / ".venv/precious").exists()
+
+
 def test_a_second_run_keeps_everything_and_needs_no_network(
     created: tuple[Machine, Path, str],
 ) -> None:

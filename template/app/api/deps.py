@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.session import get_session
@@ -17,3 +17,6 @@ def get_settings(request: Request) -> Settings:
 # Function scope commits before the response leaves: a commit that fails is an error, not a 200.
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
 SettingsDep = Annotated[Settings, Depends(get_settings)]
+
+# An id in a path: what the database can hold, so that 2**63 is a 422 and not an error there.
+IdPath = Annotated[int, Path(ge=1, le=2**63 - 1)]

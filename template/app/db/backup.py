@@ -51,16 +51,15 @@ def back_up(source: Path, target: Path) -> None:
 
 
 def verify(file: Path) -> None:
-    """Check a database file from end to end: every page, every reference, and a revision."""
+    """Check that a database file is whole, page by page, and has a revision."""
     try:
         with opened(file, "ro") as connection:
             broken = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-            orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
             revisions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
     except sqlite3.Error as error:
         raise BackupError(f"{file} is not a database of this app: {error}") from None
-    if broken != "ok" or orphans:
-        raise BackupError(f"{file} is damaged: {broken}, {len(orphans)} rows refer to nothing")
+    if broken != "ok":
+        raise BackupError(f"{file} is damaged: {broken}")
     if not revisions:
         raise BackupError(f"{file} has no revision")
 

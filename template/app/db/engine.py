@@ -69,6 +69,12 @@ def refuse_another_file(engine: Engine, file: Path) -> None:
     """
     first: tuple[int, int] | None = None
 
+    @event.listens_for(engine, "do_connect")
+    def name_what_is_missing(*_: object) -> None:
+        if not file.exists():
+            # SQLite itself says "unable to open database file", whichever it is.
+            raise sqlite3.OperationalError(f"{file} does not exist")
+
     @event.listens_for(engine, "begin")
     def compare(_: Connection) -> None:
         nonlocal first

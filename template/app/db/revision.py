@@ -5,13 +5,13 @@ Alembic knows both, but importing it would cost every worker start-up time and m
 
 import ast
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-VERSIONS = Path("alembic/versions")
+VERSIONS = Path(__file__).parents[2] / "alembic" / "versions"
 
 
 @dataclass(frozen=True)
@@ -36,30 +36,39 @@ async def migration_state(session: AsyncSession) -> MigrationState:
     return MigrationState(code_heads(VERSIONS), frozenset(found))
 
 
-@cache
 def code_heads(versions: Path) -> frozenset[str]:
     """The revisions that no other one in this folder builds on."""
+    files = versions.glob("[!._]*.py")
+    return heads(tuple((file, file.stat().st_mtime_ns) for file in sorted(files)))
+
+
+@lru_cache(maxsize=1)
+def heads(files: tuple[tuple[Path, int], ...]) -> frozenset[str]:
+    """Read anew when a file came, went or changed: in development, that happens beside the app."""
     revisions: set[str] = set()
     parents: set[str] = set()
-    for file in versions.glob("*.py"):
-        names = assignments(file)
-        revisions.add(str(names["revision"]))
-        match names["down_revision"]:
-            case str(parent):
-                parents.add(parent)
-            case tuple(merged):
-                parents.update(merged)
+    for file, _ in files:
+        values = assignments(file)
+        revisions |= names(values.get("revision"))
+        parents |= names(values.get("down_revision")) | names(values.get("depends_on"))
     return frozenset(revisions - parents)
 
 
+def names(value: object) -> set[str]:
+    """Revisions are given as one name, several, or None."""
+    if isinstance(value, str):
+        return {value}
+    return set(value) if isinstance(value, tuple | list) else set()
+
+
 def assignments(file: Path) -> dict[str, object]:
-    """The values that a migration gives to `revision` and `down_revision`."""
+    """What a migration says of itself and of what it builds on."""
     values: dict[str, object] = {}
     for node in ast.parse(file.read_text("utf-8")).body:
         match node:
             case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(
                 ast.Name(name), _, ast.expr() as value
             ):
-                if name in {"revision", "down_revision"}:
+                if name in {"revision", "down_revision", "depends_on"}:
                     values[name] = ast.literal_eval(value)
     return values

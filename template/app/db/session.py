@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-from fastapi import Request
-from sqlalchemy import URL
+from fastapi.requests import HTTPConnection
+from sqlalchemy import URL, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -23,8 +25,12 @@ from app.db.engine import (
 from app.settings import Settings
 
 BUSY_TIMEOUT_MILLISECONDS = 5_000
-# A request that can get no connection in this time is answered 503.
-POOL_TIMEOUT_SECONDS = 10
+OPTIONS: dict[str, Any] = {
+    # A request that gets no connection in so many seconds is answered 503.
+    "pool_timeout": 10,
+    # Errors are logged; values, such as the hash of a password, are not.
+    "hide_parameters": True,
+}
 
 
 class Database:
@@ -39,11 +45,22 @@ class Database:
         if url.get_backend_name() == "sqlite":
             self._engines = sqlite_engines(url, settings.sqlite_synchronous)
         else:
-            engine = create_async_engine(url, pool_pre_ping=True, pool_timeout=POOL_TIMEOUT_SECONDS)
+            engine = create_async_engine(url, pool_pre_ping=True, **OPTIONS)
             self._engines = engine, engine
         reading, writing = self._engines
         self.readers = async_sessionmaker(reading, expire_on_commit=False)
         self.writers = async_sessionmaker(writing, expire_on_commit=False)
+
+    async def probe(self) -> None:
+        """Raise if the database can't be opened at all; it may still lack migrations."""
+        try:
+            async with self.readers() as session:
+                await session.execute(text("SELECT 1"))
+        except DBAPIError as error:
+            reason = (
+                f"The database can't be opened: {error.orig}. `alembic upgrade head` makes one."
+            )
+            raise RuntimeError(reason) from None
 
     async def dispose(self) -> None:
         for engine in self._engines:
@@ -61,9 +78,7 @@ def sqlite_engines(url: URL, synchronous: str) -> tuple[AsyncEngine, AsyncEngine
     }
 
     def engine(begin: str, pragmas: Pragmas, **pool: int) -> AsyncEngine:
-        engine = create_async_engine(
-            existing_file_url(url, file), pool_timeout=POOL_TIMEOUT_SECONDS, **pool
-        )
+        engine = create_async_engine(existing_file_url(url, file), **OPTIONS, **pool)
         refuse_another_file(engine.sync_engine, file)
         take_over_transactions(engine.sync_engine, begin, pragmas)
         return engine
@@ -73,12 +88,13 @@ def sqlite_engines(url: URL, synchronous: str) -> tuple[AsyncEngine, AsyncEngine
     return reading, writing
 
 
-async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
+async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
     """The request's one transaction: committed on success, rolled back on any exception.
 
     It begins with the first statement, so work that comes before that holds no lock.
     """
-    database: Database = request.app.state.database
-    sessions = database.readers if request.method == "GET" else database.writers
+    database: Database = connection.app.state.database
+    only_reads = connection.scope.get("method") == "GET"
+    sessions = database.readers if only_reads else database.writers
     async with sessions.begin() as session:
         yield session

@@ -13,7 +13,9 @@ def normalise(text: object) -> object:
 
 Username = Annotated[str, BeforeValidator(normalise), Field(pattern=r"^[a-z0-9._-]{3,32}$")]
 Email = Annotated[
-    str, BeforeValidator(normalise), Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", max_length=254)
+    str,
+    BeforeValidator(normalise),
+    Field(pattern=r"^[^@\s\p{C}]+@[^@\s\p{C}]+\.[^@\s\p{C}]+$", max_length=254),
 ]
 # NIST SP 800-63B-4: at least 15 characters where a password is all there is, and no other rule.
 Password = Annotated[str, Field(min_length=15, max_length=256)]
