@@ -90,7 +90,7 @@ def copy_to(url: str) -> None:
     from rich.progress import Progress, TaskID
     from sqlalchemy.exc import DBAPIError
 
-    from app.db.transfer import TransferError, transfer
+    from app.transfer import TransferError, transfer
 
     tasks: dict[str, TaskID] = {}
     with Progress() as bars:

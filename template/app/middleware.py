@@ -3,7 +3,6 @@
 import logging
 import time
 from http import HTTPStatus
-from typing import Final
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -20,16 +19,16 @@ from app.settings import Settings
 
 logger = logging.getLogger("app.request")
 
-MAX_BODY_BYTES: Final = 2**20
+MAX_BODY_BYTES = 2**20
 
 # OWASP HTTP Headers and REST Security cheat sheets. A route that needs a looser policy sets its own.
-SECURITY_HEADERS: Final = {
+SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-STRICT_TRANSPORT_SECURITY: Final = "max-age=31536000"
+STRICT_TRANSPORT_SECURITY = "max-age=31536000"
 
 
 def add_middleware(app: Starlette, settings: Settings) -> None:
@@ -109,8 +108,7 @@ class ProblemMiddleware:
             await self.app(scope, receive, send)
             return
         if declared_length(scope) > MAX_BODY_BYTES:
-            # The body limit beneath notices when the body is read: too late for a route that
-            # reads none, and has committed by then.
+            # The limit beneath notices when the body is read: never, in a route that reads none.
             await problem(scope["path"], HTTPStatus.REQUEST_ENTITY_TOO_LARGE)(scope, receive, send)
             return
         started = False

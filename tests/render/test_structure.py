@@ -17,7 +17,9 @@ MAY_IMPORT = {
     "app.middleware": set[str](),
     "app.api": {"app.api", "app.models", "app.schemas", "app.db"},
     "app.main": {"app.api", "app.db", "app.middleware"},
-    "app.cli": {"app.main", "app.db"},
+    "app.doctor": {"app.db"},
+    "app.transfer": {"app.db", "app.models"},
+    "app.cli": {"app.main", "app.db", "app.doctor", "app.transfer"},
     "app.__main__": {"app.cli"},
 }
 MAY_IMPORT_FASTAPI = ("app.main", "app.errors", "app.api", "app.db.session")
