@@ -97,17 +97,21 @@ class Guard:
 def migrate_sync(url: URL) -> None:
     engine = create_engine(url, hide_parameters=True)
     take_over_transactions(engine, "BEGIN IMMEDIATE", PRAGMAS)
-    with engine.begin() as connection:
-        migrate(connection)
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            migrate(connection)
+    finally:
+        engine.dispose()
 
 
 async def migrate_async(url: URL) -> None:
     engine = create_async_engine(url, hide_parameters=True)
     take_over_transactions(engine.sync_engine, "BEGIN IMMEDIATE", PRAGMAS)
-    async with engine.begin() as connection:
-        await connection.run_sync(migrate)
-    await engine.dispose()
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(migrate)
+    finally:
+        await engine.dispose()
 
 
 def print_sql(url: URL) -> None:

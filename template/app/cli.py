@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -27,11 +28,11 @@ def fail(reason: object) -> typer.Exit:
 
 
 @cli.command()
-def check() -> None:
+def check(deploy: Annotated[bool, typer.Option(help="Is it fit for production?")] = False) -> None:
     """Look over this installation; exit with 1 if something needs mending."""
     from app.doctor import examine
 
-    findings = asyncio.run(examine(load_settings()))
+    findings = asyncio.run(examine(load_settings(for_production=deploy)))
     for finding in findings:
         typer.echo(f"{finding.verdict:5} {finding.sentence}")
     if any(finding.verdict == "mend" for finding in findings):

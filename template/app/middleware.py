@@ -19,6 +19,7 @@ from app.settings import Settings
 
 logger = logging.getLogger("app.request")
 
+# For every route: one that takes uploads needs a larger limit here.
 MAX_BODY_BYTES = 2**20
 
 # OWASP HTTP Headers and REST Security cheat sheets. A route that needs a looser policy sets its own.
@@ -96,8 +97,7 @@ class RequestMiddleware:
 class ProblemMiddleware:
     """Turns what no error handler sees into problem details.
 
-    That is an unhandled exception, and the plain text with which the host check, the CORS check
-    and the body limit refuse a request.
+    That is an unhandled exception, and the plain text of the host, CORS and body checks.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -124,7 +124,7 @@ class ProblemMiddleware:
             if refusal is None:
                 await send(message)
             elif not message.get("more_body"):
-                sentence = message["body"].decode("utf-8", "replace")[:200]
+                sentence = message.get("body", b"").decode("utf-8", "replace")[:200]
                 response = problem(scope["path"], refusal["status"], sentence)
                 kept = [pair for pair in refusal["headers"] if not pair[0].startswith(b"content-")]
                 response.raw_headers.extend(kept)

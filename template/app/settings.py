@@ -99,10 +99,10 @@ class Settings(BaseSettings):
         return origins
 
 
-def load_settings() -> Settings:
+def load_settings(*, for_production: bool = False) -> Settings:
     """Read the settings, or exit with a line for every fault: name and reason, never the value."""
     try:
-        return Settings()
+        return Settings(environment="production") if for_production else Settings()
     except ValidationError as error:
         faults = (
             f"  {str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"

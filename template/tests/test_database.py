@@ -17,7 +17,7 @@ from sqlalchemy.orm import selectinload
 from app.api.deps import SessionDep
 from app.api.pagination import Page, PagingDep, Slice
 from app.db.backup import BackupError, back_up, restore, verify
-from app.db.revision import VERSIONS, code_heads
+from app.db.revision import VERSIONS, MigrationState, code_revisions
 from app.db.session import Database
 from app.models.user import Permission, User
 from app.schemas.user import PermissionRead, UserCreate
@@ -32,9 +32,13 @@ def test_the_models_and_the_migrations_agree(database_url: str) -> None:
 
 def test_every_migration_can_be_taken_back_and_applied_again(database_url: str) -> None:
     config = alembic_config(database_url)
-
+    revisions = list(ScriptDirectory.from_config(config).walk_revisions())
     command.downgrade(config, "base")
-    command.upgrade(config, "head")
+
+    for revision in reversed(revisions):
+        command.upgrade(config, revision.revision)
+        command.downgrade(config, "-1")
+        command.upgrade(config, revision.revision)
 
     command.check(config)
 
@@ -42,7 +46,7 @@ def test_every_migration_can_be_taken_back_and_applied_again(database_url: str) 
 def test_the_server_knows_the_head_revision_as_alembic_does() -> None:
     heads = ScriptDirectory.from_config(Config("alembic.ini")).get_heads()
 
-    assert code_heads(VERSIONS) == frozenset(heads)
+    assert code_revisions(VERSIONS)[1] == frozenset(heads)
 
 
 def test_merges_dependencies_and_other_files_are_understood(tmp_path: Path) -> None:
@@ -50,13 +54,48 @@ def test_merges_dependencies_and_other_files_are_understood(tmp_path: Path) -> N
     (tmp_path / "a.py").write_text('revision = "a"\ndown_revision = None\n')
     (tmp_path / "b.py").write_text('revision: str = "b"\ndown_revision: str | None = "a"\n')
     (tmp_path / "c.py").write_text('revision = "c"\ndown_revision = "a"\n')
-    assert code_heads(tmp_path) == {"b", "c"}
+    assert code_revisions(tmp_path) == (frozenset("abc"), frozenset("bc"))
 
     (tmp_path / "d.py").write_text('revision = "d"\ndown_revision = ("b", "c")\n')
-    assert code_heads(tmp_path) == {"d"}
+    assert code_revisions(tmp_path)[1] == {"d"}
 
     (tmp_path / "e.py").write_text('revision = "e"\ndown_revision = None\ndepends_on = "d"\n')
-    assert code_heads(tmp_path) == {"e"}
+    assert code_revisions(tmp_path)[1] == {"e"}
+
+
+@pytest.mark.parametrize(
+    ("database_at", "said"), [("a", "behind"), ("", "behind"), ("z", "ahead"), ("b", "code at b")]
+)
+def test_a_database_is_behind_ahead_or_right(database_at: str, said: str) -> None:
+    revisions = frozenset(filter(None, [database_at]))
+
+    state = MigrationState(frozenset("ab"), frozenset("b"), revisions)
+
+    assert said in str(state)
+    assert state.at_head == (database_at == "b")
+
+
+def test_without_a_backup_nothing_is_migrated(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO permissions VALUES (1, 'users:read', '')")
+    (database.parent / "backups").write_text("a file in the way")
+
+    with pytest.raises(FileExistsError):
+        command.downgrade(alembic_config(f"sqlite:///{database}"), "base")
+
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM permissions").fetchone() == (1,)
+
+
+def test_a_migration_leaves_a_backup_of_what_was_there(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO permissions VALUES (1, 'users:read', '')")
+
+    command.downgrade(alembic_config(f"sqlite:///{database}"), "base")
+
+    (copy,) = (database.parent / "backups").iterdir()
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT name FROM permissions").fetchall() == [("users:read",)]
 
 
 def test_what_was_broken_before_is_not_the_migrations_fault(database: Path) -> None:

@@ -149,6 +149,21 @@ def test_check_finds_a_sound_project_sound(database: Path) -> None:
     assert "journal_mode = wal" in checked.stdout
 
 
+def test_check_says_what_production_would_refuse(database: Path) -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "app", "check", "--deploy"],
+        cwd=PROJECT,
+        env={"DATABASE_URL": f"sqlite:///{database}", **SYSTEM},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert checked.returncode == 1
+    assert "ALLOWED_HOSTS" in checked.stderr
+
+
 def test_check_says_what_to_mend(tmp_path: Path) -> None:
     checked = subprocess.run(
         [sys.executable, "-m", "app", "check"],

@@ -16,8 +16,9 @@ VERSIONS = Path(__file__).parents[2] / "alembic" / "versions"
 
 @dataclass(frozen=True)
 class MigrationState:
-    """Revisions: the heads of `alembic/versions`, and what the database says of itself."""
+    """Revisions: those in `alembic/versions`, their heads, and what the database says of itself."""
 
+    known: frozenset[str]
     code: frozenset[str]
     database: frozenset[str]
 
@@ -28,22 +29,33 @@ class MigrationState:
     def __str__(self) -> str:
         database = ", ".join(sorted(self.database)) or "no revision"
         code = ", ".join(sorted(self.code)) or "no revision"
-        return f"database at {database}, code at {code}"
+        return f"database at {database}, code at {code}{self._advice()}"
+
+    def _advice(self) -> str:
+        if self.at_head:
+            return ""
+        if len(self.code) > 1:
+            return ": two lines of migrations; join them with `alembic merge heads -m merge`"
+        if self.database <= self.known:
+            return ": the database is behind; run `alembic upgrade head`"
+        return ": the database is ahead of this code, or of another project"
 
 
 async def migration_state(session: AsyncSession) -> MigrationState:
     found = await session.scalars(text("SELECT version_num FROM alembic_version"))
-    return MigrationState(code_heads(VERSIONS), frozenset(found))
+    return MigrationState(*code_revisions(VERSIONS), frozenset(found))
 
 
-def code_heads(versions: Path) -> frozenset[str]:
-    """The revisions that no other one in this folder builds on."""
-    files = versions.glob("[!._]*.py")
-    return heads(tuple((file, file.stat().st_mtime_ns) for file in sorted(files)))
+def code_revisions(versions: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Every revision in this folder, and the heads: those that no other one builds on."""
+    files = sorted(versions.glob("[!._]*.py"))
+    return parse_revisions(tuple((file, file.stat().st_mtime_ns) for file in files))
 
 
 @lru_cache(maxsize=1)
-def heads(files: tuple[tuple[Path, int], ...]) -> frozenset[str]:
+def parse_revisions(
+    files: tuple[tuple[Path, int], ...],
+) -> tuple[frozenset[str], frozenset[str]]:
     """Read anew when a file came, went or changed: in development, that happens beside the app."""
     revisions: set[str] = set()
     parents: set[str] = set()
@@ -51,7 +63,7 @@ def heads(files: tuple[tuple[Path, int], ...]) -> frozenset[str]:
         values = assignments(file)
         revisions |= names(values.get("revision"))
         parents |= names(values.get("down_revision")) | names(values.get("depends_on"))
-    return frozenset(revisions - parents)
+    return frozenset(revisions), frozenset(revisions - parents)
 
 
 def names(value: object) -> set[str]:

@@ -38,6 +38,6 @@ async def read_readiness(session: SessionDep) -> Health:
         logger.error("Not ready: %s", error)
         raise ServiceUnavailable("The database does not answer.") from None
     if not state.at_head:
-        logger.error("Not ready: %s; run `alembic upgrade head`", state)
+        logger.error("Not ready: %s", state)
         raise ServiceUnavailable("The database is not at the revision of this release.")
     return Health()
