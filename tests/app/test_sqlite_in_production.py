@@ -1,5 +1,6 @@
 """SQLite under what production does to it: many clients, held locks, kills, faults. Figures are printed."""
 
+import http.client
 import json
 import os
 import random
@@ -121,10 +122,7 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(
                 try:
                     if server.get(f"/pairs/{key}", "POST").status == 200:
                         acknowledged.add(key)
-                except OSError:
-                    return
-                except Exception as error:  # a connection cut in the middle of an answer
-                    assert "RemoteDisconnected" in repr(error) or "Incomplete" in repr(error)  # noqa: PT017
+                except (OSError, http.client.HTTPException):
                     return
 
         clients = [threading.Thread(target=client, args=(number,)) for number in range(4)]
