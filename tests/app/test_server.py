@@ -100,7 +100,6 @@ def test_two_workers_serve_one_database(machine: Machine, migrated: Path) -> Non
         (b"HEAD /api/v1/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
         (b"TRACE /api/v1/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
         (b"GET /api/v1/ HTTP/1.1\r\nHost: evil.example\r\n\r\n", 400),
-        (b"GET /api/v1/ HTTP/1.1\r\n\r\n", 400),
         (b"GET /%ff%fe%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
         (b"POST /api/v1/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n\r\n", 413),
     ],
@@ -115,3 +114,18 @@ def test_what_no_http_library_would_send(server: Server, request_bytes: bytes, s
         assert body == b""
     else:
         assert b"application/problem+json" in head
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /api/v1/ HTTP/1.1\r\n\r\n",
+        b"GET /api/v1/ HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        b"GET /api/v1/ HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+    ],
+    ids=["no host", "two hosts", "200 kB of a header", "TLS"],
+)
+def test_what_is_no_http_is_refused_before_the_app(server: Server, request_bytes: bytes) -> None:
+    assert server.raw(request_bytes).startswith(b"HTTP/1.1 400 ")
+    assert server.get("/health/live").status == 200
