@@ -28,6 +28,7 @@ TOOLS = [
     "ls",
     "mkdir",
     "mv",
+    "realpath",
     "rm",
     "sed",
     "sh",
