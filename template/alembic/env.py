@@ -22,7 +22,7 @@ logger.setLevel(logging.INFO)
 
 # One migration waits for another, or for a writer, this long. Foreign keys are off because SQLite
 # alters a table by replacing it, which would delete every row that refers to it with a CASCADE.
-PRAGMAS = {**WAL, "busy_timeout": 60_000, "foreign_keys": "OFF"}
+PRAGMAS = {"busy_timeout": 60_000, **WAL, "foreign_keys": "OFF"}
 
 
 def database_url() -> URL:
@@ -70,7 +70,7 @@ class Guard:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.file = Path(connection.engine.url.database or "").absolute()
+        self.file = Path(connection.engine.url.database or "").resolve()
         self.orphans: int | None = None
 
     def look_after_step(self, *, step: MigrationInfo, **_: object) -> None:

@@ -91,7 +91,13 @@ def copy_to(url: str) -> None:
     from rich.progress import Progress, TaskID
     from sqlalchemy.exc import DBAPIError
 
+    from app.settings import check_database_url
     from app.transfer import TransferError, transfer
+
+    try:
+        check_database_url(url)
+    except ValueError as error:
+        raise fail(f"{error} (the URL of the target)") from None
 
     tasks: dict[str, TaskID] = {}
     with Progress() as bars:

@@ -30,6 +30,23 @@ def split_commas(value: object) -> object:
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
 
 
+def check_database_url(value: str) -> str:
+    """The URL itself, if it names a database that this app can use; ValueError says why not."""
+    try:
+        url = make_url(value)
+    except (ArgumentError, ValueError):
+        # Its own message may quote a piece of the password.
+        raise ValueError("write a URL, as in sqlite+aiosqlite:///./app.db") from None
+    if url.drivername not in DRIVERS:
+        raise ValueError(f"begin with one of {', '.join(DRIVERS)}")
+    if url.get_backend_name() == "postgresql":
+        if not find_spec("psycopg"):
+            raise ValueError('PostgreSQL needs its driver: pip install -e ".[postgres]"')
+    elif not url.database or url.database.startswith((":memory:", "file:")):
+        raise ValueError("name a file, as in sqlite+aiosqlite:///./app.db")
+    return value
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_file=ENV_FILE,
@@ -64,17 +81,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _names_a_lasting_database(cls, value: str) -> str:
-        try:
-            url = make_url(value)
-        except ArgumentError:
-            raise ValueError("write a URL, as in sqlite+aiosqlite:///./app.db") from None
-        if url.drivername not in DRIVERS:
-            raise ValueError(f"begin with one of {', '.join(DRIVERS)}")
-        if not url.database or ":memory:" in value or "mode=memory" in value:
-            raise ValueError("name a file, as in sqlite+aiosqlite:///./app.db: memory is lost")
-        if url.get_backend_name() == "postgresql" and not find_spec("psycopg"):
-            raise ValueError('PostgreSQL needs its driver: pip install -e ".[postgres]"')
-        return value
+        return check_database_url(value)
 
     @field_validator("allowed_hosts")
     @classmethod

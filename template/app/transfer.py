@@ -1,10 +1,14 @@
 """Moves a whole database to another one, as from SQLite to PostgreSQL."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     Connection,
     Engine,
     Integer,
@@ -20,7 +24,7 @@ from sqlalchemy import (
 
 import app.models  # noqa: F401  (registers every table)
 from app.db.base import Base
-from app.db.engine import synchronous_url, take_over_transactions
+from app.db.engine import parse_url, synchronous_url, take_over_transactions
 
 BATCH_ROWS = 1_000
 
@@ -39,13 +43,21 @@ def transfer(source_url: str, target_url: str, progress: Progress) -> dict[str, 
     compared with what was sent, by count and checksum. `progress` is told a table, the rows
     copied so far and the rows that there are.
     """
-    source = create_engine(synchronous_url(source_url))
-    target = create_engine(synchronous_url(target_url))
+    if is_missing(source_url) or is_missing(target_url):
+        raise TransferError("One of the two is a file that does not exist.")
+    source = create_engine(synchronous_url(source_url), hide_parameters=True)
+    target = create_engine(synchronous_url(target_url), hide_parameters=True)
     try:
         return copy_all(source, target, progress)
     finally:
         source.dispose()
         target.dispose()
+
+
+def is_missing(url: str) -> bool:
+    """Opening it would create it, empty."""
+    parsed = parse_url(url)
+    return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists()
 
 
 def copy_all(source: Engine, target: Engine, progress: Progress) -> dict[str, int]:
@@ -68,6 +80,9 @@ def refuse_unless_alike(reader: Connection, writer: Connection, tables: list[Tab
             f"The source is at revision {ours} and the target at {theirs}: first bring both to "
             "the head, the target with `alembic -x url=... upgrade head`."
         )
+    known = {table.name for table in tables} | {"alembic_version"}
+    if unknown := set(inspect(reader).get_table_names()) - known:
+        raise TransferError(f"No model has the tables {', '.join(sorted(unknown))}: write one.")
     filled = [table.name for table in tables if writer.execute(select(table).limit(1)).first()]
     if filled:
         raise TransferError(f"The target has rows already, in {', '.join(filled)}.")
@@ -84,16 +99,22 @@ def copy_table(reader: Connection, writer: Connection, table: Table, progress: P
     total = reader.scalar(select(func.count()).select_from(table)) or 0
     done = 0
     progress(table.name, done, total)
+    keys = [column.key for column in stored_columns(table)]
     for batch in batches(reader, table):
-        writer.execute(insert(table), [row._asdict() for row in batch])
+        writer.execute(insert(table), [dict(zip(keys, row, strict=True)) for row in batch])
         done += len(batch)
         progress(table.name, done, total)
     reset_sequence(writer, table)
     return done
 
 
+def stored_columns(table: Table) -> list[Column[Any]]:
+    """All but those that the database computes."""
+    return [column for column in table.columns if column.computed is None]
+
+
 def batches(connection: Connection, table: Table) -> Iterator[list[Row[Any]]]:
-    statement = select(table).order_by(*table.primary_key.columns)
+    statement = select(*stored_columns(table)).order_by(*table.primary_key.columns)
     result = connection.execution_options(yield_per=BATCH_ROWS).execute(statement)
     yield from (list(partition) for partition in result.partitions())
 
@@ -106,15 +127,27 @@ def reset_sequence(writer: Connection, table: Table) -> None:
         and column is not None
         and isinstance(column.type, Integer)
     ):
+        name = writer.dialect.identifier_preparer.format_table(table)
         largest = select(func.coalesce(func.max(column), 0) + 1).scalar_subquery()
-        sequence = func.pg_get_serial_sequence(table.name, column.name)
+        sequence = func.pg_get_serial_sequence(name, column.name)
         writer.execute(select(func.setval(sequence, largest, False)))
 
 
-def checksum(connection: Connection, table: Table) -> tuple[int, str]:
-    """The number of rows, and a digest of all their values in order of the primary key."""
-    count, digest = 0, hashlib.sha256()
+def checksum(connection: Connection, table: Table) -> tuple[int, int]:
+    """The number of rows, and a sum of their digests: databases sort by rules of their own."""
+    count = total = 0
     for batch in batches(connection, table):
         count += len(batch)
-        digest.update(repr([tuple(row) for row in batch]).encode())
-    return count, digest.hexdigest()
+        for row in batch:
+            digest = hashlib.sha256(repr([canonical(value) for value in row]).encode()).digest()
+            total = (total + int.from_bytes(digest)) % 2**256
+    return count, total
+
+
+def canonical(value: object) -> object:
+    """One form for what two databases give back in two: times with a zone, and JSON objects."""
+    if isinstance(value, datetime) and value.tzinfo:
+        return value.astimezone(UTC).replace(tzinfo=None)
+    if isinstance(value, dict | list):
+        return json.dumps(value, sort_keys=True)
+    return value

@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 import sqlite3
 import threading
 from contextlib import closing
@@ -11,7 +12,7 @@ from alembic.script import ScriptDirectory
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import selectinload
 
 from app.api.deps import SessionDep
@@ -245,7 +246,6 @@ def test_a_backup_comes_back_whole(database: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     back_up(database, copy)
     database.unlink()
-    database.with_name(f"{database.name}-wal").write_text("of another database")
 
     restore(copy, database)
 
@@ -267,6 +267,48 @@ def test_a_database_in_use_or_with_rows_is_not_replaced(database: Path, tmp_path
 
     with pytest.raises(BackupError, match="has rows"):
         restore(copy, database)
+
+
+def test_the_log_of_a_database_that_was_moved_away_is_kept(database: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    back_up(database, copy)
+    database.unlink()
+    log = database.with_name(f"{database.name}-wal")
+    log.write_text("rows of the other database")
+
+    with pytest.raises(BackupError, match="move it to its file"):
+        restore(copy, database)
+
+    assert log.read_text() == "rows of the other database"
+
+
+def test_two_workers_refuse_a_file_that_was_replaced(
+    make_settings: MakeSettings, database: Path, tmp_path: Path
+) -> None:
+    """Whether a worker has read or written before: neither may touch the new file."""
+    another = Path(shutil.copy(database, tmp_path / "another.db"))
+
+    def swap() -> None:
+        another.replace(database)
+
+    async def scenario() -> None:
+        reader, writer = Database(make_settings()), Database(make_settings())
+        async with reader.readers() as session:
+            await session.execute(text("SELECT 1 FROM users"))
+        async with writer.writers.begin() as session:
+            session.add(User(**ADA, permissions=[]))
+        swap()
+        for worker in (reader, writer):
+            for sessions in (worker.readers, worker.writers):
+                with pytest.raises(OperationalError, match="was replaced"):
+                    async with sessions() as session:
+                        await session.execute(text("SELECT 1 FROM users"))
+        for worker in (reader, writer):
+            await worker.dispose()
+
+    before = another.read_bytes()
+    asyncio.run(scenario())
+    assert database.read_bytes() == before
 
 
 def test_a_damaged_backup_is_not_restored(database: Path, tmp_path: Path) -> None:

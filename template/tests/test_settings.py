@@ -84,6 +84,8 @@ def test_production_names_its_hosts(hosts: str, monkeypatch: pytest.MonkeyPatch)
         ("DATABASE_URL", "sqlite://"),
         ("DATABASE_URL", "sqlite+aiosqlite:///:memory:"),
         ("DATABASE_URL", "mysql://localhost/shelf"),
+        ("DATABASE_URL", "sqlite:///file:app.db?uri=true"),
+        ("DATABASE_URL", f"postgresql://u:p@ss:{SECRET}@host/shelf"),
         ("ENVIRONMENT", "developement"),
     ],
 )
@@ -92,8 +94,10 @@ def test_a_value_that_can_not_work_is_refused(
 ) -> None:
     monkeypatch.setenv(name, value)
 
-    with pytest.raises(SystemExit, match=f"{name}: "):
+    with pytest.raises(SystemExit, match=f"{name}: ") as refusal:
         load_settings()
+
+    assert SECRET not in str(refusal.value)
 
 
 def test_production_does_not_start_without_a_database(

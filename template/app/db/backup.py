@@ -6,6 +6,7 @@ one snapshot, and so has every row that was committed before it began.
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ def database_file(url: URL) -> Path:
     """The file of a SQLite URL; other databases bring tools of their own (`pg_dump`)."""
     if url.get_backend_name() != "sqlite" or not url.database:
         raise BackupError("this is for SQLite; PostgreSQL has pg_dump and pg_restore")
-    return Path(url.database).absolute()
+    return Path(url.database).resolve()
 
 
 @contextmanager
@@ -34,20 +35,34 @@ def opened(file: Path, mode: str) -> Iterator[sqlite3.Connection]:
 
 def back_up(source: Path, target: Path) -> None:
     """Write a checked copy of a database in use to a new file that only its owner can read."""
-    try:
-        # Also keeps the name: of two backups to one path, one is refused.
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        raise BackupError(f"{target} exists already, and a backup overwrites nothing") from None
-    except OSError as error:
-        raise BackupError(f"{target} can't be written: {error.strerror}") from None
+    if target.exists():
+        raise BackupError(f"{target} exists already, and a backup overwrites nothing")
+    part = new_file_beside(target)
     try:
         with opened(source, "ro") as connection:
-            connection.execute("VACUUM INTO ?", (str(target),))
-        verify(target)
-    except (sqlite3.Error, BackupError) as error:
-        target.unlink()
+            connection.execute("VACUUM INTO ?", (str(part),))
+        verify(part)
+        # Of two backups to one name the second is refused, where the file system has links.
+        if os.name == "posix":
+            os.link(part, target)
+        else:
+            part.rename(target)
+    except FileExistsError:
+        raise BackupError(f"{target} exists already, and a backup overwrites nothing") from None
+    except (sqlite3.Error, BackupError, OSError) as error:
         raise BackupError(f"{source} could not be backed up: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def new_file_beside(target: Path) -> Path:
+    """An empty file of its own, readable by its owner alone, on the same file system."""
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".part")
+    except OSError as error:
+        raise BackupError(f"{target} can't be written: {error.strerror}") from None
+    os.close(handle)
+    return Path(name)
 
 
 def verify(file: Path) -> None:
@@ -67,43 +82,61 @@ def verify(file: Path) -> None:
 def restore(backup: Path, target: Path) -> None:
     """Put a backup in the place of a database that is empty or gone and that nobody has open."""
     verify(backup)
-    incoming = target.with_name(f"{target.name}.restoring")
-    incoming.unlink(missing_ok=True)
-    back_up(backup, incoming)
+    log, index = (target.with_name(target.name + suffix) for suffix in ("-wal", "-shm"))
+    if not target.exists() and log.exists() and log.stat().st_size:
+        raise BackupError(f"{log} has rows of a database that is not here: move it to its file")
+    incoming = new_file_beside(target)
     try:
+        with opened(backup, "ro") as connection:
+            connection.execute("VACUUM INTO ?", (str(incoming),))
+        verify(incoming)
         if target.exists():
-            refuse_unless_idle_and_empty(target)
-        # The log of the database that was here must not be replayed into the one that comes.
-        for suffix in ("-wal", "-shm"):
-            target.with_name(target.name + suffix).unlink(missing_ok=True)
-        incoming.replace(target)
+            with alone_with(target):
+                incoming.replace(target)
+        else:
+            log.unlink(missing_ok=True)
+            index.unlink(missing_ok=True)
+            incoming.replace(target)
+    except (sqlite3.Error, OSError) as error:
+        raise BackupError(f"{target} could not be restored: {error}") from error
     finally:
         incoming.unlink(missing_ok=True)
 
 
-def refuse_unless_idle_and_empty(target: Path) -> None:
+@contextmanager
+def alone_with(target: Path) -> Iterator[None]:
+    """Hold an empty database that nobody else has open, so that nobody writes to it meanwhile."""
     if has_rows(target):
-        raise BackupError(f"{target} has rows: move it away first")
+        raise BackupError(f"{target} has rows: move it away first, with its -wal and -shm")
     try:
         with opened(target, "rw") as connection:
             connection.execute("PRAGMA busy_timeout = 1000")
             # Leaving the write-ahead log needs the file alone: any open connection is in the way.
             connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("BEGIN EXCLUSIVE")
+            if has_rows_now(connection):
+                raise BackupError(f"{target} has rows: move it away first")
+            if os.name == "nt":
+                # Windows replaces no file that is open.
+                connection.close()
+            yield
     except sqlite3.Error as error:
         raise BackupError(f"{target} is in use, so stop the app first: {error}") from None
 
 
 def has_rows(file: Path) -> bool:
-    """Whether any table but Alembic's own has a row; what is no database counts as filled."""
+    """Whether any table of an owner has a row; what is no database counts as filled."""
     try:
         with opened(file, "ro") as connection:
-            names = connection.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'table'"
-            ).fetchall()
-            return any(
-                connection.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone()  # noqa: S608
-                for (name,) in names
-                if name != "alembic_version"
-            )
+            return has_rows_now(connection)
     except sqlite3.Error:
         return True
+
+
+def has_rows_now(connection: sqlite3.Connection) -> bool:
+    names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    return any(
+        connection.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone()  # noqa: S608
+        for (name,) in names
+        if name != "alembic_version" and not name.startswith("sqlite_")
+    )

@@ -60,31 +60,40 @@ def take_over_transactions(engine: Engine, begin: str, pragmas: Pragmas) -> None
         connection.exec_driver_sql(begin)
 
 
-def refuse_another_file(engine: Engine, file: Path) -> None:
-    """Let no transaction begin once the database file is gone, or another than at first.
+class DatabaseFile:
+    """The file that an app opened first: no transaction begins once it is gone, or another one.
 
-    Open connections would go on with a file that has lost its name, and every commit with it.
-    Reconnecting is no way out: closing such a connection deletes the write-ahead log beside
-    the new file. So this lasts until the old file is back, or the app is started again.
+    Open connections would go on with a file that has lost its name, and every commit with it;
+    a new one would replay the write-ahead log of the old file into the new. So it is checked
+    before a file is opened, too, and lasts until the old file is back or the app starts again.
     """
-    first: tuple[int, int] | None = None
 
-    @event.listens_for(engine, "do_connect")
-    def name_what_is_missing(*_: object) -> None:
-        if not file.exists():
-            # SQLite itself says "unable to open database file", whichever it is.
-            raise sqlite3.OperationalError(f"{file} does not exist")
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.first: tuple[int, int] | None = None
 
-    @event.listens_for(engine, "begin")
-    def compare(_: Connection) -> None:
-        nonlocal first
+    def guard(self, engine: Engine) -> None:
+        event.listen(engine, "do_connect", self._check_before_opening)
+        event.listen(engine, "begin", self._check_before_beginning)
+
+    def _check_before_opening(self, *_: object) -> None:
+        self._check()
+
+    def _check_before_beginning(self, _: Connection) -> None:
         try:
-            status = file.stat()
+            self._check()
+        except sqlite3.OperationalError as error:
+            raise OperationalError("BEGIN", None, error) from None
+
+    def _check(self) -> None:
+        try:
+            status = self.path.stat()
         except OSError:
-            reason = f"{file} is gone"
-        else:
-            first = first or (status.st_dev, status.st_ino)
-            if first == (status.st_dev, status.st_ino):
-                return
-            reason = f"{file} was replaced: start the app again"
-        raise OperationalError("BEGIN", None, sqlite3.OperationalError(reason))
+            # SQLite itself says "unable to open database file", and not which.
+            raise sqlite3.OperationalError(f"{self.path} does not exist") from None
+        self.first = self.first or (status.st_dev, status.st_ino)
+        if self.first != (status.st_dev, status.st_ino):
+            raise sqlite3.OperationalError(
+                f"{self.path} was replaced under the app: stop it, see to it that the -wal and "
+                "-shm beside the file are its own or gone, and start it again"
+            )

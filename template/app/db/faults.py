@@ -23,14 +23,17 @@ SQLITE_CONFLICTS = {
     sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
     sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY,
 }
-# foreign_key_violation and unique_violation (PostgreSQL, appendix A).
-POSTGRESQL_CONFLICTS = {"23503", "23505"}
+# PostgreSQL, appendix A: restrict, foreign_key, unique and exclusion violation.
+POSTGRESQL_CONFLICTS = {"23001", "23503", "23505", "23P01"}
+# read_only_sql_transaction: a standby, after the server that could write has failed.
+POSTGRESQL_OUTAGES = {"25006"}
 
 
 def is_outage(error: DBAPIError, *, only_reads: bool) -> bool:
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is None:
-        return isinstance(error, OperationalError)
+        sqlstate = getattr(error.orig, "sqlstate", None)
+        return isinstance(error, OperationalError) or sqlstate in POSTGRESQL_OUTAGES
     if only_reads and code == sqlite3.SQLITE_READONLY:
         # A write in a GET: its connection is read-only by our own choice.
         return False
@@ -40,5 +43,8 @@ def is_outage(error: DBAPIError, *, only_reads: bool) -> bool:
 
 def is_conflict(error: DBAPIError) -> bool:
     if getattr(error.orig, "sqlite_errorcode", None) in SQLITE_CONFLICTS:
+        return True
+    # ON DELETE RESTRICT has the code of a trigger.
+    if str(error.orig) == "FOREIGN KEY constraint failed":
         return True
     return getattr(error.orig, "sqlstate", None) in POSTGRESQL_CONFLICTS

@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import (
 
 from app.db.engine import (
     WAL,
+    DatabaseFile,
     Pragmas,
     existing_file_url,
     parse_url,
-    refuse_another_file,
     take_over_transactions,
 )
 from app.settings import Settings
@@ -31,6 +31,9 @@ OPTIONS: dict[str, Any] = {
     # Errors are logged; values, such as the hash of a password, are not.
     "hide_parameters": True,
 }
+
+# As on SQLite: who waits in vain for the server, or for a row, is told to come back.
+POSTGRESQL = {"connect_timeout": "5", "options": "-c lock_timeout=5s"}
 
 
 class Database:
@@ -45,7 +48,9 @@ class Database:
         if url.get_backend_name() == "sqlite":
             self._engines = sqlite_engines(url, settings.sqlite_synchronous)
         else:
-            engine = create_async_engine(url, pool_pre_ping=True, **OPTIONS)
+            engine = create_async_engine(
+                url, pool_pre_ping=True, connect_args=POSTGRESQL | dict(url.query), **OPTIONS
+            )
             self._engines = engine, engine
         reading, writing = self._engines
         self.readers = async_sessionmaker(reading, expire_on_commit=False)
@@ -69,17 +74,17 @@ class Database:
 
 def sqlite_engines(url: URL, synchronous: str) -> tuple[AsyncEngine, AsyncEngine]:
     """One engine that can only read, and one of a single connection that can write."""
-    file = Path(url.database or "").absolute()
+    file = DatabaseFile(Path(url.database or "").resolve())
     pragmas: Pragmas = {
-        **WAL,
         "busy_timeout": BUSY_TIMEOUT_MILLISECONDS,
+        **WAL,
         "foreign_keys": "ON",
         "synchronous": synchronous,
     }
 
     def engine(begin: str, pragmas: Pragmas, **pool: int) -> AsyncEngine:
-        engine = create_async_engine(existing_file_url(url, file), **OPTIONS, **pool)
-        refuse_another_file(engine.sync_engine, file)
+        engine = create_async_engine(existing_file_url(url, file.path), **OPTIONS, **pool)
+        file.guard(engine.sync_engine)
         take_over_transactions(engine.sync_engine, begin, pragmas)
         return engine
 
