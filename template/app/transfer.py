@@ -7,20 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    Integer,
-    Row,
-    Table,
-    create_engine,
-    func,
-    insert,
-    inspect,
-    select,
-    text,
-)
+import sqlalchemy as sa
 
 import app.models  # noqa: F401  (registers every table)
 from app.db.base import Base
@@ -45,8 +32,8 @@ def transfer(source_url: str, target_url: str, progress: Progress) -> dict[str, 
     """
     if is_missing(source_url) or is_missing(target_url):
         raise TransferError("One of the two is a file that does not exist.")
-    source = create_engine(synchronous_url(source_url), hide_parameters=True)
-    target = create_engine(synchronous_url(target_url), hide_parameters=True)
+    source = sa.create_engine(synchronous_url(source_url), hide_parameters=True)
+    target = sa.create_engine(synchronous_url(target_url), hide_parameters=True)
     try:
         return copy_all(source, target, progress)
     finally:
@@ -60,7 +47,7 @@ def is_missing(url: str) -> bool:
     return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists()
 
 
-def copy_all(source: Engine, target: Engine, progress: Progress) -> dict[str, int]:
+def copy_all(source: sa.Engine, target: sa.Engine, progress: Progress) -> dict[str, int]:
     tables = Base.metadata.sorted_tables
     # One snapshot for all tables, beside whoever is writing.
     take_over_transactions(source, "BEGIN", {})
@@ -73,7 +60,9 @@ def copy_all(source: Engine, target: Engine, progress: Progress) -> dict[str, in
     return copied
 
 
-def refuse_unless_alike(reader: Connection, writer: Connection, tables: list[Table]) -> None:
+def refuse_unless_alike(
+    reader: sa.Connection, writer: sa.Connection, tables: list[sa.Table]
+) -> None:
     ours, theirs = revisions(reader), revisions(writer)
     if ours != theirs:
         raise TransferError(
@@ -81,59 +70,61 @@ def refuse_unless_alike(reader: Connection, writer: Connection, tables: list[Tab
             "the head, the target with `alembic -x url=... upgrade head`."
         )
     known = {table.name for table in tables} | {"alembic_version"}
-    if unknown := set(inspect(reader).get_table_names()) - known:
+    if unknown := set(sa.inspect(reader).get_table_names()) - known:
         raise TransferError(f"No model has the tables {', '.join(sorted(unknown))}: write one.")
-    filled = [table.name for table in tables if writer.execute(select(table).limit(1)).first()]
+    filled = [table.name for table in tables if writer.execute(sa.select(table).limit(1)).first()]
     if filled:
         raise TransferError(f"The target has rows already, in {', '.join(filled)}.")
 
 
-def revisions(connection: Connection) -> str:
-    if not inspect(connection).has_table("alembic_version"):
+def revisions(connection: sa.Connection) -> str:
+    if not sa.inspect(connection).has_table("alembic_version"):
         return "none"
-    found = connection.scalars(text("SELECT version_num FROM alembic_version"))
+    found = connection.scalars(sa.text("SELECT version_num FROM alembic_version"))
     return ", ".join(sorted(found)) or "none"
 
 
-def copy_table(reader: Connection, writer: Connection, table: Table, progress: Progress) -> int:
-    total = reader.scalar(select(func.count()).select_from(table)) or 0
+def copy_table(
+    reader: sa.Connection, writer: sa.Connection, table: sa.Table, progress: Progress
+) -> int:
+    total = reader.scalar(sa.select(sa.func.count()).select_from(table)) or 0
     done = 0
     progress(table.name, done, total)
     keys = [column.key for column in stored_columns(table)]
     for batch in batches(reader, table):
-        writer.execute(insert(table), [dict(zip(keys, row, strict=True)) for row in batch])
+        writer.execute(sa.insert(table), [dict(zip(keys, row, strict=True)) for row in batch])
         done += len(batch)
         progress(table.name, done, total)
     reset_sequence(writer, table)
     return done
 
 
-def stored_columns(table: Table) -> list[Column[Any]]:
+def stored_columns(table: sa.Table) -> list[sa.Column[Any]]:
     """All but those that the database computes."""
     return [column for column in table.columns if column.computed is None]
 
 
-def batches(connection: Connection, table: Table) -> Iterator[list[Row[Any]]]:
-    statement = select(*stored_columns(table)).order_by(*table.primary_key.columns)
+def batches(connection: sa.Connection, table: sa.Table) -> Iterator[list[sa.Row[Any]]]:
+    statement = sa.select(*stored_columns(table)).order_by(*table.primary_key.columns)
     result = connection.execution_options(yield_per=BATCH_ROWS).execute(statement)
     yield from (list(partition) for partition in result.partitions())
 
 
-def reset_sequence(writer: Connection, table: Table) -> None:
+def reset_sequence(writer: sa.Connection, table: sa.Table) -> None:
     """Rows came with their ids, which moved no sequence: the next new row would clash."""
     column = table.autoincrement_column
     if (
         writer.dialect.name == "postgresql"
         and column is not None
-        and isinstance(column.type, Integer)
+        and isinstance(column.type, sa.Integer)
     ):
         name = writer.dialect.identifier_preparer.format_table(table)
-        largest = select(func.coalesce(func.max(column), 0) + 1).scalar_subquery()
-        sequence = func.pg_get_serial_sequence(name, column.name)
-        writer.execute(select(func.setval(sequence, largest, False)))
+        largest = sa.select(sa.func.coalesce(sa.func.max(column), 0) + 1).scalar_subquery()
+        sequence = sa.func.pg_get_serial_sequence(name, column.name)
+        writer.execute(sa.select(sa.func.setval(sequence, largest, False)))
 
 
-def checksum(connection: Connection, table: Table) -> tuple[int, int]:
+def checksum(connection: sa.Connection, table: sa.Table) -> tuple[int, int]:
     """The number of rows, and a sum of their digests: databases sort by rules of their own."""
     count = total = 0
     for batch in batches(connection, table):
