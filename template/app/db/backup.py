@@ -42,17 +42,26 @@ def back_up(source: Path, target: Path) -> None:
         with opened(source, "ro") as connection:
             connection.execute("VACUUM INTO ?", (str(part),))
         verify(part)
-        # Of two backups to one name the second is refused, where the file system has links.
-        if os.name == "posix":
-            os.link(part, target)
-        else:
-            part.rename(target)
+        put_in_place(part, target)
     except FileExistsError:
         raise BackupError(f"{target} exists already, and a backup overwrites nothing") from None
     except (sqlite3.Error, BackupError, OSError) as error:
         raise BackupError(f"{source} could not be backed up: {error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def put_in_place(part: Path, target: Path) -> None:
+    """Give a file its name, unless that is taken: of two backups to one name, one is refused."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Some file systems, such as exFAT, have no links.
+        if target.exists():
+            raise FileExistsError from None
+        part.rename(target)
 
 
 def new_file_beside(target: Path) -> Path:
