@@ -55,12 +55,10 @@ def put_in_place(part: Path, target: Path) -> None:
     """Give a file its name, unless that is taken: of two backups to one name, one is refused."""
     try:
         os.link(part, target)
-    except FileExistsError:
-        raise
     except OSError:
-        # Some file systems, such as exFAT, have no links.
         if target.exists():
             raise FileExistsError from None
+        # Some file systems, such as exFAT, have no links.
         part.rename(target)
 
 
