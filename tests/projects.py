@@ -50,7 +50,8 @@ class Project:
             cwd=self.path,
             env={**clean_environment(), **environment},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=300,
             check=False,
         )

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 
-from app.api.deps import SessionDep
+from app.api.deps import DatabaseDep, SessionDep
 from app.errors import Conflict
 from app.main import create_app
 from tests.conftest import MakeSettings
@@ -79,6 +79,16 @@ def client(app: FastAPI) -> Iterator[TestClient]:
         cookies.set_cookie("a", "1")
         cookies.set_cookie("b", "2")
         return cookies
+
+    @app.post("/slow")
+    async def look_work_write(database: DatabaseDep, session: SessionDep) -> int:
+        async with database.readers() as reader:
+            seen = await reader.scalar(text("SELECT count(*) FROM permissions"))
+        # Somebody else can write here: neither session holds a lock.
+        async with database.writers.begin() as other:
+            await other.execute(text("INSERT INTO permissions VALUES (2, 'b', '')"))
+        await session.execute(text("INSERT INTO permissions VALUES (1, 'a', '')"))
+        return seen or 0
 
     @app.get("/mistakes")
     async def query_wrongly(session: SessionDep) -> None:
@@ -151,6 +161,11 @@ def test_a_refusal_in_plain_text_keeps_its_words_and_headers(client: TestClient)
 
     assert answer.json()["detail"] == "my words"
     assert len(answer.headers.get_list("set-cookie")) == 2
+
+
+def test_slow_work_can_stay_outside_of_the_transaction(client: TestClient) -> None:
+    assert client.post("/slow").json() == 0
+    assert client.get("/rows").json() == 2
 
 
 def test_what_is_taken_is_a_conflict(client: TestClient) -> None:

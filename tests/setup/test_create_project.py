@@ -91,6 +91,7 @@ def test_a_bad_answer_is_told_with_a_right_one(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="makes its machine of links")
 def test_a_machine_without_git_is_told_to_install_it(
     machine: Machine, checkout: Path, folder: Path
 ) -> None:

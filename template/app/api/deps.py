@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.session import get_session
+from app.db.session import Database, get_session
 from app.settings import Settings
 
 
@@ -14,8 +14,16 @@ def get_settings(request: Request) -> Settings:
     return settings
 
 
+def get_database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
 # Function scope commits before the response leaves: a commit that fails is an error, not a 200.
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
+# For a look beforehand, `async with database.readers() as session`, that holds no lock while slow
+# work (hashing, a call to another service) goes on; then write with SessionDep.
+DatabaseDep = Annotated[Database, Depends(get_database)]
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 
 # An id in a path: what the database can hold, so that 2**63 is a 422 and not an error there.
