@@ -52,6 +52,9 @@ def copy_all(source: sa.Engine, target: sa.Engine, progress: Progress) -> dict[s
     # One snapshot for all tables, beside whoever is writing.
     take_over_transactions(source, "BEGIN", {})
     with source.begin() as reader, target.begin() as writer:
+        if target.dialect.name == "postgresql":
+            # SQLite keeps no zone: its times are UTC, and are to arrive as that.
+            writer.execute(sa.text("SET LOCAL TIME ZONE 'UTC'"))
         refuse_unless_alike(reader, writer, tables)
         copied = {table.name: copy_table(reader, writer, table, progress) for table in tables}
         for table in tables:

@@ -121,6 +121,58 @@ def test_a_whole_database_moves_from_sqlite(probed: Path, url: str) -> None:
     assert "has rows already" in again.stderr
 
 
+NOTES = """
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import JSON, DateTime, Numeric
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base
+
+
+class Note(Base):
+    __tablename__ = "Notes"
+
+    written: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    data: Mapped[dict[str, int]] = mapped_column(JSON)
+    price: Mapped[Decimal] = mapped_column(Numeric(10, 2))
+    alias: Mapped[str | None] = mapped_column("real_name")
+"""
+
+
+def test_the_tables_of_an_owner_move_too(probed: Path, url: str) -> None:
+    project = Project(probed, {})
+    (probed / "app/models/note.py").write_text(NOTES)
+    project.succeed("alembic", "revision", "-m", "notes", "--autogenerate")
+    project.succeed("alembic", "upgrade", "head")
+    project.succeed("alembic", "-x", f"url={url}", "upgrade", "head")
+    with closing(sqlite3.connect(probed / "app.db")) as connection, connection:
+        connection.execute(
+            """INSERT INTO "Notes" (id, written, data, price, real_name)
+            VALUES (1, '2026-07-01 12:00:00.000000', '{"b": 1, "a": 2}', 1.25, NULL)"""
+        )
+
+    project.succeed("app", "db", "copy-to", url, PGTZ="Asia/Tokyo")
+
+    assert query(
+        url,
+        """SELECT written AT TIME ZONE 'UTC' = timestamp '2026-07-01 12:00', data->>'a', price::text,
+        real_name FROM "Notes" """,
+    ) == [(True, "2", "1.25", None)]
+
+
+def test_a_table_that_no_model_has_stops_the_move(probed: Path, url: str) -> None:
+    with closing(sqlite3.connect(probed / "app.db")) as connection, connection:
+        connection.execute("CREATE TABLE raw_notes (id INTEGER PRIMARY KEY)")
+    Project(probed, {}).succeed("alembic", "-x", f"url={url}", "upgrade", "head")
+
+    refused = Project(probed, {}).run("app", "db", "copy-to", url)
+
+    assert refused.returncode == 1
+    assert "No model has the tables raw_notes" in refused.stderr
+
+
 def test_a_move_that_was_killed_can_be_run_again(probed: Path, url: str) -> None:
     project = Project(probed, {})
     with closing(sqlite3.connect(probed / "app.db")) as connection, connection:
