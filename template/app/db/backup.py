@@ -1,7 +1,6 @@
 """Copies of a SQLite database: taken while the app runs, checked, and put back.
 
-A copy of the file alone misses what is still in its write-ahead log, or tears. `VACUUM INTO` reads
-one snapshot, and so has every row that was committed before it began.
+`VACUUM INTO` reads one snapshot; a copy of the file alone tears, or lacks its write-ahead log.
 """
 
 import os
@@ -39,9 +38,7 @@ def back_up(source: Path, target: Path) -> None:
         raise BackupError(f"{target} exists already, and a backup overwrites nothing")
     part = new_file_beside(target)
     try:
-        with opened(source, "ro") as connection:
-            connection.execute("VACUUM INTO ?", (str(part),))
-        verify(part)
+        copy_checked(source, part)
         put_in_place(part, target)
     except FileExistsError:
         raise BackupError(f"{target} exists already, and a backup overwrites nothing") from None
@@ -49,6 +46,12 @@ def back_up(source: Path, target: Path) -> None:
         raise BackupError(f"{source} could not be backed up: {error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def copy_checked(source: Path, empty: Path) -> None:
+    with opened(source, "ro") as connection:
+        connection.execute("VACUUM INTO ?", (str(empty),))
+    verify(empty)
 
 
 def put_in_place(part: Path, target: Path) -> None:
@@ -94,9 +97,7 @@ def restore(backup: Path, target: Path) -> None:
         raise BackupError(f"{log} has rows of a database that is not here: move it to its file")
     incoming = new_file_beside(target)
     try:
-        with opened(backup, "ro") as connection:
-            connection.execute("VACUUM INTO ?", (str(incoming),))
-        verify(incoming)
+        copy_checked(backup, incoming)
         if target.exists():
             with alone_with(target):
                 incoming.replace(target)
