@@ -1,5 +1,6 @@
 """Answers: what is refused, with which sentence, and what is made of the others."""
 
+import re
 import tomllib
 
 import pytest
@@ -98,3 +99,13 @@ def test_no_project_is_named_like_a_library_that_it_installs(generate: Generate)
     config = (ROOT / "copier.yml").read_text("utf-8")
 
     assert [name for name in libraries if f'"{name}"' not in config] == []
+
+
+def test_the_taken_names_are_names() -> None:
+    config = (ROOT / "copier.yml").read_text("utf-8")
+    taken = config.partition("{% set taken = [")[2].partition("]")[0]
+
+    names = [name.strip() for name in taken.split(",")]
+
+    assert len(names) > 50
+    assert [name for name in names if not re.fullmatch(r'"[a-z0-9-]+"', name)] == []
