@@ -48,6 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
     except Refusal as refusal:
         print(f"create_project: {refusal}", file=sys.stderr)
         return 1
+    except OSError as error:
+        # A full disk, or somebody who made the same folder meanwhile.
+        print(f"create_project: {error}. Nothing was created.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ncreate_project: stopped.", file=sys.stderr)
         return 130
@@ -243,7 +247,8 @@ def set_up(destination: Path) -> int:
     command = ["cmd", "/c", SET_UP] if WINDOWS else ["sh", SET_UP]
     try:
         succeeded = subprocess.run(command, cwd=destination, check=False).returncode == 0
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError) as error:
+        print(f"create_project: {error or 'stopped'}", file=sys.stderr)
         succeeded = False
     if not succeeded:
         print(
