@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.base import LARGEST_ID
 from app.db.session import Database, get_session
 from app.settings import Settings
 
@@ -27,4 +28,4 @@ DatabaseDep = Annotated[Database, Depends(get_database)]
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 
 # An id in a path: what the database can hold, so that 2**63 is a 422 and not an error there.
-IdPath = Annotated[int, Path(ge=1, le=2**63 - 1)]
+IdPath = Annotated[int, Path(ge=1, le=LARGEST_ID)]

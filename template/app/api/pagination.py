@@ -9,9 +9,7 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 from sqlalchemy import Select, select
 
-from app.db.base import Base
-
-LARGEST_ID = 2**63 - 1
+from app.db.base import LARGEST_ID, Base
 
 Item = TypeVar("Item")
 Row = TypeVar("Row", bound=Base)

@@ -15,6 +15,7 @@ NAMING_CONVENTION = {
 }
 
 # SQLite numbers rows by itself only in a column of exactly the type INTEGER; it holds 64 bits.
+LARGEST_ID = 2**63 - 1
 BigInt = BigInteger().with_variant(Integer, "sqlite")
 PrimaryKey = Annotated[int, mapped_column(BigInt, primary_key=True, sort_order=-1)]
 
