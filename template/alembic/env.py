@@ -4,6 +4,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from alembic import context
 from alembic.runtime.migration import MigrationInfo
@@ -11,9 +12,10 @@ from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import app.models  # noqa: F401  (registers every table)
-from app.db.backup import back_up, has_rows, opened
-from app.db.base import Base
+from app.db.backup import back_up, file_is_filled, opened
+from app.db.base import Base, UtcDateTime
 from app.db.engine import WAL, parse_url, take_over_transactions
+from app.db.reference import add_reference_rows, reference_statements
 from app.settings import load_settings
 
 logging.basicConfig(format="%(message)s")
@@ -53,12 +55,29 @@ def migrate(connection: Connection) -> None:
         render_as_batch=is_sqlite,
         compare_type=True,
         compare_server_default=True,
+        render_item=render_item,
         # So is DDL on SQLite, once the driver no longer commits before it.
         transactional_ddl=True,
         on_version_apply=guard.look_after_step if is_sqlite else None,
     )
     context.run_migrations()
     guard.refuse_new_orphans()
+    if has_reached_the_head():
+        add_reference_rows(connection)
+
+
+def has_reached_the_head() -> bool:
+    """Whether this was an upgrade to the head, and not a look at the database or a way back."""
+    migration = context.get_context()
+    heads = context.script.get_heads()
+    return "destination_rev" in migration.opts and set(migration.get_current_heads()) == set(heads)
+
+
+def render_item(kind: str, item: object, _: object) -> str | Literal[False]:
+    """A migration stands on its own: it names SQLAlchemy's type, not the app's."""
+    if kind == "type" and isinstance(item, UtcDateTime):
+        return "sa.DateTime(timezone=True)"
+    return False
 
 
 class Guard:
@@ -78,7 +97,7 @@ class Guard:
             return
         with opened(self.file, "ro") as before:
             self.orphans = len(before.execute("PRAGMA foreign_key_check").fetchall())
-        if has_rows(self.file):
+        if file_is_filled(self.file):
             folder = self.file.parent / "backups"
             folder.mkdir(mode=0o700, exist_ok=True)
             revision = "-".join(step.source_revision_ids) or "base"
@@ -124,6 +143,9 @@ def print_sql(url: URL) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+        if context.get_context().opts.get("destination_rev") == "head":
+            for statement in reference_statements(url.get_backend_name()):
+                context.execute(statement)
 
 
 if (connection := context.config.attributes.get("connection")) is not None:

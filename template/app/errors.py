@@ -4,7 +4,8 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
@@ -12,10 +13,10 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from app.db.faults import is_conflict, is_outage
 from app.logs import request_id
+from app.request_faults import allowed_methods, describe_faults, has_wrong_content_type
 
 logger = logging.getLogger(__name__)
 
@@ -24,16 +25,36 @@ PROBLEM = "application/problem+json"
 NEWER_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
 
+class Fault(NamedTuple):
+    """One fault of a 422: where it is, a sentence, and a word for programs."""
+
+    loc: Sequence[str]
+    msg: str
+    type: str
+
+
 class AppError(Exception):
     """An answer other than success: subclass it with a status and a sentence for the person."""
 
     status_code = HTTPStatus.INTERNAL_SERVER_ERROR
     detail = "Something went wrong on our side."
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
+    errors: Sequence[Fault] | None = None
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or self.detail
         super().__init__(self.detail)
+
+
+class Invalid(AppError):
+    """What a schema can't know: `Invalid([Fault(["body", "title"], "...", "title_taken")])`."""
+
+    status_code = HTTPStatus.UNPROCESSABLE_ENTITY
+    detail = "The request does not fit; see errors."
+
+    def __init__(self, errors: Sequence[Fault]) -> None:
+        super().__init__()
+        self.errors = errors
 
 
 class NotFound(AppError):
@@ -49,7 +70,7 @@ class Conflict(AppError):
 class ServiceUnavailable(AppError):
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     detail = "The service can't answer just now. Try again in a moment."
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
+    headers = MappingProxyType({"Retry-After": "5"})
 
 
 def problem(
@@ -58,7 +79,7 @@ def problem(
     detail: str | None = None,
     *,
     headers: Mapping[str, str] | None = None,
-    errors: Sequence[Mapping[str, object]] | None = None,
+    errors: Sequence[Fault] | None = None,
 ) -> Response:
     """A problem-details response; its title is the phrase of the HTTP status."""
     title = NEWER_PHRASES.get(status) or HTTPStatus(status).phrase
@@ -71,13 +92,19 @@ def problem(
         "request_id": request_id.get(),
     }
     if errors is not None:
-        body["errors"] = errors
+        body["errors"] = [fault._asdict() for fault in errors]
     # ASCII, because a lone surrogate has no UTF-8.
     return Response(json.dumps(body), status, headers, media_type=PROBLEM)
 
 
 async def answer_app_error(request: Request, error: AppError) -> Response:
-    return problem(request.url.path, error.status_code, error.detail, headers=error.headers)
+    return problem(
+        request.url.path,
+        error.status_code,
+        error.detail,
+        headers=error.headers,
+        errors=error.errors,
+    )
 
 
 async def answer_http_exception(request: Request, error: HTTPException) -> Response:
@@ -87,45 +114,12 @@ async def answer_http_exception(request: Request, error: HTTPException) -> Respo
     return problem(request.url.path, error.status_code, error.detail, headers=headers)
 
 
-def allowed_methods(request: Request) -> list[str]:
-    """Every method that this path has a route for; the framework names those of the first alone."""
-    scope = {key: request.scope[key] for key in ("type", "path", "headers")}
-    # Below a mount, root_path is the mount's.
-    scope["root_path"] = request.scope.get("app_root_path", request.scope.get("root_path", ""))
-    allowed = [
-        method
-        for method in ("DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT")
-        if any(
-            route.matches({**scope, "method": method})[0] is Match.FULL
-            for route in request.app.routes
-        )
-    ]
-    return sorted([*allowed, "HEAD"]) if "GET" in allowed else allowed
-
-
 async def answer_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    """Name the place and the reason, never the input: it may be a password."""
-    errors = [
-        {"loc": place(fault), "msg": reason(fault), "type": fault["type"]}
-        for fault in error.errors()
-    ]
-    detail = "The request does not fit; see errors."
-    return problem(request.url.path, 422, detail, errors=errors)
-
-
-def place(fault: Mapping[str, Any]) -> list[str]:
-    """Where the fault is; a name that the visitor chose is left out."""
-    parts = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
-    return [
-        str(part)
-        for part in parts
-        if (len(str(part)) <= 64 and str(part).isidentifier()) or isinstance(part, int)
-    ]
-
-
-def reason(fault: Mapping[str, Any]) -> str:
-    # The one message of Pydantic's that quotes what came in.
-    return "Unknown kind" if fault["type"] == "union_tag_invalid" else str(fault["msg"])
+    if has_wrong_content_type(request):
+        return problem(request.url.path, 415, "Send the content type that the schema names.")
+    return await answer_app_error(
+        request, Invalid([Fault(*fault) for fault in describe_faults(error.errors())])
+    )
 
 
 async def answer_database_error(request: Request, error: DBAPIError | PoolTimeout) -> Response:

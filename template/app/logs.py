@@ -7,7 +7,10 @@ from datetime import UTC, datetime
 
 from app.settings import Settings
 
+# What every line says of the request that it belongs to.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+address: ContextVar[str | None] = ContextVar("address", default=None)
+user_id: ContextVar[int | None] = ContextVar("user_id", default=None)
 
 STANDARD_FIELDS = logging.makeLogRecord({}).__dict__.keys() | {
     "message",
@@ -18,8 +21,10 @@ STANDARD_FIELDS = logging.makeLogRecord({}).__dict__.keys() | {
 
 def extra_fields(record: logging.LogRecord) -> dict[str, object]:
     """What a call gave as `extra=`, with the request it belongs to."""
-    fields = {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS}
-    return fields if request_id.get() is None else {**fields, "request_id": request_id.get()}
+    of_request = {field.name: field.get() for field in (request_id, address, user_id)}
+    known = {name: value for name, value in of_request.items() if value is not None}
+    given = {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS}
+    return {**known, **given}
 
 
 class ReadableFormatter(logging.Formatter):

@@ -14,7 +14,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import AppError, problem
-from app.logs import request_id
+from app.logs import address, request_id, user_id
+from app.peers import add_peer_middleware
 from app.settings import Settings
 
 logger = logging.getLogger("app.request")
@@ -50,6 +51,7 @@ def add_middleware(app: Starlette, settings: Settings) -> None:
     )
     app.add_middleware(ProblemMiddleware)
     app.add_middleware(RequestMiddleware)
+    add_peer_middleware(app, settings)
 
 
 class RequestMiddleware:
@@ -63,6 +65,8 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         request_id.set(identity := uuid4().hex)
+        address.set(scope["client"][0] if scope.get("client") else None)
+        user_id.set(None)
         is_head = scope["method"] == "HEAD"
         started_at = time.perf_counter()
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value

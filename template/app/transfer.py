@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import app.models  # noqa: F401  (registers every table)
 from app.db.base import Base
 from app.db.engine import parse_url, synchronous_url, take_over_transactions
+from app.db.reference import clear_reference_rows, is_filled
 
 BATCH_ROWS = 1_000
 
@@ -56,6 +57,7 @@ def copy_all(source: sa.Engine, target: sa.Engine, progress: Progress) -> dict[s
             # SQLite keeps no zone: its times are UTC, and are to arrive as that.
             writer.execute(sa.text("SET LOCAL TIME ZONE 'UTC'"))
         refuse_unless_alike(reader, writer, tables)
+        clear_reference_rows(writer)
         copied = {table.name: copy_table(reader, writer, table, progress) for table in tables}
         for table in tables:
             if checksum(reader, table) != checksum(writer, table):
@@ -75,7 +77,7 @@ def refuse_unless_alike(
     known = {table.name for table in tables} | {"alembic_version"}
     if unknown := set(sa.inspect(reader).get_table_names()) - known:
         raise TransferError(f"No model has the tables {', '.join(sorted(unknown))}: write one.")
-    filled = [table.name for table in tables if writer.execute(sa.select(table).limit(1)).first()]
+    filled = [table.name for table in tables if is_filled(writer, table)]
     if filled:
         raise TransferError(f"The target has rows already, in {', '.join(filled)}.")
 

@@ -78,25 +78,25 @@ def test_a_database_is_behind_ahead_or_right(database_at: str, said: str) -> Non
 
 def test_without_a_backup_nothing_is_migrated(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("INSERT INTO permissions VALUES (1, 'users:read', '')")
+        connection.execute("INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', true)")
     (database.parent / "backups").write_text("a file in the way")
 
     with pytest.raises(FileExistsError):
         command.downgrade(alembic_config(f"sqlite:///{database}"), "base")
 
     with closing(sqlite3.connect(database)) as connection:
-        assert connection.execute("SELECT count(*) FROM permissions").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM users").fetchone() == (1,)
 
 
 def test_a_migration_leaves_a_backup_of_what_was_there(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("INSERT INTO permissions VALUES (1, 'users:read', '')")
+        connection.execute("INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', true)")
 
     command.downgrade(alembic_config(f"sqlite:///{database}"), "base")
 
     (copy,) = (database.parent / "backups").iterdir()
     with closing(sqlite3.connect(copy)) as connection:
-        assert connection.execute("SELECT name FROM permissions").fetchall() == [("users:read",)]
+        assert connection.execute("SELECT username FROM users").fetchall() == [("ada",)]
 
 
 def test_what_was_broken_before_is_not_the_migrations_fault(database: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_user_keeps_permissions_and_loses_them_when_deleted(
     async def scenario() -> tuple[list[str], int | None]:
         database = Database(make_settings())
         async with database.writers.begin() as session:
-            permission = Permission(name="users:read", description="See users")
+            permission = Permission(name="books:read", description="See books")
             session.add(User(**ADA, permissions=[permission]))
         async with database.writers.begin() as session:
             everyone = select(User).options(selectinload(User.permissions))
@@ -125,7 +125,7 @@ def test_a_user_keeps_permissions_and_loses_them_when_deleted(
         await database.dispose()
         return held, left
 
-    assert asyncio.run(scenario()) == (["users:read"], 0)
+    assert asyncio.run(scenario()) == (["books:read"], 0)
 
 
 def test_a_username_is_taken_once(make_settings: MakeSettings) -> None:
@@ -154,16 +154,16 @@ def test_writers_that_read_first_lose_no_update(make_settings: MakeSettings) -> 
     async def add_one(database: Database) -> None:
         async with database.writers.begin() as session:
             # PostgreSQL locks the row that is asked for; SQLite's transaction has the lock already.
-            counter = await session.get_one(Permission, 1, with_for_update=True)
+            counter = await session.get_one(Permission, 101, with_for_update=True)
             counter.description = str(int(counter.description) + 1)
 
     async def scenario() -> str:
         workers = [Database(make_settings()), Database(make_settings())]
         async with workers[0].writers.begin() as session:
-            session.add(Permission(id=1, name="counter", description="0"))
+            session.add(Permission(id=101, name="counter", description="0"))
         await asyncio.gather(*(add_one(worker) for worker in workers for _ in range(10)))
         async with workers[0].readers() as session:
-            counter = await session.get_one(Permission, 1)
+            counter = await session.get_one(Permission, 101)
         for worker in workers:
             await worker.dispose()
         return counter.description
@@ -184,16 +184,19 @@ def test_a_list_is_read_page_by_page(app: FastAPI) -> None:
 
     with TestClient(app) as client:
         client.post("/permissions")
-        first = client.get("/permissions", params={"limit": 3}).json()
-        last = client.get("/permissions", params={"limit": 3, "cursor": first["next"]}).json()
+        pages = [client.get("/permissions", params={"limit": 3}).json()]
+        while cursor := pages[-1]["next"]:
+            page = client.get("/permissions", params={"limit": 3, "cursor": cursor}).json()
+            pages.append(page)
         forged = [
             client.get("/permissions", params=params).status_code
             for params in ({"cursor": "%00"}, {"cursor": "9" * 99}, {"limit": 101}, {"limit": 0})
         ]
 
-    assert [item["id"] for item in first["items"]] == [1, 2, 3]
-    assert [item["id"] for item in last["items"]] == [4, 5]
-    assert last["next"] is None
+    ids = [item["id"] for page in pages for item in page["items"]]
+    assert ids == sorted(set(ids))
+    assert len(ids) >= 5
+    assert all(len(page["items"]) == 3 for page in pages[:-1])
     assert forged == [422] * 4
 
 
@@ -209,7 +212,8 @@ def test_a_backup_has_every_row_that_was_there_when_it_began(
             while not stop.is_set():
                 name = f"name {written}"
                 connection.execute(
-                    "INSERT INTO permissions (name, description) VALUES (?, '')", (name,)
+                    "INSERT INTO users (username, email, password, is_active) VALUES (?, ?, '', true)",
+                    (name, name),
                 )
                 written += 1
 
@@ -222,8 +226,7 @@ def test_a_backup_has_every_row_that_was_there_when_it_began(
             back_up(database, copy)
             with closing(sqlite3.connect(copy)) as connection:
                 assert (
-                    connection.execute("SELECT count(*) FROM permissions").fetchone()[0]
-                    >= acknowledged
+                    connection.execute("SELECT count(*) FROM users").fetchone()[0] >= acknowledged
                 )
     finally:
         stop.set()
@@ -242,7 +245,7 @@ def test_a_backup_overwrites_nothing(database: Path, tmp_path: Path) -> None:
 
 def test_a_backup_comes_back_whole(database: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("INSERT INTO permissions VALUES (1, 'users:read', '')")
+        connection.execute("INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', true)")
     copy = tmp_path / "copy"
     back_up(database, copy)
     database.unlink()
@@ -251,7 +254,7 @@ def test_a_backup_comes_back_whole(database: Path, tmp_path: Path) -> None:
 
     verify(database)
     with closing(sqlite3.connect(database)) as connection:
-        assert connection.execute("SELECT name FROM permissions").fetchall() == [("users:read",)]
+        assert connection.execute("SELECT username FROM users").fetchall() == [("ada",)]
 
 
 def test_a_database_in_use_or_with_rows_is_not_replaced(database: Path, tmp_path: Path) -> None:
@@ -262,7 +265,7 @@ def test_a_database_in_use_or_with_rows_is_not_replaced(database: Path, tmp_path
         connection.execute("SELECT * FROM users").fetchall()
         with pytest.raises(BackupError, match="in use"):
             restore(copy, database)
-        connection.execute("INSERT INTO permissions VALUES (1, 'users:read', '')")
+        connection.execute("INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', true)")
         connection.commit()
 
     with pytest.raises(BackupError, match="has rows"):

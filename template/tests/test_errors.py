@@ -67,11 +67,11 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
     @app.post("/writes")
     async def write(session: SessionDep) -> None:
-        await session.execute(text("INSERT INTO permissions VALUES (1, 'a', '')"))
+        await session.execute(text("INSERT INTO users VALUES (1, 'a', 'a', '', true)"))
 
     @app.get("/rows")
     async def count_rows(session: SessionDep) -> int:
-        return await session.scalar(text("SELECT count(*) FROM permissions")) or 0
+        return await session.scalar(text("SELECT count(*) FROM users")) or 0
 
     @app.get("/words")
     async def refuse_in_plain_text() -> PlainTextResponse:
@@ -83,11 +83,11 @@ def client(app: FastAPI) -> Iterator[TestClient]:
     @app.post("/slow")
     async def look_work_write(database: DatabaseDep, session: SessionDep) -> int:
         async with database.readers() as reader:
-            seen = await reader.scalar(text("SELECT count(*) FROM permissions"))
+            seen = await reader.scalar(text("SELECT count(*) FROM users"))
         # Somebody else can write here: neither session holds a lock.
         async with database.writers.begin() as other:
-            await other.execute(text("INSERT INTO permissions VALUES (2, 'b', '')"))
-        await session.execute(text("INSERT INTO permissions VALUES (1, 'a', '')"))
+            await other.execute(text("INSERT INTO users VALUES (2, 'b', 'b', '', true)"))
+        await session.execute(text("INSERT INTO users VALUES (1, 'a', 'a', '', true)"))
         return seen or 0
 
     @app.get("/mistakes")
@@ -245,7 +245,7 @@ def test_a_commit_that_fails_is_not_a_success(client: TestClient, database: Path
             """
             CREATE TABLE parents (id INTEGER PRIMARY KEY);
             CREATE TABLE children (parent INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED);
-            CREATE TRIGGER orphan AFTER INSERT ON permissions
+            CREATE TRIGGER orphan AFTER INSERT ON users
             BEGIN INSERT INTO children VALUES (1); END;
             """
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app.errors import PROBLEM
+from app.errors import PROBLEM, AppError, ServiceUnavailable
 
 PROBLEM_SCHEMA = {
     "type": "object",
@@ -34,6 +34,11 @@ PROBLEM_SCHEMA = {
 PROBLEM_CONTENT = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
+def answers(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer instead: `responses=answers(NotFound, Conflict)`."""
+    return {int(error.status_code): {"description": error.detail} for error in errors}
+
+
 def describe_errors(app: FastAPI) -> None:
     """Give every operation its error responses, in place of the framework's own."""
 
@@ -53,8 +58,25 @@ def with_problems(schema: dict[str, Any]) -> dict[str, Any]:
     for operations in schema.get("paths", {}).values():
         for operation in operations.values():
             responses = operation["responses"]
+            for status, description in refusals(operation).items():
+                responses.setdefault(status, {"description": description})
             responses["default"] = {"description": "Any other error", "content": PROBLEM_CONTENT}
             for status, response in responses.items():
                 if status >= "4" and status != "default":
                     response["content"] = PROBLEM_CONTENT
     return schema
+
+
+def refusals(operation: dict[str, Any]) -> dict[str, str]:
+    """What any operation of this kind may answer."""
+    found = {str(int(ServiceUnavailable.status_code)): ServiceUnavailable.detail}
+    if "requestBody" in operation:
+        found["400"] = "The body can't be read."
+        found["413"] = "The body is too large."
+        found["415"] = "The body is of another content type."
+    schemes = operation.get("security", [])
+    if schemes:
+        found["401"] = "Without a valid token, or with one that is too old for this."
+    if needed := [scope for scheme in schemes for scopes in scheme.values() for scope in scopes]:
+        found["403"] = f"Needs the permission {', '.join(needed)}."
+    return found

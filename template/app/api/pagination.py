@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Protocol, TypeVar
 
 from fastapi import Depends, Query
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
@@ -12,7 +12,14 @@ from sqlalchemy import Select, select
 from app.db.base import LARGEST_ID, Base
 
 Item = TypeVar("Item")
-Row = TypeVar("Row", bound=Base)
+Model = TypeVar("Model", bound=Base)
+
+
+class HasId(Protocol):
+    id: int
+
+
+Row = TypeVar("Row", bound=Base | HasId)
 
 
 class Page(BaseModel, Generic[Item]):
@@ -60,7 +67,7 @@ class Paging:
     limit: int
     after: int
 
-    def of(self, model: type[Row]) -> Select[Row]:
+    def of(self, model: type[Model]) -> Select[Model]:
         """The rows of this page in order of their ids, and one more: it tells of a next page."""
         return select(model).where(model.id > self.after).order_by(model.id).limit(self.limit + 1)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
+from app.db.reference import has_rows
+
 
 class BackupError(Exception):
     """Why there is no backup or no restore, in a sentence; nothing was changed."""
@@ -114,7 +116,7 @@ def restore(backup: Path, target: Path) -> None:
 @contextmanager
 def alone_with(target: Path) -> Iterator[None]:
     """Hold an empty database that nobody else has open, so that nobody writes to it meanwhile."""
-    if has_rows(target):
+    if file_is_filled(target):
         raise BackupError(f"{target} has rows: move it away first, with its -wal and -shm")
     try:
         with opened(target, "rw") as connection:
@@ -122,7 +124,7 @@ def alone_with(target: Path) -> Iterator[None]:
             # Leaving the write-ahead log needs the file alone: any open connection is in the way.
             connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("BEGIN EXCLUSIVE")
-            if has_rows_now(connection):
+            if has_rows(connection):
                 raise BackupError(f"{target} has rows: move it away first")
             if os.name == "nt":
                 # Windows replaces no file that is open.
@@ -132,19 +134,10 @@ def alone_with(target: Path) -> Iterator[None]:
         raise BackupError(f"{target} is in use, so stop the app first: {error}") from None
 
 
-def has_rows(file: Path) -> bool:
+def file_is_filled(file: Path) -> bool:
     """Whether any table of an owner has a row; what is no database counts as filled."""
     try:
         with opened(file, "ro") as connection:
-            return has_rows_now(connection)
+            return has_rows(connection)
     except sqlite3.Error:
         return True
-
-
-def has_rows_now(connection: sqlite3.Connection) -> bool:
-    names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    return any(
-        connection.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone()  # noqa: S608
-        for (name,) in names
-        if name != "alembic_version" and not name.startswith("sqlite_")
-    )

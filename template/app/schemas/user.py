@@ -11,14 +11,21 @@ def normalise(text: object) -> object:
     return text
 
 
+# No control characters, and none that turn the direction of the text around them.
+UNSEEN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+Line = Annotated[str, Field(pattern=rf"^[^{UNSEEN}]*$", max_length=255)]
 Username = Annotated[str, BeforeValidator(normalise), Field(pattern=r"^[a-z0-9._-]{3,32}$")]
 Email = Annotated[
     str,
     BeforeValidator(normalise),
-    Field(pattern=r"^[^@\s\p{C}]+@[^@\s\p{C}]+\.[^@\s\p{C}]+$", max_length=254),
+    Field(pattern=rf"^[^@\s{UNSEEN}]+@[^@\s{UNSEEN}]+\.[^@\s{UNSEEN}]+$", max_length=254),
 ]
-# NIST SP 800-63B-4: at least 15 characters where a password is all there is, and no other rule.
-Password = Annotated[str, Field(min_length=15, max_length=256)]
+# Long ones are taken whole, short ones never (OWASP Authentication cheat sheet).
+Password = Annotated[str, Field(min_length=8, max_length=256)]
+
+
+# Part of a name, folded as names are.
+Search = Annotated[Line, BeforeValidator(normalise), Field(max_length=100)]
 
 
 class PermissionRead(BaseModel):

@@ -1,0 +1,167 @@
+"""Accounts on the command line: the first administrator is made here, and nowhere else."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from app.db.session import Database
+    from app.schemas.user import UserCreate
+
+user = typer.Typer(no_args_is_help=True, help="Accounts.")
+permission = typer.Typer(no_args_is_help=True, help="What accounts may do.")
+
+Names = Annotated[list[str], typer.Argument(metavar="NAME...")]
+
+
+@user.command()
+def create(username: str, email: str) -> None:
+    """Make an account without permissions; the password is asked for, or a line of stdin."""
+    add(username, email, [])
+    typer.echo(f"Created {username}.")
+
+
+@user.command()
+def create_admin(username: str, email: str) -> None:
+    """Make an account with every permission of the code; the password as in `create`."""
+    from app.permissions import PERMISSIONS
+
+    add(username, email, [*PERMISSIONS])
+    typer.echo(f"Created {username}, who holds every permission.")
+
+
+@user.command()
+def set_password(username: str) -> None:
+    """Give an account a new password: its sessions end, and what was mistyped is forgiven."""
+    from app.services import rights, users
+
+    password = new_password()
+
+    async def work(database: "Database", settings: Settings) -> None:
+        async with database.readers() as session:
+            account = await rights.load_by_username(session, username)
+        hashed = await users.hash_allowed(settings, password, account.username, account.email)
+        async with database.writers.begin() as session:
+            account = await rights.load_by_username(session, username)
+            await users.set_password(session, account, hashed)
+
+    run(work)
+    typer.echo(f"{username} has a new password, and no session any more.")
+
+
+@user.command(name="list")
+def list_users() -> None:
+    """Show every account: id, username, e-mail, whether it is active, its permissions."""
+    from sqlalchemy import select
+
+    from app.models.user import User
+    from app.services import user_queries
+
+    async def work(database: "Database", _: Settings) -> None:
+        last, page = 0, select(User).order_by(User.id).limit(500)
+        while True:
+            async with database.readers() as session:
+                found = await user_queries.list_users(session, page.where(User.id > last), None)
+            if not found:
+                return
+            last = found[-1].id
+            for account in found:
+                names = ",".join(held.name for held in account.permissions) or "-"
+                state = "active" if account.is_active else "inactive"
+                typer.echo(f"{account.id}\t{account.username}\t{account.email}\t{state}\t{names}")
+
+    run(work)
+
+
+@permission.command()
+def grant(username: str, names: Names) -> None:
+    """Give permissions to an account."""
+    change(username, names, lambda held: held | set(names))
+
+
+@permission.command()
+def revoke(username: str, names: Names) -> None:
+    """Take permissions from an account."""
+    change(username, names, lambda held: held - set(names))
+
+
+def change(username: str, names: list[str], how: Callable[[set[str]], set[str]]) -> None:
+    from app.services import rights
+
+    async def work(database: "Database", _: Settings) -> None:
+        async with database.writers.begin() as session:
+            await rights.lock_rights(session)
+            await rights.find_permissions(session, names)
+            account = await rights.load_by_username(session, username)
+            wanted = sorted(how(set(rights.held_by(account))))
+            await rights.assign(session, account, await rights.find_permissions(session, wanted))
+        typer.echo(f"{username} holds {', '.join(wanted) or 'no permission'}.")
+
+    run(work)
+
+
+def add(username: str, email: str, names: list[str]) -> None:
+    from app.services import rights, users
+
+    data = checked(username, email, new_password())
+
+    async def work(database: "Database", settings: Settings) -> None:
+        async with database.writers.begin() as session:
+            account = await users.create_user(session, settings, data)
+            if names:
+                permissions = await rights.find_permissions(session, names)
+                await rights.assign(session, account, permissions)
+
+    run(work)
+
+
+def checked(username: str, email: str, password: str) -> "UserCreate":
+    from pydantic import ValidationError
+
+    from app.schemas.user import UserCreate
+
+    try:
+        return UserCreate(username=username, email=email, password=password)
+    except ValidationError as error:
+        raise fail("; ".join(f"{f['loc'][0]}: {f['msg']}" for f in error.errors())) from None
+
+
+def new_password() -> str:
+    """Asked twice on a terminal, otherwise one line of standard input; never an argument."""
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def run(work: Callable[["Database", Settings], Awaitable[None]]) -> None:
+    """Do this with the database of the settings; what goes wrong is said in a sentence."""
+    from sqlalchemy.exc import DBAPIError
+
+    from app.db.session import Database
+    from app.errors import AppError
+
+    async def opened() -> None:
+        settings = load_settings()
+        database = Database(settings)
+        try:
+            await work(database, settings)
+        finally:
+            await database.dispose()
+
+    try:
+        asyncio.run(opened())
+    except AppError as error:
+        reasons = [fault.msg for fault in error.errors or ()]
+        raise fail(" ".join(reasons) or error.detail) from None
+    except DBAPIError as error:
+        raise fail(f"{error.orig}; does the database have every migration?") from None
+
+
+def fail(reason: str) -> typer.Exit:
+    typer.echo(f"Error: {reason}", err=True)
+    return typer.Exit(1)

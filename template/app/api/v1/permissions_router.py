@@ -1,0 +1,63 @@
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+
+from app.api.auth import require
+from app.api.deps import IdPath, SessionDep
+from app.api.openapi import answers
+from app.api.pagination import Page, PagingDep, Slice
+from app.api.strict_json import StrictRoute
+from app.errors import Conflict, NotFound
+from app.models.user import Permission
+from app.schemas.auth import PermissionCreate, PermissionUpdate
+from app.schemas.user import PermissionRead
+from app.services import permissions
+from app.services.identity import Identity
+
+router = APIRouter(prefix="/permissions", tags=["permissions"], route_class=StrictRoute)
+
+MayWrite = Annotated[Identity, require("permissions:write")]
+
+
+@router.get("", response_model=Page[PermissionRead], dependencies=[require("permissions:read")])
+async def list_permissions(paging: PagingDep, session: SessionDep) -> Slice[Permission]:
+    rows = await session.scalars(paging.of(Permission))
+    return paging.slice(rows.all())
+
+
+@router.post(
+    "",
+    response_model=PermissionRead,
+    status_code=HTTPStatus.CREATED,
+    responses=answers(Conflict),
+)
+async def create_permission(
+    data: PermissionCreate, actor: MayWrite, response: Response, session: SessionDep
+) -> Permission:
+    """A permission of your own, for programs that ask for it; you are its first holder."""
+    permission = await permissions.create_permission(session, actor, data)
+    response.headers["Location"] = f"/api/v1/permissions/{permission.id}"
+    return permission
+
+
+@router.patch(
+    "/{permission_id}",
+    response_model=PermissionRead,
+    responses=answers(NotFound, Conflict),
+    dependencies=[require("permissions:write")],
+)
+async def update_permission(
+    permission_id: IdPath, data: PermissionUpdate, session: SessionDep
+) -> Permission:
+    return await permissions.update_permission(session, permission_id, data)
+
+
+@router.delete(
+    "/{permission_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=answers(NotFound, Conflict),
+    dependencies=[require("permissions:write")],
+)
+async def delete_permission(permission_id: IdPath, session: SessionDep) -> None:
+    await permissions.delete_permission(session, permission_id)

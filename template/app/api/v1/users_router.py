@@ -1,0 +1,104 @@
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from app.api.auth import CurrentUser, RecentLogin, require
+from app.api.deps import DatabaseDep, IdPath, SessionDep, SettingsDep
+from app.api.openapi import answers
+from app.api.pagination import Page, PagingDep, Slice
+from app.api.strict_json import StrictRoute
+from app.errors import Conflict, NotFound
+from app.models.user import User
+from app.schemas.auth import AccountUpdate, UserPermissions, UserUpdateByAdministrator
+from app.schemas.user import Search, UserCreate, UserRead
+from app.services import rights, sessions, user_queries, users
+from app.services.identity import Identity
+
+router = APIRouter(prefix="/users", tags=["users"], route_class=StrictRoute)
+
+MayWrite = Annotated[Identity, require("users:write")]
+MayChange = Annotated[Identity, require("users:write", recent_login=True)]
+MayGrant = Annotated[Identity, require("permissions:write", recent_login=True)]
+
+
+@router.get("/me")
+async def read_account(identity: CurrentUser, session: SessionDep) -> UserRead:
+    return await user_queries.read_user(session, identity.user_id)
+
+
+@router.patch("/me", responses=answers(Conflict))
+async def update_account(
+    data: AccountUpdate, identity: RecentLogin, session: SessionDep
+) -> UserRead:
+    return await users.update_account(session, identity, data)
+
+
+@router.get("", response_model=Page[UserRead], dependencies=[require("users:read")])
+async def list_users(
+    paging: PagingDep,
+    session: SessionDep,
+    q: Annotated[Search | None, Query(description="Part of a username or an e-mail.")] = None,
+) -> Slice[UserRead]:
+    return paging.slice(await user_queries.list_users(session, paging.of(User), q))
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    responses=answers(Conflict),
+    dependencies=[require("users:write")],
+)
+async def create_user(
+    data: UserCreate, response: Response, session: SessionDep, settings: SettingsDep
+) -> UserRead:
+    """A new account, without permissions."""
+    user = await users.create_user(session, settings, data)
+    response.headers["Location"] = f"/api/v1/users/{user.id}"
+    return UserRead.model_validate(user)
+
+
+@router.get("/{user_id}", responses=answers(NotFound), dependencies=[require("users:read")])
+async def read_user(user_id: IdPath, session: SessionDep) -> UserRead:
+    return await user_queries.read_user(session, user_id)
+
+
+@router.patch("/{user_id}", responses=answers(NotFound, Conflict))
+async def update_user(
+    user_id: IdPath,
+    data: UserUpdateByAdministrator,
+    actor: MayChange,
+    database: DatabaseDep,
+    session: SessionDep,
+    settings: SettingsDep,
+) -> UserRead:
+    """An account that has no more permissions than you."""
+    return await users.update_user(database, session, settings, actor, user_id, data)
+
+
+@router.delete(
+    "/{user_id}", status_code=HTTPStatus.NO_CONTENT, responses=answers(NotFound, Conflict)
+)
+async def delete_user(user_id: IdPath, actor: MayChange, session: SessionDep) -> None:
+    await users.delete_user(session, actor, user_id)
+
+
+@router.delete(
+    "/{user_id}/sessions", status_code=HTTPStatus.NO_CONTENT, responses=answers(NotFound)
+)
+async def revoke_sessions(user_id: IdPath, actor: MayWrite, session: SessionDep) -> None:
+    """Log somebody out everywhere."""
+    user = await rights.user_to_change(session, actor, "users:write", user_id)
+    await sessions.revoke_all(session, user.id)
+
+
+@router.put("/{user_id}/permissions", responses=answers(NotFound, Conflict))
+async def replace_permissions(
+    user_id: IdPath,
+    data: UserPermissions,
+    actor: MayGrant,
+    session: SessionDep,
+) -> UserRead:
+    """All permissions of an account at once; you can only grant what you hold."""
+    await rights.replace_permissions(session, actor, user_id, data.permissions)
+    return await user_queries.read_user(session, user_id)

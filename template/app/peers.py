@@ -1,0 +1,43 @@
+"""Who is asking: the peer of the connection, unless TRUSTED_PROXIES names it as a proxy."""
+
+from typing import Any, cast
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from app.settings import Settings
+
+# By default uvicorn believes every process of this machine: see its --forwarded-allow-ips.
+BELIEVED_BY_UVICORN = "127.0.0.1"
+
+
+def add_peer_middleware(app: Starlette, settings: Settings) -> None:
+    if settings.trusted_proxies:
+        proxies = list(settings.trusted_proxies)
+        app.add_middleware(cast(Any, ProxyHeadersMiddleware), trusted_hosts=proxies)
+    app.add_middleware(PeerMiddleware)
+
+
+class PeerMiddleware:
+    """Takes back what uvicorn made of X-Forwarded-For and X-Forwarded-Proto: anyone can send them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.believed = ProxyHeadersMiddleware(cast(Any, app), BELIEVED_BY_UVICORN).trusted_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in {"http", "websocket"}:
+            self.restore(scope)
+        await self.app(scope, receive, send)
+
+    def restore(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if "X-Forwarded-Proto" in headers:
+            scope["scheme"] = "ws" if scope["type"] == "websocket" else "http"
+        forwarded = ", ".join(headers.getlist("X-Forwarded-For"))
+        if forwarded and scope.get("client"):
+            claimed, _ = self.believed.get_trusted_client_address(forwarded)
+            if claimed == scope["client"][0]:
+                scope["client"] = (BELIEVED_BY_UVICORN, 0)

@@ -1,0 +1,122 @@
+"""Who may do what to whom. Nobody hands out what they lack, or reaches above themselves."""
+
+import logging
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import selectinload
+
+from app.errors import Conflict, Fault, Invalid, NotFound
+from app.models.user import Permission, User
+from app.permissions import ADMINISTRATION, PermissionName
+from app.schemas.user import normalise
+from app.security import PermissionDenied
+from app.services.identity import Identity
+
+logger = logging.getLogger(__name__)
+
+
+def held_by(user: User) -> frozenset[str]:
+    return frozenset(permission.name for permission in user.permissions)
+
+
+def is_administrator(user: User) -> bool:
+    return user.is_active and ADMINISTRATION in held_by(user)
+
+
+async def lock_rights(session: AsyncSession) -> None:
+    """One change of rights at a time, or two administrators could remove each other at once.
+
+    A transaction that writes has SQLite's only lock already; PostgreSQL locks this row.
+    """
+    query = select(Permission.id).where(Permission.name == ADMINISTRATION).with_for_update()
+    await session.execute(query)
+
+
+async def load_user(session: AsyncSession, user_id: int) -> User:
+    query = select(User).where(User.id == user_id).options(selectinload(User.permissions))
+    user = await session.scalar(query.execution_options(populate_existing=True))
+    if user is None:
+        raise NotFound(f"There is no user {user_id}.")
+    return user
+
+
+async def user_to_change(
+    session: AsyncSession, actor: Identity, permission: PermissionName, user_id: int
+) -> User:
+    """The user, with permissions, if `actor` may (still) change them; rights are locked then."""
+    await lock_rights(session)
+    held = await rights_of(session, actor)
+    if permission not in held:
+        raise PermissionDenied
+    user = await load_user(session, user_id)
+    if not held_by(user) <= held:
+        raise PermissionDenied("This account has permissions that you lack.")
+    return user
+
+
+async def rights_of(session: AsyncSession, actor: Identity) -> frozenset[str]:
+    """What an actor may do now: since the request was let in, that can have changed."""
+    try:
+        user = await load_user(session, actor.user_id)
+    except NotFound:
+        return frozenset()
+    return held_by(user) if user.is_active else frozenset()
+
+
+async def keep_an_administrator(session: AsyncSession) -> None:
+    """After a change to an administrator: Conflict if none is left."""
+    query = (
+        select(User.id)
+        .join(User.permissions)
+        .where(User.is_active, Permission.name == ADMINISTRATION)
+        .limit(1)
+    )
+    if await session.scalar(query) is None:
+        raise Conflict(f"This is the last active account that holds {ADMINISTRATION}.")
+
+
+async def replace_permissions(
+    session: AsyncSession, actor: Identity, user_id: int, names: Sequence[str]
+) -> None:
+    user = await user_to_change(session, actor, "permissions:write", user_id)
+    permissions = await find_permissions(session, names)
+    granted = frozenset(names) - held_by(user)
+    if not granted <= await rights_of(session, actor):
+        raise PermissionDenied("You can only grant what you hold yourself.")
+    await assign(session, user, permissions)
+
+
+async def find_permissions(session: AsyncSession, names: Sequence[str]) -> list[Permission]:
+    """Those of these names; Invalid, saying which, if there is no such permission."""
+    found = {p.name: p for p in await session.scalars(select(Permission))}
+    unknown = [
+        Fault(["body", "permissions", str(place)], "There is no such permission.", "unknown")
+        for place, name in enumerate(names)
+        if name not in found
+    ]
+    if unknown:
+        raise Invalid(unknown)
+    return [found[name] for name in dict.fromkeys(names)]
+
+
+async def assign(session: AsyncSession, user: User, permissions: list[Permission]) -> None:
+    was_administrator = is_administrator(user)
+    before = held_by(user)
+    user.permissions = permissions
+    await session.flush()
+    if was_administrator:
+        await keep_an_administrator(session)
+    changes = {
+        "granted": sorted(held_by(user) - before),
+        "revoked": sorted(before - held_by(user)),
+    }
+    logger.info("Permissions set", extra={"event": "grant", "subject": user.id, **changes})
+
+
+async def load_by_username(session: AsyncSession, username: str) -> User:
+    user_id = await session.scalar(select(User.id).where(User.username == normalise(username)))
+    if user_id is None:
+        raise NotFound(f"There is no user {username}.")
+    return await load_user(session, user_id)

@@ -1,0 +1,118 @@
+"""Accounts: who may change which, and that somebody can always change the others."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.faults import is_conflict
+from app.db.session import Database
+from app.errors import Conflict, Fault, Invalid
+from app.models.user import User
+from app.passwords import refuse_password
+from app.schemas.auth import AccountUpdate, UserUpdateByAdministrator
+from app.schemas.user import UserCreate, UserRead
+from app.security import hash_password
+from app.services import rights, sessions, throttle
+from app.services.identity import Identity
+from app.services.login import names_of, own_account
+from app.services.names import fold_email
+from app.services.user_queries import read_user
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+async def create_user(session: AsyncSession, settings: Settings, data: UserCreate) -> User:
+    email = fold_email(data.email)
+    hashed = await hash_allowed(settings, data.password, data.username, email)
+    user = User(
+        username=data.username, email=email, password=hashed, is_active=True, permissions=[]
+    )
+    with taken_names():
+        session.add(user)
+        await session.flush()
+    logger.info("User created", extra={"event": "user_created", "subject": user.id})
+    return user
+
+
+async def update_user(
+    database: Database,
+    session: AsyncSession,
+    settings: Settings,
+    actor: Identity,
+    user_id: int,
+    data: UserUpdateByAdministrator,
+) -> UserRead:
+    hashed = None
+    if data.password is not None:
+        async with database.readers() as reader:
+            before = await read_user(reader, user_id)
+        names = (data.username or before.username, data.email or before.email)
+        hashed = await hash_allowed(settings, data.password, *names)
+    user = await rights.user_to_change(session, actor, "users:write", user_id)
+    was_administrator = rights.is_administrator(user)
+    rename(user, data)
+    if data.is_active is not None:
+        user.is_active = data.is_active
+    if hashed is not None:
+        await set_password(session, user, hashed)
+    if not user.is_active:
+        await sessions.revoke_all(session, user.id)
+    with taken_names():
+        await session.flush()
+    if was_administrator:
+        await rights.keep_an_administrator(session)
+    logger.info("User changed", extra={"event": "user_changed", "subject": user_id})
+    return await read_user(session, user_id)
+
+
+async def update_account(session: AsyncSession, who: Identity, data: AccountUpdate) -> UserRead:
+    user = await session.get_one(User, who.user_id, with_for_update=True)
+    rename(user, data)
+    with taken_names():
+        await session.flush()
+    logger.info("User changed", extra={"event": "user_changed", "subject": user.id})
+    return await read_user(session, user.id)
+
+
+async def delete_user(session: AsyncSession, actor: Identity, user_id: int) -> None:
+    user = await rights.user_to_change(session, actor, "users:write", user_id)
+    was_administrator = rights.is_administrator(user)
+    await session.delete(user)
+    await session.flush()
+    if was_administrator:
+        await rights.keep_an_administrator(session)
+    logger.info("User deleted", extra={"event": "user_deleted", "subject": user_id})
+
+
+def rename(user: User, data: AccountUpdate | UserUpdateByAdministrator) -> None:
+    if data.username is not None:
+        user.username = data.username
+    if data.email is not None:
+        user.email = fold_email(data.email)
+
+
+async def set_password(session: AsyncSession, user: User, hashed: str) -> None:
+    """By somebody else: ends every session, and forgives what the user or a guesser mistyped."""
+    user.password = hashed
+    await sessions.revoke_all(session, user.id)
+    await throttle.forget(session, user.username, user.email, own_account(user.id))
+
+
+async def hash_allowed(settings: Settings, password: str, username: str, email: str) -> str:
+    if reason := await refuse_password(settings, password, *names_of(username, email)):
+        raise Invalid([Fault(["body", "password"], reason, "password_refused")])
+    return await hash_password(password)
+
+
+@contextmanager
+def taken_names() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        if is_conflict(error):
+            raise Conflict("This username or e-mail address is taken.") from None
+        raise

@@ -1,0 +1,98 @@
+"""Accounts for the tests, and a way to act as each of them."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, create_engine, text
+
+from app.db.engine import synchronous_url
+from app.db.session import Database
+from app.permissions import PERMISSIONS
+from app.schemas.user import UserCreate
+from app.security import hash_password
+from app.services import rights, users
+from tests.conftest import MakeSettings
+
+PASSWORD = "seven wet otters on a raft"
+ADA = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
+
+MakeUser = Callable[..., int]
+LogIn = Callable[..., dict[str, str]]
+
+
+@pytest.fixture(scope="session")
+def password_hash() -> str:
+    """Hashing is slow on purpose: once is enough for all the accounts of the tests."""
+    return asyncio.run(hash_password(PASSWORD))
+
+
+@pytest.fixture
+def make_user(
+    make_settings: MakeSettings, password_hash: str, monkeypatch: pytest.MonkeyPatch
+) -> MakeUser:
+    """An account whose password is PASSWORD, with these permissions; returns its id."""
+
+    async def make(username: str, *permissions: str, is_active: bool = True) -> int:
+        async def hashed(*_: object) -> str:
+            return password_hash
+
+        database, settings = Database(make_settings()), make_settings()
+        try:
+            async with database.writers.begin() as session:
+                data = UserCreate(
+                    username=username, email=f"{username}@example.com", password=PASSWORD
+                )
+                with monkeypatch.context() as patch:
+                    patch.setattr(users, "hash_allowed", hashed)
+                    user = await users.create_user(session, settings, data)
+                user.is_active = is_active
+                found = await rights.find_permissions(session, permissions)
+                await rights.assign(session, user, found)
+                return user.id
+        finally:
+            await database.dispose()
+
+    return lambda *names, **changes: asyncio.run(make(*names, **changes))
+
+
+@pytest.fixture
+def log_in(client: TestClient) -> LogIn:
+    """The header that a log-in gives."""
+
+    def header(username: str, password: str = PASSWORD) -> dict[str, str]:
+        form = {"username": username, "password": password}
+        answer = client.post("/api/v1/auth/login", data=form)
+        assert answer.status_code == 200, answer.text
+        return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+    return header
+
+
+@pytest.fixture
+def admin(make_user: MakeUser, log_in: LogIn) -> dict[str, str]:
+    """The header of an account that may do everything."""
+    make_user("admin", *PERMISSIONS)
+    return log_in("admin")
+
+
+@pytest.fixture
+def visitor(make_user: MakeUser, log_in: LogIn) -> dict[str, str]:
+    """The header of an account that may do nothing but be itself."""
+    make_user("visitor")
+    return log_in("visitor")
+
+
+@pytest.fixture
+def rows(database_url: str) -> Iterator[Engine]:
+    """A look into the database, beside the app."""
+    engine = create_engine(synchronous_url(database_url))
+    yield engine
+    engine.dispose()
+
+
+def execute(engine: Engine, statement: str, **values: object) -> list[tuple[object, ...]]:
+    with engine.begin() as connection:
+        result = connection.execute(text(statement), values)
+        return [tuple(row) for row in result] if result.returns_rows else []

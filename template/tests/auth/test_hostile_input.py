@@ -1,0 +1,229 @@
+"""What no client of good will sends, to every route: a 4xx that quotes nothing, and never a 500.
+
+The ids are those of the requirements in docs/security.md.
+"""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine
+
+from tests.auth.conftest import ADA, PASSWORD, MakeUser, execute
+from tests.auth.test_users import filled, operations
+
+MARK = "hostile-mark"
+
+BODIES = {
+    "empty": b"",
+    "null": b"null",
+    "array": b"[]",
+    "string": b'"hostile-mark"',
+    "number": b"1",
+    "no JSON": b"{hostile-mark",
+    "NaN": b'{"username": NaN}',
+    "Infinity": b'{"username": -Infinity}',
+    "1e999": b'{"username": 1e999}',
+    "5000 digits": b'{"username": ' + b"9" * 5000 + b"}",
+    "100k nesting": b"[" * 100_000,
+    "closed nesting": b'{"username":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    "same name twice": b'{"username": "hostile-mark", "username": "hostile-mark"}',
+    "BOM": b"\xef\xbb\xbf{}",
+    "UTF-16": '{"username": "hostile-mark"}'.encode("utf-16"),
+    "UTF-32": '{"username": "hostile-mark"}'.encode("utf-32-le"),
+    "no UTF-8": b'{"username": "hostile-mark\xff"}',
+    "surrogate": b'{"username": "hostile-mark\\ud800"}',
+    "surrogate key": b'{"\\ud800hostile-mark": 1}',
+    "unknown key": b'{"hostile-mark": 1}',
+}
+
+# What looks like text, in every text field of every body.
+TEXTS = {
+    "NUL": f"{MARK}\x00",
+    "escape": f"{MARK}\x1b[31m",
+    "C1": f"{MARK}\x9b",
+    "bidi": f"{MARK}\u202e",
+    "line separator": f"{MARK}\u2028",
+    "long": MARK * 10_000,
+    "SQL": f"{MARK}' OR 1=1; DROP TABLE users; --",
+    "format": f"{MARK}%s%n{{}}$" + "{jndi:ldap://x}",
+    "not text": {"a": [MARK]},
+    "number": 2**70,
+    "bool": True,
+}
+
+NUMBERS = ["0", "-1", str(2**63), str(2**70), "9" * 5000, "1.5", "０１", "1e3", "abc", "%00"]
+
+
+def write_operations(app: FastAPI) -> list[tuple[str, str, dict[str, Any]]]:
+    return [item for item in operations(app) if "application/json" in body_of(item[2])]
+
+
+def body_of(operation: dict[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = operation.get("requestBody", {}).get("content", {})
+    return content
+
+
+def is_refused_without_a_quote(answer: Any) -> bool:
+    assert 400 <= answer.status_code < 500, (answer.request.method, answer.url, answer.text)
+    assert answer.headers["content-type"] == "application/problem+json"
+    # The path is in `instance`, where the client itself put it.
+    problem = {key: value for key, value in answer.json().items() if key != "instance"}
+    return MARK not in json.dumps(problem)
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+def test_i4_a_body_that_is_not_what_it_should_be(
+    app: FastAPI, client: TestClient, admin: dict[str, str], rows: Engine, body: bytes
+) -> None:
+    before = execute(rows, "SELECT * FROM users ORDER BY id")
+    headers = {**admin, "Content-Type": "application/json"}
+    for method, path, _ in write_operations(app):
+        answer = client.request(method, filled(path), content=body, headers=headers)
+        assert is_refused_without_a_quote(answer), path
+    assert execute(rows, "SELECT * FROM users ORDER BY id") == before
+
+
+@pytest.mark.parametrize("value", TEXTS.values(), ids=TEXTS.keys())
+def test_i4_x2_a_text_that_is_none_in_every_field(
+    app: FastAPI, client: TestClient, admin: dict[str, str], value: object
+) -> None:
+    schemas = app.openapi()["components"]["schemas"]
+    for method, path, operation in write_operations(app):
+        name = body_of(operation)["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for field in schemas[name]["properties"]:
+            answer = client.request(method, filled(path), json={field: value}, headers=admin)
+            if answer.status_code >= 400:
+                assert is_refused_without_a_quote(answer), (path, field)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "multipart/form-data", ""])
+def test_i5_another_content_type_is_a_415(
+    app: FastAPI, client: TestClient, admin: dict[str, str], kind: str
+) -> None:
+    headers = {**admin, "Content-Type": kind}
+    for method, path, _ in write_operations(app):
+        answer = client.request(method, filled(path), content=b"{}", headers=headers)
+        assert answer.status_code == 415, path
+
+
+def test_i3_a_body_over_one_mebibyte_is_a_413_on_every_route(
+    app: FastAPI, client: TestClient, admin: dict[str, str]
+) -> None:
+    for method, path, _ in operations(app):
+        answer = client.request(method, filled(path), content=b" " * (2**20 + 1), headers=admin)
+        assert answer.status_code == 413, path
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_i1_a_number_that_no_row_has(
+    app: FastAPI, client: TestClient, admin: dict[str, str], number: str
+) -> None:
+    for method, path, operation in operations(app):
+        if "{" in path:
+            place = re.sub(r"{\w+}", number, path)
+            answer = client.request(method, place, headers=admin)
+            assert answer.status_code in {404, 405, 422}, (method, place[:80])
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "query":
+                query = {parameter["name"]: number}
+                answer = client.get(filled(path), params=query, headers=admin)
+                assert answer.status_code in {200, 404, 422}, (path, parameter["name"])
+
+
+def test_i1_the_largest_id_there_can_be_is_just_not_there(
+    app: FastAPI, client: TestClient, admin: dict[str, str]
+) -> None:
+    for largest in (2**31, 2**63 - 1):
+        assert client.get(f"/api/v1/users/{largest}", headers=admin).status_code == 404
+        assert client.delete(f"/api/v1/permissions/{largest}", headers=admin).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"limit": -1},
+        {"limit": 0},
+        {"limit": 101},
+        {"limit": 2**70},
+        {"cursor": "Zm9yZ2Vk"},
+        {"cursor": "LTE"},
+        {"cursor": "\u0660"},
+        {"cursor": "x" * 10_000},
+        {"q": "\x00"},
+        {"q": "\u202e"},
+        {"q": "x" * 101},
+    ],
+    ids=lambda params: repr(params)[:32],
+)
+def test_i2_i7_a_query_that_no_page_gave(
+    client: TestClient, admin: dict[str, str], params: dict[str, str | int]
+) -> None:
+    assert client.get("/api/v1/users", params=params, headers=admin).status_code == 422
+
+
+@pytest.mark.parametrize("q", ["' OR 1=1 --", "%", "_", "\\", "%' ESCAPE '%", "ẞ", "İ", "🐎"])
+def test_i7_a_search_is_text_and_no_sql(client: TestClient, admin: dict[str, str], q: str) -> None:
+    answer = client.get("/api/v1/users", params={"q": q}, headers=admin)
+
+    assert answer.json() == {"items": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        b"",
+        b"username=ada",
+        b"username=ada&username=bob&password=x",
+        b"username=%00&password=%00",
+        b"username=ada&password=x&" + b"&".join(b"f%d=1" % n for n in range(1001)),
+        b"grant_type=refresh_token&username=ada&password=x",
+        b"username=" + "ﬀ".encode() * 1000 + b"&password=x",
+        b"username=%ED%A0%80&password=x",
+        b"username=%0d%0aforged&password=x",
+        b"username=ada@" + b"x" * 5000 + b"&password=x",
+    ],
+    ids=lambda form: repr(form[:40]),
+)
+def test_a_form_that_is_none(client: TestClient, make_user: MakeUser, form: bytes) -> None:
+    make_user("ada")
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    answer = client.post("/api/v1/auth/login", content=form, headers=headers)
+
+    assert answer.status_code in {400, 401, 422}
+
+
+def test_a_log_in_takes_no_file(client: TestClient) -> None:
+    answer = client.post("/api/v1/auth/login", files={"username": ("ada", b"x" * 10_000)})
+
+    assert answer.status_code in {400, 422}
+
+
+@pytest.mark.parametrize("length", [32, 33])
+def test_i6_a_name_is_as_long_as_it_may_be_and_no_longer(
+    client: TestClient, admin: dict[str, str], length: int
+) -> None:
+    data = {**ADA, "username": "x" * length}
+
+    assert client.post("/api/v1/users", json=data, headers=admin).status_code == (
+        201 if length == 32 else 422
+    )
+
+
+def test_x2_a_password_is_not_quoted_from_wherever_it_was_put(
+    client: TestClient, admin: dict[str, str]
+) -> None:
+    for body in (
+        {"username": PASSWORD, "email": PASSWORD, "password": 1},
+        {PASSWORD: 1},
+        [PASSWORD],
+        PASSWORD,
+        {"username": {PASSWORD: PASSWORD}},
+    ):
+        answer = client.post("/api/v1/users", json=body, headers=admin)
+        assert answer.status_code == 422
+        assert PASSWORD not in answer.text

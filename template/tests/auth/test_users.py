@@ -1,0 +1,445 @@
+"""Who may do what to whom. The ids are those of the requirements in docs/security.md."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, get_args
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine
+
+from app.api.auth import require
+from app.main import create_app
+from app.permissions import PERMISSIONS, PermissionName
+from tests.auth.conftest import ADA, PASSWORD, LogIn, MakeUser, execute
+from tests.conftest import MakeSettings
+
+USERS = "/api/v1/users"
+ME = f"{USERS}/me"
+
+# Whoever adds a route without a guard adds it here, and is asked why.
+PUBLIC = {
+    ("GET", "/api/v1/"),
+    ("GET", "/health/live"),
+    ("GET", "/health/ready"),
+    ("POST", "/api/v1/auth/login"),
+}
+
+Operation = tuple[str, str, dict[str, Any]]
+
+
+def operations(app: FastAPI) -> Iterator[Operation]:
+    """Every method of every path in the published schema."""
+    for path, methods in app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def needed(operation: dict[str, Any]) -> list[str]:
+    schemes = operation.get("security", [])
+    return [scope for scheme in schemes for scopes in scheme.values() for scope in scopes]
+
+
+def filled(path: str) -> str:
+    return re.sub(r"{\w+}", "1", path)
+
+
+def test_every_declared_permission_has_a_description_and_a_row(rows: Engine) -> None:
+    assert set(PERMISSIONS) == set(get_args(PermissionName))
+    names = {name for (name,) in execute(rows, "SELECT name FROM permissions")}
+    assert set(PERMISSIONS) <= names
+
+
+def test_a_permission_that_is_not_declared_can_not_be_required() -> None:
+    with pytest.raises(ValueError, match=r"not declared in app/permissions\.py"):
+        require("users:reed")  # type: ignore[arg-type]
+
+
+def test_z1_every_route_asks_who_you_are_unless_it_is_public(
+    app: FastAPI, client: TestClient
+) -> None:
+    for method, path, operation in operations(app):
+        answer = client.request(method, filled(path))
+        if (method, path) in PUBLIC:
+            assert answer.status_code != 401, path
+            assert "security" not in operation
+        else:
+            assert answer.status_code == 401, (method, path)
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert "401" in operation["responses"]
+    assert {(method, path) for method, path, _ in operations(app)} >= PUBLIC
+
+
+def test_z1_no_route_hides_from_the_published_schema(make_settings: MakeSettings) -> None:
+    """In production; in development there are the welcome page and the documentation besides."""
+    with TestClient(create_app(make_settings(environment="production"))) as client:
+        for path in ("/", "/docs", "/redoc", "/openapi.json", "/metrics", "/debug", "/admin"):
+            assert client.get(path).status_code == 404
+
+
+def test_z2_each_role_may_do_just_what_its_permissions_say(
+    app: FastAPI, client: TestClient, make_user: MakeUser, log_in: LogIn
+) -> None:
+    """Roles with no permission, each one alone, and all: against every route and method."""
+    roles: list[tuple[str, ...]] = [(), *((name,) for name in PERMISSIONS), (*PERMISSIONS,)]
+    for number, role in enumerate(roles):
+        make_user(f"role-{number}", *role)
+        header = log_in(f"role-{number}")
+        for method, path, operation in operations(app):
+            if (method, path) in PUBLIC or path.startswith("/api/v1/auth"):
+                continue
+            place = filled(path).replace("/1", "/999999")
+            status = client.request(method, place, headers=header).status_code
+            assert (status == 403) == (not set(needed(operation)) <= set(role)), (role, path)
+            assert status != 401
+
+
+def test_z4_no_field_can_be_smuggled_in(
+    client: TestClient, admin: dict[str, str], make_user: MakeUser, rows: Engine
+) -> None:
+    number = make_user("ada")
+    before = execute(rows, "SELECT * FROM users ORDER BY id")
+    bodies: dict[tuple[str, str], dict[str, object]] = {
+        ("POST", USERS): {"username": "eve", "email": "eve@example.com", "password": PASSWORD},
+        ("PATCH", ME): {},
+        ("PATCH", f"{USERS}/{number}"): {},
+        ("PUT", f"{USERS}/{number}/permissions"): {"permissions": []},
+        ("POST", "/api/v1/permissions"): {"name": "books:read"},
+        ("PATCH", "/api/v1/permissions/1"): {},
+        ("POST", "/api/v1/auth/password"): {"current_password": "x", "new_password": PASSWORD},
+    }
+    for (method, path), body in bodies.items():
+        for field in ("id", "is_admin", "created_at", "password_hash", "__class__", "user_id"):
+            answer = client.request(method, path, json={**body, field: 1}, headers=admin)
+            assert answer.status_code == 422, (path, field)
+    for field in ("is_active", "permissions", "password"):
+        assert client.patch(ME, json={field: True}, headers=admin).status_code == 422
+    for field in ("is_active", "permissions"):
+        assert client.post(USERS, json={**ADA, field: True}, headers=admin).status_code == 422
+
+    assert execute(rows, "SELECT * FROM users ORDER BY id") == before
+
+
+@pytest.fixture
+def manager(make_user: MakeUser, log_in: LogIn) -> dict[str, str]:
+    """May grant and change accounts, but not see them."""
+    make_user("manager", "users:write", "permissions:write")
+    return log_in("manager")
+
+
+def grant(
+    client: TestClient, header: dict[str, str], user_id: int, *names: str
+) -> tuple[int, list[str]]:
+    path = f"{USERS}/{user_id}/permissions"
+    answer = client.put(path, json={"permissions": names}, headers=header)
+    return answer.status_code, [p["name"] for p in answer.json().get("permissions", [])]
+
+
+def test_z5_nobody_grants_what_they_lack(
+    client: TestClient, manager: dict[str, str], make_user: MakeUser
+) -> None:
+    ada = make_user("ada")
+    myself = client.get(ME, headers=manager).json()["id"]
+
+    assert grant(client, manager, ada, "users:write") == (200, ["users:write"])
+    assert grant(client, manager, ada, "users:read")[0] == 403
+    assert grant(client, manager, myself, *PERMISSIONS)[0] == 403
+
+
+@pytest.mark.parametrize(
+    "change", [{"is_active": False}, {"password": PASSWORD}, {"email": "a@b.de"}]
+)
+def test_z5_nobody_touches_an_account_with_more_permissions(
+    client: TestClient,
+    manager: dict[str, str],
+    admin: dict[str, str],
+    rows: Engine,
+    change: dict[str, object],
+) -> None:
+    above = client.get(ME, headers=admin).json()["id"]
+    before = execute(rows, "SELECT * FROM users ORDER BY id")
+
+    assert client.patch(f"{USERS}/{above}", json=change, headers=manager).status_code == 403
+    assert client.delete(f"{USERS}/{above}", headers=manager).status_code == 403
+    assert client.delete(f"{USERS}/{above}/sessions", headers=manager).status_code == 403
+    assert grant(client, manager, above)[0] == 403
+    assert execute(rows, "SELECT * FROM users ORDER BY id") == before
+    assert client.get(ME, headers=admin).status_code == 200
+
+
+def test_z6_an_unknown_permission_changes_nothing_at_all(
+    client: TestClient, admin: dict[str, str], make_user: MakeUser
+) -> None:
+    ada = make_user("ada", "users:read")
+
+    answer = client.put(
+        f"{USERS}/{ada}/permissions",
+        json={"permissions": ["users:write", "no:such", "permissions:read"]},
+        headers=admin,
+    )
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["loc"] == ["body", "permissions", "1"]
+    held = client.get(f"{USERS}/{ada}", headers=admin).json()["permissions"]
+    assert [permission["name"] for permission in held] == ["users:read"]
+
+
+def test_z7_a_permission_that_was_taken_is_gone_with_the_next_request(
+    client: TestClient, admin: dict[str, str], make_user: MakeUser, log_in: LogIn
+) -> None:
+    number = make_user("ada", "users:read")
+    ada = log_in("ada")
+    assert client.get(USERS, headers=ada).status_code == 200
+
+    grant(client, admin, number)
+
+    assert client.get(USERS, headers=ada).status_code == 403
+
+
+def test_z8_the_last_administrator_stays(client: TestClient, admin: dict[str, str]) -> None:
+    me = client.get(ME, headers=admin).json()["id"]
+
+    statuses = [
+        grant(client, admin, me, "users:read")[0],
+        client.patch(f"{USERS}/{me}", json={"is_active": False}, headers=admin).status_code,
+        client.delete(f"{USERS}/{me}", headers=admin).status_code,
+    ]
+
+    assert statuses == [409] * 3
+    assert client.get(ME, headers=admin).status_code == 200
+
+
+def test_z8_an_inactive_administrator_does_not_count(
+    client: TestClient, admin: dict[str, str], make_user: MakeUser
+) -> None:
+    make_user("gone", *PERMISSIONS, is_active=False)
+    me = client.get(ME, headers=admin).json()["id"]
+
+    assert client.delete(f"{USERS}/{me}", headers=admin).status_code == 409
+
+
+@pytest.mark.parametrize("how", ["demote", "deactivate", "delete"])
+def test_z8_two_administrators_can_not_remove_each_other(
+    make_settings: MakeSettings, make_user: MakeUser, rows: Engine, how: str
+) -> None:
+    """Each in a worker of its own, both at once, ten times."""
+    everything = tuple(PERMISSIONS)
+    workers = [TestClient(create_app(make_settings())) for _ in range(2)]
+    with workers[0], workers[1]:
+        # FastAPI builds routes with the first request, and not in two threads at once.
+        assert {worker.get(ME).status_code for worker in workers} == {401}
+        for _ in range(10):
+            for table in ("sessions", "user_permissions", "users"):
+                execute(rows, f"DELETE FROM {table}")
+            ids = [make_user(name, *everything) for name in ("ada", "bob")]
+            headers = [header_of(workers[0], name) for name in ("ada", "bob")]
+
+            def remove(
+                who: int, ids: list[int] = ids, headers: list[dict[str, str]] = headers
+            ) -> int:
+                path, client = f"{USERS}/{ids[1 - who]}", workers[who]
+                if how == "demote":
+                    return grant(client, headers[who], ids[1 - who])[0]
+                if how == "deactivate":
+                    change = {"is_active": False}
+                    return client.patch(path, json=change, headers=headers[who]).status_code
+                return client.delete(path, headers=headers[who]).status_code
+
+            with ThreadPoolExecutor(2) as both:
+                statuses = sorted(both.map(remove, range(2)))
+
+            left = execute(
+                rows,
+                "SELECT count(*) FROM users u JOIN user_permissions l ON l.user_id = u.id "
+                "JOIN permissions p ON p.id = l.permission_id "
+                "WHERE p.name = 'permissions:write' AND u.is_active",
+            )
+            assert left == [(1,)], statuses
+            assert statuses[0] in {200, 204}
+            assert statuses[1] in {401, 403, 409}
+
+
+def header_of(client: TestClient, username: str) -> dict[str, str]:
+    form = {"username": username, "password": PASSWORD}
+    token = client.post("/api/v1/auth/login", data=form).json()["access_token"]
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_z9_no_answer_holds_a_hash_or_a_password(
+    app: FastAPI, client: TestClient, admin: dict[str, str]
+) -> None:
+    for method, path, _ in operations(app):
+        if method == "GET":
+            text = client.get(filled(path), headers=admin).text
+            assert "argon2" not in text
+            assert '"password"' not in text
+            assert "token_hash" not in text
+
+
+def test_i2_i7_the_list_has_pages_and_a_search_whose_wildcards_are_letters(
+    client: TestClient, admin: dict[str, str], make_user: MakeUser
+) -> None:
+    for name in ("a_b", "axb", "bob"):
+        make_user(name, "users:read")
+
+    def names(**params: str | int) -> list[str]:
+        answer = client.get(USERS, params=params, headers=admin)
+        assert answer.status_code == 200
+        return [user["username"] for user in answer.json()["items"]]
+
+    assert names() == ["admin", "a_b", "axb", "bob"]
+    assert names(q="_") == ["a_b"]
+    assert names(q="%") == []
+    assert names(q="\\") == []
+    assert names(q="BOB@exam") == ["bob"]
+    first = client.get(USERS, params={"limit": 3}, headers=admin).json()
+    assert len(first["items"]) == 3
+    assert names(limit=3, cursor=first["next"]) == ["bob"]
+    assert first["items"][1]["permissions"][0]["name"] == "users:read"
+
+
+TAKEN = ["ada", "ADA", " ada ", "ａｄａ", "\u1d2c\u1d30\u1d2c"]
+
+
+@pytest.mark.parametrize("username", TAKEN)
+def test_i8_a_name_is_taken_in_every_spelling(
+    client: TestClient, admin: dict[str, str], make_user: MakeUser, username: str
+) -> None:
+    make_user("ada")
+    data = {**ADA, "username": username, "email": "other@example.com"}
+
+    answer = client.post(USERS, json=data, headers=admin)
+
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == "This username or e-mail address is taken."
+
+
+@pytest.mark.parametrize("username", ["İpek", "ıpek", "straße", "a\u0308da", "аda", "a da", "ad"])
+def test_i8_a_name_of_other_letters_is_refused_and_not_mistaken(
+    client: TestClient, admin: dict[str, str], username: str
+) -> None:
+    answer = client.post(USERS, json={**ADA, "username": username}, headers=admin)
+
+    # What folds to plain letters is taken as those; what does not is refused.
+    assert answer.status_code == (201 if username == "straße" else 422)
+
+
+@pytest.mark.parametrize(
+    "email", ["ADA@EXAMPLE.COM", "ada@EXAMPLE.com", "ａda@example.com", " ada@example.com"]
+)
+def test_i8_an_address_is_taken_in_every_spelling(
+    client: TestClient, admin: dict[str, str], make_user: MakeUser, email: str
+) -> None:
+    make_user("ada")
+    data = {**ADA, "username": "other", "email": email}
+
+    assert client.post(USERS, json=data, headers=admin).status_code == 409
+
+
+@pytest.mark.parametrize(
+    "email", ["ada", "ada@", "@example.com", "ada@@example.com", "ada@localhost", "a b@example.com"]
+)
+def test_an_address_that_can_not_be_one_is_refused_unquoted(
+    client: TestClient, admin: dict[str, str], email: str
+) -> None:
+    answer = client.post(USERS, json={**ADA, "email": email}, headers=admin)
+
+    assert answer.status_code == 422
+    assert email not in json.dumps(answer.json()["errors"])
+
+
+def test_i9_of_twenty_equal_accounts_at_once_one_is_made(
+    client: TestClient, admin: dict[str, str]
+) -> None:
+    def create(_: int) -> int:
+        return client.post(USERS, json=ADA, headers=admin).status_code
+
+    with ThreadPoolExecutor(20) as clients:
+        assert Counter(clients.map(create, range(20))) == {201: 1, 409: 19}
+
+
+def test_i12_looking_changes_nothing(
+    app: FastAPI, client: TestClient, admin: dict[str, str], rows: Engine
+) -> None:
+    def everything() -> list[object]:
+        tables = ("users", "permissions", "user_permissions", "sessions", "throttles")
+        return [execute(rows, f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]
+
+    before = everything()
+    for method, path, _ in operations(app):
+        if method == "GET":
+            client.get(filled(path), headers=admin)
+
+    assert everything() == before
+
+
+def test_an_account_is_made_and_shown(client: TestClient, admin: dict[str, str]) -> None:
+    created = client.post(USERS, json=ADA, headers=admin)
+
+    assert created.status_code == 201
+    shown = client.get(created.headers["location"], headers=admin).json()
+    assert shown == created.json()
+    assert shown.keys() == {"id", "username", "email", "is_active", "permissions"}
+    absent = client.get(f"{USERS}/999999", headers=admin)
+    assert absent.status_code == 404
+    assert client.delete(created.headers["location"], headers=admin).status_code == 204
+    assert client.get(created.headers["location"], headers=admin).status_code == 404
+
+
+def test_a_change_leaves_alone_what_it_does_not_name(
+    client: TestClient, visitor: dict[str, str]
+) -> None:
+    changed = client.patch(ME, json={"email": "New@Example.com", "username": None}, headers=visitor)
+
+    assert changed.json()["email"] == "new@example.com"
+    assert changed.json()["username"] == "visitor"
+
+
+def test_a_permission_of_ones_own_can_be_made_granted_renamed_and_deleted(
+    client: TestClient, admin: dict[str, str], make_user: MakeUser
+) -> None:
+    ada = make_user("ada")
+    data = {"name": "books:read", "description": "See books"}
+
+    made = client.post("/api/v1/permissions", json=data, headers=admin)
+    assert made.status_code == 201
+    assert client.post("/api/v1/permissions", json=data, headers=admin).status_code == 409
+    assert grant(client, admin, ada, "books:read") == (200, ["books:read"])
+    place = made.headers["location"]
+    renamed = client.patch(place, json={"name": "books:look"}, headers=admin)
+    assert renamed.json() == {**made.json(), "name": "books:look"}
+    assert client.delete(place, headers=admin).status_code == 204
+    assert client.patch(place, json={}, headers=admin).status_code == 404
+    listed = client.get("/api/v1/permissions", headers=admin).json()["items"]
+    assert {item["name"] for item in listed} == set(PERMISSIONS)
+
+
+def test_a_permission_of_the_code_can_be_described_but_not_lost_or_claimed(
+    client: TestClient, admin: dict[str, str], rows: Engine
+) -> None:
+    made = client.post("/api/v1/permissions", json={"name": "x"}, headers=admin)
+    listed = client.get("/api/v1/permissions", headers=admin).json()["items"]
+    place = f"/api/v1/permissions/{listed[0]['id']}"
+
+    assert client.patch(place, json={"description": "New"}, headers=admin).status_code == 200
+    assert client.patch(place, json={"name": "other"}, headers=admin).status_code == 409
+    assert client.delete(place, headers=admin).status_code == 409
+    # Also while its row is missing: whoever makes a permission holds it.
+    execute(rows, "DELETE FROM permissions WHERE name = 'users:read'")
+    claim = {"name": "users:read"}
+    assert client.post("/api/v1/permissions", json=claim, headers=admin).status_code == 409
+    rename = client.patch(made.headers["location"], json=claim, headers=admin)
+    assert rename.status_code == 409
+
+
+def test_openapi_says_which_permission_each_operation_needs(app: FastAPI) -> None:
+    found = {(method, path): needed(operation) for method, path, operation in operations(app)}
+
+    assert found["GET", "/api/v1/users"] == ["users:read"]
+    assert found["PUT", "/api/v1/users/{user_id}/permissions"] == ["permissions:write"]
+    assert found["GET", "/api/v1/users/me"] == []
+    assert {name for names in found.values() for name in names} == set(PERMISSIONS)
