@@ -1,17 +1,16 @@
 """Accounts on the command line: the first administrator is made here, and nowhere else."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.console import ask_secret, fail
 from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from app.db.session import Database
-    from app.schemas.user import UserCreate
 
 user = typer.Typer(no_args_is_help=True, help="Accounts.")
 permission = typer.Typer(no_args_is_help=True, help="What accounts may do.")
@@ -40,7 +39,7 @@ def set_password(username: str) -> None:
     """Give an account a new password: its sessions end, and what was mistyped is forgiven."""
     from app.services import rights, users
 
-    password = new_password()
+    password = ask_secret("Password")
 
     async def work(database: "Database", settings: Settings) -> None:
         async with database.readers() as session:
@@ -106,11 +105,13 @@ def change(username: str, names: list[str], how: Callable[[set[str]], set[str]])
 
 
 def add(username: str, email: str, names: list[str]) -> None:
+    from app.schemas.user import UserCreate
     from app.services import rights, users
 
-    data = checked(username, email, new_password())
+    password = ask_secret("Password")
 
     async def work(database: "Database", settings: Settings) -> None:
+        data = UserCreate(username=username, email=email, password=password)
         async with database.writers.begin() as session:
             account = await users.create_user(session, settings, data)
             if names:
@@ -120,26 +121,9 @@ def add(username: str, email: str, names: list[str]) -> None:
     run(work)
 
 
-def checked(username: str, email: str, password: str) -> "UserCreate":
-    from pydantic import ValidationError
-
-    from app.schemas.user import UserCreate
-
-    try:
-        return UserCreate(username=username, email=email, password=password)
-    except ValidationError as error:
-        raise fail("; ".join(f"{f['loc'][0]}: {f['msg']}" for f in error.errors())) from None
-
-
-def new_password() -> str:
-    """Asked twice on a terminal, otherwise one line of standard input; never an argument."""
-    if sys.stdin.isatty():
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-    return sys.stdin.readline().rstrip("\r\n")
-
-
 def run(work: Callable[["Database", Settings], Awaitable[None]]) -> None:
     """Do this with the database of the settings; what goes wrong is said in a sentence."""
+    from pydantic import ValidationError
     from sqlalchemy.exc import DBAPIError
 
     from app.db.session import Database
@@ -158,10 +142,8 @@ def run(work: Callable[["Database", Settings], Awaitable[None]]) -> None:
     except AppError as error:
         reasons = [fault.msg for fault in error.errors or ()]
         raise fail(" ".join(reasons) or error.detail) from None
+    except ValidationError as error:
+        reasons = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
+        raise fail("; ".join(reasons)) from None
     except DBAPIError as error:
         raise fail(f"{error.orig}; does the database have every migration?") from None
-
-
-def fail(reason: str) -> typer.Exit:
-    typer.echo(f"Error: {reason}", err=True)
-    return typer.Exit(1)

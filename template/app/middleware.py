@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import AppError, problem
-from app.logs import address, request_id, user_id
+from app.logs import address, request_id
 from app.peers import add_peer_middleware
 from app.settings import Settings
 
@@ -62,11 +62,9 @@ class RequestMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return await self.app(scope, receive, send)
         request_id.set(identity := uuid4().hex)
         address.set(scope["client"][0] if scope.get("client") else None)
-        user_id.set(None)
         is_head = scope["method"] == "HEAD"
         started_at = time.perf_counter()
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
@@ -90,12 +88,9 @@ class RequestMiddleware:
             await self.app({**scope, "method": "GET"} if is_head else scope, receive, finish)
         finally:
             milliseconds = round((time.perf_counter() - started_at) * 1000, 1)
-            logger.info(
-                "%s %s",
-                scope["method"],
-                quote(scope["path"], errors="replace"),
-                extra={"status": status, "milliseconds": milliseconds},
-            )
+            fields = {"status": status, "milliseconds": milliseconds}
+            path = quote(scope["path"], errors="replace")
+            logger.info("%s %s", scope["method"], path, extra=fields)
 
 
 class ProblemMiddleware:
@@ -109,8 +104,7 @@ class ProblemMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return await self.app(scope, receive, send)
         if declared_length(scope) > MAX_BODY_BYTES:
             # The limit beneath notices when the body is read: never, in a route that reads none.
             await problem(scope["path"], HTTPStatus.REQUEST_ENTITY_TOO_LARGE)(scope, receive, send)

@@ -45,9 +45,9 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def probed(generate: Generate, tmp_path: Path) -> Path:
-    """A migrated project with `probe:app`, the app with routes for proofs."""
+    """A migrated project with `probe:app`, the app with routes for proofs, open to all."""
     folder = tmp_path / "project"
-    shutil.copytree(generate().path, folder)
+    shutil.copytree(generate(auth=False).path, folder)
     (folder / "probe.py").write_text(PROBE)
     Project(folder, {}).succeed("alembic", "upgrade", "head")
     return folder

@@ -40,15 +40,15 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     v1 = copy / "template/app/api/v1"
     shutil.copy(v1 / "home_router.py", v1 / "shelf_router.py")
-    seam = copy / "template/app/api/routers.py"
-    seam.rename(seam.with_name("routers.py.jinja")).write_text(
+    seam = v1 / "home_router.py"
+    seam.rename(seam.with_name("home_router.py.jinja")).write_text(
         "{% if shelf %}\nSHELF = True\n{% endif %}\n" + seam_text(), "utf-8"
     )
     return copy
 
 
 def seam_text() -> str:
-    return (ROOT / "template/app/api/routers.py").read_text("utf-8")
+    return (ROOT / "template/app/api/v1/home_router.py").read_text("utf-8")
 
 
 def render(template: Path, destination: Path, answers: Answers) -> Path:
@@ -59,7 +59,7 @@ def render(template: Path, destination: Path, answers: Answers) -> Path:
 def test_every_possible_combination_is_found_from_copier_yml(template: Path) -> None:
     found = [tuple(answers.values()) for answers in combinations(template)]
 
-    assert found[-3:] == [(True, True), (True, False), (False, False)]
+    assert found[-3:] == [(False, True, True), (False, True, False), (False, False, False)]
     assert len(found) == 3 * len(combinations())
 
 
@@ -67,19 +67,21 @@ def test_an_option_adds_its_files_and_its_lines(template: Path, tmp_path: Path) 
     project = render(template, tmp_path / "with", {"shelf": True})
 
     assert (project / "app/api/v1/shelf_router.py").exists()
-    assert (project / "app/api/routers.py").read_text("utf-8") == "SHELF = True\n" + seam_text()
+    assert (project / "app/api/v1/home_router.py").read_text(
+        "utf-8"
+    ) == "SHELF = True\n" + seam_text()
 
 
 def test_without_an_option_no_trace_of_it_is_left(template: Path, tmp_path: Path) -> None:
     project = render(template, tmp_path / "without", {"shelf": False})
 
     assert not (project / "app/api/v1/shelf_router.py").exists()
-    assert (project / "app/api/routers.py").read_text("utf-8") == seam_text()
+    assert (project / "app/api/v1/home_router.py").read_text("utf-8") == seam_text()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Copier's scandir
 def test_a_misspelt_variable_in_the_template_is_an_error(template: Path, tmp_path: Path) -> None:
-    seam = template / "template/app/api/routers.py.jinja"
+    seam = template / "template/app/api/v1/home_router.py.jinja"
     seam.write_text("{{ shelve }}", "utf-8")
 
     with pytest.raises(Exception, match="'shelve' is undefined"):

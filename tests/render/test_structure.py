@@ -9,25 +9,55 @@ from tests.projects import ROOT, Project
 TEMPLATE = ROOT / "template"
 
 # Each module may import from its own layer's list and from the leaves, never upwards.
-LEAVES = {"app", "app.settings", "app.logs", "app.errors", "app.db.faults"}
+LEAVES = {
+    "app",
+    "app.db.faults",
+    "app.errors",
+    "app.logs",
+    "app.permissions",
+    "app.request_faults",
+    "app.security",
+    "app.setting_checks",
+    "app.settings",
+}
 MAY_IMPORT = {
-    "app.models": {"app.db.base", "app.models"},
+    "app.models": {"app.db.base", "app.db.reference", "app.models"},
     "app.schemas": {"app.schemas"},
     "app.db": {"app.db"},
-    "app.middleware": set[str](),
-    "app.api": {"app.api", "app.models", "app.schemas", "app.db"},
+    "app.middleware": {"app.peers"},
+    "app.passwords": set[str](),
+    "app.services": {"app.services", "app.models", "app.schemas", "app.db", "app.passwords"},
+    "app.api": {"app.api", "app.services", "app.models", "app.schemas", "app.db"},
     "app.main": {"app.api", "app.db", "app.middleware"},
     "app.doctor": {"app.db"},
     "app.transfer": {"app.db", "app.models"},
-    "app.cli": {"app.main", "app.db", "app.doctor", "app.transfer"},
+    "app.accounts": {"app.console", "app.services", "app.models", "app.schemas", "app.db"},
+    "app.cli": {
+        "app.main",
+        "app.db",
+        "app.models",
+        "app.accounts",
+        "app.console",
+        "app.doctor",
+        "app.transfer",
+    },
     "app.__main__": {"app.cli"},
 }
-MAY_IMPORT_FASTAPI = ("app.main", "app.errors", "app.api", "app.db.session")
+MAY_IMPORT_FASTAPI = (
+    "app.main",
+    "app.errors",
+    "app.request_faults",
+    "app.api",
+    "app.db.session",
+)
 
 JINJA_FILES = {
     ".copier-answers.yml.jinja",
     "README.md.jinja",
     "app/__init__.py.jinja",
+    "app/api/routers.py.jinja",
+    "app/cli.py.jinja",
+    "app/settings.py.jinja",
     "pyproject.toml.jinja",
 }
 

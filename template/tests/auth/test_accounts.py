@@ -1,44 +1,30 @@
-"""Accounts on the command line, as a process of its own."""
+"""Accounts on the command line."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
+from typer.testing import CliRunner
 
+from app.cli import cli
 from tests.auth.conftest import PASSWORD, LogIn, MakeUser, execute
 
-PROJECT = Path(__file__).parents[2]
+Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def run(database_url: str) -> "Run":
-    return Run(database_url)
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A command on this test's database, with a line of standard input; its code and output."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
 
+    def command(*arguments: str, password: str = PASSWORD) -> tuple[int, str]:
+        done = CliRunner().invoke(cli, arguments, input=f"{password}\n")
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        assert PASSWORD not in done.output
+        return done.exit_code, done.output
 
-class Run:
-    """`python -m app ...` on this test's database, with a line of standard input."""
-
-    def __init__(self, url: str) -> None:
-        self.environment = {**os.environ, "DATABASE_URL": url}
-
-    def __call__(self, *arguments: str, password: str = PASSWORD) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "app", *arguments],
-            cwd=PROJECT,
-            env=self.environment,
-            input=f"{password}\n",
-            capture_output=True,
-            encoding="utf-8",
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        assert PASSWORD not in done.stdout + done.stderr
-        return done.returncode, done.stdout + done.stderr
+    return command
 
 
 def test_a1_the_first_administrator_is_made_here(

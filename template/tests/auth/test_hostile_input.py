@@ -49,7 +49,7 @@ TEXTS = {
     "line separator": f"{MARK}\u2028",
     "long": MARK * 10_000,
     "SQL": f"{MARK}' OR 1=1; DROP TABLE users; --",
-    "format": f"{MARK}%s%n{{}}$" + "{jndi:ldap://x}",
+    "format": f"{MARK}%s%n$" + "{jndi:ldap://x}",
     "not text": {"a": [MARK]},
     "number": 2**70,
     "bool": True,
