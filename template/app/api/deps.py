@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Request
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.convertors import Convertor, register_url_convertor
 
 from app.db.base import LARGEST_ID
 from app.db.session import Database, get_session
@@ -26,6 +27,21 @@ SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
 # work (hashing, a call to another service) goes on; then write with SessionDep.
 DatabaseDep = Annotated[Database, Depends(get_database)]
 SettingsDep = Annotated[Settings, Depends(get_settings)]
+
+
+class IdConvertor(Convertor[int]):
+    """`/{book_id:id}` matches digits alone, so that `/me` beside it stays a path of its own."""
+
+    regex = "[0-9]{1,19}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("id", IdConvertor())
 
 # An id in a path: what the database can hold, so that 2**63 is a 422 and not an error there.
 IdPath = Annotated[int, Path(ge=1, le=LARGEST_ID)]

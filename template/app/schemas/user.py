@@ -1,7 +1,7 @@
 import unicodedata
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 
 def normalise(text: object) -> object:
@@ -14,18 +14,25 @@ def normalise(text: object) -> object:
 # No control characters, and none that turn the direction of the text around them.
 UNSEEN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 Line = Annotated[str, Field(pattern=rf"^[^{UNSEEN}]*$", max_length=255)]
-Username = Annotated[str, BeforeValidator(normalise), Field(pattern=r"^[a-z0-9._-]{3,32}$")]
+# The published schema says what to send; what is folded here is taken, too.
+Username = Annotated[
+    str,
+    BeforeValidator(normalise),
+    Field(pattern=r"^[a-z0-9._-]{3,32}$"),
+    WithJsonSchema({"type": "string", "description": "3 to 32 of a-z, 0-9, dot, _ and -"}),
+]
 Email = Annotated[
     str,
     BeforeValidator(normalise),
     Field(pattern=rf"^[^@\s{UNSEEN}]+@[^@\s{UNSEEN}]+\.[^@\s{UNSEEN}]+$", max_length=254),
+    WithJsonSchema({"type": "string", "format": "email", "maxLength": 254}),
 ]
 # Long ones are taken whole, short ones never (OWASP Authentication cheat sheet).
 Password = Annotated[str, Field(min_length=8, max_length=256)]
 
 
 # Part of a name, folded as names are.
-Search = Annotated[Line, BeforeValidator(normalise), Field(max_length=100)]
+Search = Annotated[Line, Field(max_length=100), BeforeValidator(normalise)]
 
 
 class PermissionRead(BaseModel):

@@ -64,7 +64,7 @@ async def list_sessions(
 
 
 @router.delete(
-    "/sessions/{session_id}",
+    "/sessions/{session_id:id}",
     status_code=HTTPStatus.NO_CONTENT,
     responses=answers(NotFound),
 )

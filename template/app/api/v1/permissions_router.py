@@ -42,7 +42,7 @@ async def create_permission(
 
 
 @router.patch(
-    "/{permission_id}",
+    "/{permission_id:id}",
     response_model=PermissionRead,
     responses=answers(NotFound, Conflict),
     dependencies=[require("permissions:write")],
@@ -54,7 +54,7 @@ async def update_permission(
 
 
 @router.delete(
-    "/{permission_id}",
+    "/{permission_id:id}",
     status_code=HTTPStatus.NO_CONTENT,
     responses=answers(NotFound, Conflict),
     dependencies=[require("permissions:write")],

@@ -58,12 +58,12 @@ async def create_user(
     return UserRead.model_validate(user)
 
 
-@router.get("/{user_id}", responses=answers(NotFound), dependencies=[require("users:read")])
+@router.get("/{user_id:id}", responses=answers(NotFound), dependencies=[require("users:read")])
 async def read_user(user_id: IdPath, session: SessionDep) -> UserRead:
     return await user_queries.read_user(session, user_id)
 
 
-@router.patch("/{user_id}", responses=answers(NotFound, Conflict))
+@router.patch("/{user_id:id}", responses=answers(NotFound, Conflict))
 async def update_user(
     user_id: IdPath,
     data: UserUpdateByAdministrator,
@@ -77,14 +77,14 @@ async def update_user(
 
 
 @router.delete(
-    "/{user_id}", status_code=HTTPStatus.NO_CONTENT, responses=answers(NotFound, Conflict)
+    "/{user_id:id}", status_code=HTTPStatus.NO_CONTENT, responses=answers(NotFound, Conflict)
 )
 async def delete_user(user_id: IdPath, actor: MayChange, session: SessionDep) -> None:
     await users.delete_user(session, actor, user_id)
 
 
 @router.delete(
-    "/{user_id}/sessions", status_code=HTTPStatus.NO_CONTENT, responses=answers(NotFound)
+    "/{user_id:id}/sessions", status_code=HTTPStatus.NO_CONTENT, responses=answers(NotFound)
 )
 async def revoke_sessions(user_id: IdPath, actor: MayWrite, session: SessionDep) -> None:
     """Log somebody out everywhere."""
@@ -92,7 +92,7 @@ async def revoke_sessions(user_id: IdPath, actor: MayWrite, session: SessionDep)
     await sessions.revoke_all(session, user.id)
 
 
-@router.put("/{user_id}/permissions", responses=answers(NotFound, Conflict))
+@router.put("/{user_id:id}/permissions", responses=answers(NotFound, Conflict))
 async def replace_permissions(
     user_id: IdPath,
     data: UserPermissions,
