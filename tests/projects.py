@@ -43,12 +43,15 @@ class Project:
             if word in str(file) or word in self.read(str(file)).casefold()
         ]
 
-    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, stdin: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """`python -m ...` in the project, with this environment's libraries and no settings."""
         return subprocess.run(
             [sys.executable, "-m", *command],
             cwd=self.path,
             env={**clean_environment(), **environment},
+            input=stdin,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -56,8 +59,8 @@ class Project:
             check=False,
         )
 
-    def succeed(self, *command: str, **environment: str) -> str:
-        run = self.run(*command, **environment)
+    def succeed(self, *command: str, stdin: str = "", **environment: str) -> str:
+        run = self.run(*command, stdin=stdin, **environment)
         assert run.returncode == 0, run.stdout + run.stderr
         return run.stdout + run.stderr
 

@@ -7,11 +7,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from tests.machines import Machine
 
@@ -73,9 +74,28 @@ class Server:
         return self.process.returncode
 
     def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        return self.send(method, path, None, headers)
+
+    def post(
+        self, path: str, body: object, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> Answer:
+        """Send JSON."""
+        kind = {"Content-Type": "application/json"}
+        return self.send("POST", path, json.dumps(body).encode(), {**kind, **headers})
+
+    def log_in(
+        self, username: str, password: str, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> Answer:
+        form = urlencode({"username": username, "password": password}).encode()
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self.send("POST", "/api/v1/auth/login", form, {**kind, **headers})
+
+    def send(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request(method, path, headers=headers)
+            connection.request(method, path, body, dict(headers))
             answer = connection.getresponse()
             fields = {name.lower(): value for name, value in answer.getheaders()}
             return Answer(answer.status, fields, answer.read())

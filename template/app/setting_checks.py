@@ -11,6 +11,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 DRIVERS = ("sqlite", "sqlite+aiosqlite", "postgresql", "postgresql+psycopg")
+DEFAULT_PASSWORDS = {"admin", "changeme", "changethis", "password", "postgres", "root", "secret"}
 HOST = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\]")
 ORIGIN = re.compile(r"https?://([\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\])(:\d+)?")
 
@@ -39,6 +40,12 @@ def check_database_url(value: str) -> str:
     elif not url.database or url.database.startswith((":memory:", "file:")):
         raise ValueError("name a file, as in sqlite+aiosqlite:///./app.db")
     return value
+
+
+def check_database_password(url: str) -> None:
+    """For production: not one that stands in a tutorial (and nothing to say without any)."""
+    if (make_url(url).password or "unknown") in DEFAULT_PASSWORDS:
+        raise ValueError("this password of the database is a default one: take another")
 
 
 def check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
