@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,19 @@ class Server:
         self.process: subprocess.Popen[str] = machine.popen(
             *command, "--port", str(self.port), cwd=project, environment=environment
         )
-        self.output = ""
+        # Read all the while: a server that nobody listens to stops when the pipe is full.
+        self.lines: list[str] = []
+        self.listener = threading.Thread(target=self.listen, daemon=True)
+        self.listener.start()
+
+    def listen(self) -> None:
+        assert self.process.stdout
+        with self.process.stdout as said:
+            self.lines.extend(said)
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
 
     def __enter__(self) -> Self:
         deadline = time.monotonic() + 30
@@ -69,8 +82,8 @@ class Server:
         """Send a signal to the server; its exit code, and in `output` all that it said."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, how)
-        output, _ = self.process.communicate(timeout=30)
-        self.output += output or ""
+        self.process.wait(timeout=30)
+        self.listener.join(timeout=30)
         return self.process.returncode
 
     def get(self, path: str, method: str = "GET", **headers: str) -> Answer:

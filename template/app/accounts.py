@@ -37,14 +37,16 @@ def create_admin(username: str, email: str) -> None:
 @user.command()
 def set_password(username: str) -> None:
     """Give an account a new password: its sessions end, and what was mistyped is forgiven."""
+    from app.schemas.auth import NewPassword
     from app.services import rights, users
 
     password = ask_secret("Password")
 
     async def work(database: "Database", settings: Settings) -> None:
+        new = NewPassword(password=password).password
         async with database.readers() as session:
             account = await rights.load_by_username(session, username)
-        hashed = await users.hash_allowed(settings, password, account.username, account.email)
+        hashed = await users.hash_allowed(settings, new, account.username, account.email)
         async with database.writers.begin() as session:
             account = await rights.load_by_username(session, username)
             await users.set_password(session, account, hashed)
@@ -112,8 +114,9 @@ def add(username: str, email: str, names: list[str]) -> None:
 
     async def work(database: "Database", settings: Settings) -> None:
         data = UserCreate(username=username, email=email, password=password)
+        account = await users.new_user(settings, data)
         async with database.writers.begin() as session:
-            account = await users.create_user(session, settings, data)
+            await users.add_user(session, account)
             if names:
                 permissions = await rights.find_permissions(session, names)
                 await rights.assign(session, account, permissions)

@@ -34,12 +34,16 @@ class Fault(NamedTuple):
 
 
 class AppError(Exception):
-    """An answer other than success: subclass it with a status and a sentence for the person."""
+    """An answer other than success: subclass it with a status and a sentence for the person.
+
+    With an `event` it is logged under that name, for whoever looks for attacks.
+    """
 
     status_code = HTTPStatus.INTERNAL_SERVER_ERROR
     detail = "Something went wrong on our side."
     headers: Mapping[str, str] = MappingProxyType({})
     errors: Sequence[Fault] | None = None
+    event: str | None = None
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or self.detail
@@ -60,6 +64,11 @@ class Invalid(AppError):
 class NotFound(AppError):
     status_code = HTTPStatus.NOT_FOUND
     detail = "There is nothing here."
+
+
+class UnsupportedMediaType(AppError):
+    status_code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    detail = "Send the content type that the schema names."
 
 
 class Conflict(AppError):
@@ -98,6 +107,8 @@ def problem(
 
 
 async def answer_app_error(request: Request, error: AppError) -> Response:
+    if error.event:
+        logger.warning(error.detail, extra={"event": error.event})
     return problem(
         request.url.path,
         error.status_code,
@@ -116,10 +127,9 @@ async def answer_http_exception(request: Request, error: HTTPException) -> Respo
 
 async def answer_invalid_request(request: Request, error: RequestValidationError) -> Response:
     if has_wrong_content_type(request):
-        return problem(request.url.path, 415, "Send the content type that the schema names.")
-    return await answer_app_error(
-        request, Invalid([Fault(*fault) for fault in describe_faults(error.errors())])
-    )
+        return await answer_app_error(request, UnsupportedMediaType())
+    faults = [Fault(*fault) for fault in describe_faults(error.errors())]
+    return await answer_app_error(request, Invalid(faults))
 
 
 async def answer_database_error(request: Request, error: DBAPIError | PoolTimeout) -> Response:

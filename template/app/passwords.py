@@ -2,13 +2,16 @@
 
 import re
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 
 import app
-from app.security import in_hashing_thread
+from app.security import in_thread
 from app.settings import Settings
 
-# What the estimate costs grows with the square of the length.
-ESTIMATED_CHARACTERS = 72
+# What the estimate costs grows with the square of the length: half a second for so many at worst.
+# One at a time, and not in the threads where log-ins wait.
+ESTIMATED_CHARACTERS = 32
+ESTIMATING_THREAD = ThreadPoolExecutor(1, "estimating")
 FEWEST_GUESSES = 10**8
 
 
@@ -19,7 +22,8 @@ async def refuse_password(settings: Settings, password: str, *names: str) -> str
     personal = [squeeze(name) for name in (*names, app.SLUG, app.TITLE)]
     if any(len(word) >= 3 and word in squeeze(password) for word in personal):
         return "Leave out your username, your e-mail address and the name of this service."
-    if await in_hashing_thread(guesses, password[:ESTIMATED_CHARACTERS]) < FEWEST_GUESSES:
+    beginning = password[:ESTIMATED_CHARACTERS]
+    if await in_thread(ESTIMATING_THREAD, guesses, beginning) < FEWEST_GUESSES:
         return "This is among the first that would be tried; take a few words nobody expects."
     return None
 

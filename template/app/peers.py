@@ -37,7 +37,7 @@ class PeerMiddleware:
         if "X-Forwarded-Proto" in headers:
             scope["scheme"] = "ws" if scope["type"] == "websocket" else "http"
         forwarded = ", ".join(headers.getlist("X-Forwarded-For"))
-        if forwarded and scope.get("client"):
-            claimed, _ = self.believed.get_trusted_client_address(forwarded)
-            if claimed == scope["client"][0]:
-                scope["client"] = (BELIEVED_BY_UVICORN, 0)
+        # With the port: a real peer has one, and most of what is forwarded has 0.
+        claimed = self.believed.get_trusted_client_address(forwarded) if forwarded else None
+        if claimed and scope.get("client") and claimed == tuple(scope["client"]):
+            scope["client"] = (BELIEVED_BY_UVICORN, 0)

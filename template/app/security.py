@@ -32,8 +32,12 @@ HASHING = PasswordHash((Argon2Hasher(time_cost=PASSES, memory_cost=MEMORY_KIB, p
 DECOY = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${'A' * 22}${'A' * 43}"
 
 # Hashing takes memory and a processor: so many at a time, beside the event loop, the others queue.
-THREADS = ThreadPoolExecutor(min(4, max(1, (os.cpu_count() or 2) // 2)), "hashing")
+HASHING_THREADS = ThreadPoolExecutor(min(4, max(1, (os.cpu_count() or 2) // 2)), "hashing")
 LONGEST_QUEUE_SECONDS = 10
+
+# A new password has 256 characters at most, and four times as many with its accents taken apart.
+# To put those together takes the square of their number, so what is longer is simply wrong.
+LONGEST_PASSWORD = 1024
 
 TOKEN = re.compile(re.escape(app.SLUG) + r"_[\w-]{43}", re.ASCII)
 
@@ -56,6 +60,7 @@ class LoginTooOld(Unauthenticated):
 class PermissionDenied(AppError):
     status_code = HTTPStatus.FORBIDDEN
     detail = "You may not do this."
+    event = "denied"
 
 
 class Verdict(NamedTuple):
@@ -69,9 +74,11 @@ def normalise(password: str) -> bytes:
     return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
 
 
-async def in_hashing_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+async def in_thread(
+    threads: ThreadPoolExecutor, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
     """Run slow work beside the event loop; ServiceUnavailable if its turn does not come."""
-    queued = THREADS.submit(function, *args, **kwargs)
+    queued = threads.submit(function, *args, **kwargs)
     try:
         return await asyncio.wait_for(asyncio.wrap_future(queued), LONGEST_QUEUE_SECONDS)
     except TimeoutError:
@@ -79,14 +86,15 @@ async def in_hashing_thread(function: Callable[P, R], *args: P.args, **kwargs: P
 
 
 async def hash_password(password: str) -> str:
-    return await in_hashing_thread(HASHING.hash, normalise(password))
+    return await in_thread(HASHING_THREADS, HASHING.hash, normalise(password))
 
 
 async def verify_password(password: str, stored: str) -> Verdict:
+    if len(password) > LONGEST_PASSWORD:
+        password, stored = "", DECOY
+    check = HASHING.verify_and_update
     try:
-        return Verdict(
-            *await in_hashing_thread(HASHING.verify_and_update, normalise(password), stored)
-        )
+        return Verdict(*await in_thread(HASHING_THREADS, check, normalise(password), stored))
     except PwdlibError:
         logger.error("A stored password hash can't be read")
         return Verdict(False, None)

@@ -12,7 +12,10 @@ from sqlalchemy.exc import ArgumentError
 
 DRIVERS = ("sqlite", "sqlite+aiosqlite", "postgresql", "postgresql+psycopg")
 DEFAULT_PASSWORDS = {"admin", "changeme", "changethis", "password", "postgres", "root", "secret"}
-HOST = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\]")
+# Bits of the prefix, by IP version: no organisation has more addresses than that.
+WIDEST_NETWORK = {4: 8, 6: 16}
+# `*.com` would be everybody.
+HOST = re.compile(r"[\w-]+(\.[\w-]+)*|\*(\.[\w-]+){2,}|\[[0-9a-fA-F:]+\]")
 ORIGIN = re.compile(r"https?://([\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\])(:\d+)?")
 
 
@@ -65,6 +68,6 @@ def check_proxies(proxies: tuple[str, ...]) -> tuple[str, ...]:
         networks = [ip_network(proxy) for proxy in proxies]
     except ValueError:
         raise ValueError("write addresses or networks: 10.0.0.5, 10.1.0.0/16") from None
-    if any(network.prefixlen == 0 for network in networks):
-        raise ValueError("trusting every address lets anyone claim to be anyone")
+    if any(network.prefixlen < WIDEST_NETWORK[network.version] for network in networks):
+        raise ValueError("trusting so many addresses lets anyone claim to be anyone")
     return proxies

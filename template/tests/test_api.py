@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import logging
 from html import escape
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 import app as project
+from app import logs
 from app.main import create_app
 from tests.conftest import MakeSettings, alembic_config
 
@@ -98,6 +100,24 @@ def test_head_is_get_without_the_body(client: TestClient) -> None:
     assert head.status_code == 200
     assert head.content == b""
     assert head.headers["content-length"] == client.get("/api/v1/").headers["content-length"]
+
+
+@pytest.mark.parametrize("claimed", ["203.0.113.5", "127.0.0.1", "198.51.100.7"])
+def test_x9_a_visitor_is_logged_under_the_address_they_come_from(
+    app: FastAPI, caplog: pytest.LogCaptureFixture, claimed: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    seen: list[str | None] = []
+
+    def note(_: logging.LogRecord) -> bool:
+        seen.append(logs.address.get())
+        return True
+
+    caplog.handler.addFilter(note)
+    with TestClient(app, client=("203.0.113.5", 50000)) as client:
+        client.get("/health/live", headers={"X-Forwarded-For": claimed})
+
+    assert set(seen) - {None} == {"203.0.113.5"}
 
 
 def test_openapi_describes_every_error_as_a_problem(app: FastAPI) -> None:

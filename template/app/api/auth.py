@@ -1,6 +1,5 @@
 """Who is asking and whether they may, as dependencies of a route."""
 
-import logging
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -14,8 +13,6 @@ from app.security import LoginTooOld, PermissionDenied, Unauthenticated, is_toke
 from app.services.identity import Identity, identify, needs_touch, touch
 from app.services.sessions import Client
 from app.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 bearer = OAuth2PasswordBearer(
     "/api/v1/auth/login",
@@ -71,7 +68,6 @@ def require(permission: PermissionName, *, recent_login: bool = False) -> Any:
 
     async def check(identity: CurrentUser, settings: SettingsDep) -> Identity:
         if permission not in identity.permissions:
-            logger.warning("Permission denied", extra={"event": "denied", "needs": permission})
             raise PermissionDenied(f"This needs the permission {permission}.")
         if recent_login:
             refuse_old_login(identity, settings)

@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 and I-JSON (RFC 7493) have it: UTF-8, no name twice, no NaN."""
+"""Bodies that mean one thing: JSON as RFC 8259 and I-JSON (RFC 7493) have it, and no multipart."""
 
 import json
 from collections.abc import Callable, Coroutine
@@ -6,6 +6,8 @@ from typing import Any, NoReturn
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+
+from app.errors import UnsupportedMediaType
 
 
 class StrictRequest(Request):
@@ -23,6 +25,9 @@ class StrictRoute(APIRoute):
             return handle
 
         async def handle_strictly(request: Request) -> Response:
+            # Each part of such a body names an encoding of its own, and some are slow to decode.
+            if request.headers.get("Content-Type", "").lower().startswith("multipart/"):
+                raise UnsupportedMediaType
             return await handle(StrictRequest(request.scope, request.receive))
 
         return handle_strictly

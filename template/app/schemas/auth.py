@@ -24,6 +24,10 @@ class PasswordChange(BaseModel):
     new_password: Password
 
 
+class NewPassword(BaseModel):
+    password: Password
+
+
 class SessionRead(BaseModel):
     id: int
     created_at: datetime

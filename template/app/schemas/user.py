@@ -3,12 +3,19 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+# Of a name or an address. What is longer is refused as it is: to normalise it could take long.
+LONGEST = 254
+
 
 def normalise(text: object) -> object:
-    """One spelling for what people take for the same (NFKC, case-folded, trimmed)."""
-    if isinstance(text, str):
-        return unicodedata.normalize("NFKC", text).casefold().strip()
-    return text
+    """One spelling for what people take for the same (NFKC, case-folded, trimmed).
+
+    A domain is in lower case only: folded, straße.de would be strasse.de, which is another one.
+    """
+    if not isinstance(text, str) or len(text) > LONGEST:
+        return text
+    name, at, domain = unicodedata.normalize("NFKC", text).strip().partition("@")
+    return f"{name.casefold()}{at}{domain.lower()}"
 
 
 # No control characters, and none that turn the direction of the text around them.
@@ -24,14 +31,12 @@ Username = Annotated[
 Email = Annotated[
     str,
     BeforeValidator(normalise),
-    Field(pattern=rf"^[^@\s{UNSEEN}]+@[^@\s{UNSEEN}]+\.[^@\s{UNSEEN}]+$", max_length=254),
-    WithJsonSchema({"type": "string", "format": "email", "maxLength": 254}),
+    Field(pattern=rf"^[^@\s{UNSEEN}]+@[^@\s{UNSEEN}]+\.[^@\s{UNSEEN}]+$", max_length=LONGEST),
+    WithJsonSchema({"type": "string", "format": "email", "maxLength": LONGEST}),
 ]
 # Long ones are taken whole, short ones never (OWASP Authentication cheat sheet).
 Password = Annotated[str, Field(min_length=8, max_length=256)]
-
-
-# Part of a name, folded as names are.
+# Part of a name or an address, spelt as those are.
 Search = Annotated[Line, Field(max_length=100), BeforeValidator(normalise)]
 
 

@@ -38,6 +38,11 @@ class WrongCredentials(Unauthenticated):
     detail = "Wrong username or password."
 
 
+class WrongCurrentPassword(PermissionDenied):
+    detail = "This is not your current password."
+    event = "password_change_failed"
+
+
 async def log_in(
     database: Database, settings: Settings, login: str, password: str, client: Client
 ) -> IssuedToken:
@@ -81,21 +86,21 @@ async def change_password(
 ) -> IssuedToken:
     """Replace one's own password, end every session, and begin a new one."""
     account = own_account(who.user_id)
-    if reason := await refuse_password(settings, new, *names_of(who.username, who.email)):
-        raise Invalid([Fault(["body", "new_password"], reason, "password_refused")])
     async with database.writers.begin() as session:
         await throttle.reserve(session, account, client.address)
         stored = await session.scalar(select(User.password).where(User.id == who.user_id))
     if not (await verify_password(current, stored or DECOY)).is_right:
-        logger.warning("Password change refused", extra={"event": "password_change_failed"})
-        raise PermissionDenied("This is not your current password.")
+        raise WrongCurrentPassword
+    async with database.writers.begin() as session:
+        await throttle.refund(session, account, client.address)
+    if reason := await refuse_password(settings, new, *names_of(who.username, who.email)):
+        raise Invalid([Fault(["body", "new_password"], reason, "password_refused")])
     hashed = await hash_password(new)
     async with database.writers.begin() as session:
         user = await session.get(User, who.user_id, with_for_update=True)
         if user is None or not user.is_active or user.password != stored:
             raise Conflict("Your password was changed meanwhile.")
         user.password = hashed
-        await throttle.refund(session, account, client.address)
         await sessions.revoke_all(session, user.id)
         issued = await sessions.open_session(session, settings, user.id, client)
     logger.info("Password changed", extra={"event": "password_changed"})

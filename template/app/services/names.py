@@ -13,8 +13,9 @@ EMAIL: TypeAdapter[str] = TypeAdapter(Email)
 def fold_email(email: str) -> str:
     """An address as it is stored; Invalid if it can't be one. Nothing is looked up on the network."""
     try:
-        return validate_email(email, check_deliverability=False).normalized.casefold()
-    except EmailNotValidError:
+        found = validate_email(email, check_deliverability=False)
+        return EMAIL.validate_python(found.normalized)
+    except (EmailNotValidError, ValidationError):
         # Its own sentence quotes the address.
         reason = "Give an address that mail can reach, as in ada@example.com."
         raise Invalid([Fault(["body", "email"], reason, "email")]) from None

@@ -1,5 +1,7 @@
 """The permissions that there are: those of the code, and those that an owner adds."""
 
+import logging
+
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -7,7 +9,11 @@ from app.errors import Conflict, NotFound
 from app.models.user import Permission, user_permissions
 from app.permissions import PERMISSIONS
 from app.schemas.auth import PermissionCreate, PermissionUpdate
+from app.security import PermissionDenied
+from app.services import rights
 from app.services.identity import Identity
+
+logger = logging.getLogger(__name__)
 
 
 async def create_permission(
@@ -15,18 +21,20 @@ async def create_permission(
 ) -> Permission:
     """A new permission. Its creator holds it: otherwise nobody could ever grant it."""
     refuse_declared(data.name)
+    await rights.rights_of(session, actor, "permissions:write")
     permission = Permission(name=data.name, description=data.description)
     session.add(permission)
     await session.flush()
     link = {"user_id": actor.user_id, "permission_id": permission.id}
     await session.execute(insert(user_permissions).values(link))
+    log("Permission created", "permission_created", permission)
     return permission
 
 
 async def update_permission(
-    session: AsyncSession, permission_id: int, data: PermissionUpdate
+    session: AsyncSession, actor: Identity, permission_id: int, data: PermissionUpdate
 ) -> Permission:
-    permission = await load(session, permission_id)
+    permission = await permission_to_change(session, actor, permission_id)
     if data.name is not None and data.name != permission.name:
         refuse_declared(permission.name)
         refuse_declared(data.name)
@@ -34,13 +42,15 @@ async def update_permission(
     if data.description is not None:
         permission.description = data.description
     await session.flush()
+    log("Permission changed", "permission_changed", permission)
     return permission
 
 
-async def delete_permission(session: AsyncSession, permission_id: int) -> None:
-    permission = await load(session, permission_id)
+async def delete_permission(session: AsyncSession, actor: Identity, permission_id: int) -> None:
+    permission = await permission_to_change(session, actor, permission_id)
     refuse_declared(permission.name)
     await session.delete(permission)
+    log("Permission deleted", "permission_deleted", permission)
 
 
 def refuse_declared(name: str) -> None:
@@ -51,8 +61,18 @@ def refuse_declared(name: str) -> None:
         )
 
 
-async def load(session: AsyncSession, permission_id: int) -> Permission:
+async def permission_to_change(
+    session: AsyncSession, actor: Identity, permission_id: int
+) -> Permission:
+    """The permission, if `actor` holds it: or they could make it anew, and hold it then."""
+    held = await rights.rights_of(session, actor, "permissions:write")
     permission = await session.get(Permission, permission_id)
     if permission is None:
         raise NotFound(f"There is no permission {permission_id}.")
+    if permission.name not in held:
+        raise PermissionDenied("You can only change a permission that you hold yourself.")
     return permission
+
+
+def log(sentence: str, event: str, permission: Permission) -> None:
+    logger.info(sentence, extra={"event": event, "permission": permission.name})

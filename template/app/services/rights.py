@@ -42,27 +42,32 @@ async def load_user(session: AsyncSession, user_id: int) -> User:
     return user
 
 
-async def user_to_change(
-    session: AsyncSession, actor: Identity, permission: PermissionName, user_id: int
-) -> User:
-    """The user, with permissions, if `actor` may (still) change them; rights are locked then."""
+async def rights_of(
+    session: AsyncSession, actor: Identity, needed: PermissionName
+) -> frozenset[str]:
+    """What an actor may do, locked from here on.
+
+    Since the request was let in this can have changed: PermissionDenied without what is needed.
+    """
     await lock_rights(session)
-    held = await rights_of(session, actor)
-    if permission not in held:
+    try:
+        user = await load_user(session, actor.user_id)
+    except NotFound:
+        raise PermissionDenied from None
+    if not user.is_active or needed not in held_by(user):
         raise PermissionDenied
+    return held_by(user)
+
+
+async def user_to_change(
+    session: AsyncSession, actor: Identity, needed: PermissionName, user_id: int
+) -> User:
+    """The user, with permissions, if `actor` may change them; rights are locked then."""
+    held = await rights_of(session, actor, needed)
     user = await load_user(session, user_id)
     if not held_by(user) <= held:
         raise PermissionDenied("This account has permissions that you lack.")
     return user
-
-
-async def rights_of(session: AsyncSession, actor: Identity) -> frozenset[str]:
-    """What an actor may do now: since the request was let in, that can have changed."""
-    try:
-        user = await load_user(session, actor.user_id)
-    except NotFound:
-        return frozenset()
-    return held_by(user) if user.is_active else frozenset()
 
 
 async def keep_an_administrator(session: AsyncSession) -> None:
@@ -83,7 +88,7 @@ async def replace_permissions(
     user = await user_to_change(session, actor, "permissions:write", user_id)
     permissions = await find_permissions(session, names)
     granted = frozenset(names) - held_by(user)
-    if not granted <= await rights_of(session, actor):
+    if not granted <= await rights_of(session, actor, "permissions:write"):
         raise PermissionDenied("You can only grant what you hold yourself.")
     await assign(session, user, permissions)
 

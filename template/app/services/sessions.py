@@ -1,5 +1,6 @@
 """Sessions: how they begin, how their user sees them, and how they end."""
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,8 @@ from app.models.session import AuthSession
 from app.security import digest, new_token
 from app.services.identity import is_live
 from app.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 MOST_SESSIONS = 20
 # A clock that runs ahead for a while ends sessions, but does not delete them at once.
@@ -74,6 +77,7 @@ async def revoke(session: AsyncSession, user_id: int, session_id: int) -> None:
     ended = await session.scalars(delete(AuthSession).where(one).returning(AuthSession.id))
     if not ended.all():
         raise NotFound(f"You have no session {session_id}.")
+    logger.info("Logged out", extra={"event": "logout", "subject": user_id})
 
 
 async def revoke_all(session: AsyncSession, user_id: int, *, keep: int | None = None) -> None:
@@ -81,3 +85,4 @@ async def revoke_all(session: AsyncSession, user_id: int, *, keep: int | None = 
     if keep is not None:
         those = those.where(AuthSession.id != keep)
     await session.execute(those)
+    logger.info("Logged out everywhere", extra={"event": "sessions_revoked", "subject": user_id})

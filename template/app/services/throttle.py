@@ -6,7 +6,6 @@ fifty guesses at once are not fifty guesses. Sessions that exist are not affecte
 
 import hashlib
 import ipaddress
-import logging
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,8 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.reference import insert_missing
 from app.errors import AppError
 from app.models.session import Throttle
-
-logger = logging.getLogger(__name__)
 
 # An account: five attempts, then a wait that doubles. Nobody is locked out for longer than the
 # longest wait, until a hundred attempts in a row have failed (NIST SP 800-63B-4, 3.2.2).
@@ -36,6 +33,7 @@ ADDRESS_WINDOW = timedelta(minutes=5)
 class TooManyAttempts(AppError):
     status_code = HTTPStatus.TOO_MANY_REQUESTS
     detail = "Too many attempts. Try again later."
+    event = "throttled"
 
     def __init__(self, wait: timedelta) -> None:
         super().__init__()
@@ -63,7 +61,6 @@ async def reserve(session: AsyncSession, account: str, address: str) -> None:
     if of_address.attempts >= ADDRESS_ATTEMPTS:
         wait = max(wait, ADDRESS_WINDOW - since_first)
     if wait > timedelta():
-        logger.warning("Too many attempts to log in", extra={"event": "throttled"})
         raise TooManyAttempts(wait)
     of_account.attempts, of_account.since = of_account.attempts + 1, now
     of_address.attempts += 1

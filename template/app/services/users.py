@@ -14,7 +14,7 @@ from app.models.user import User
 from app.passwords import refuse_password
 from app.schemas.auth import AccountUpdate, UserUpdateByAdministrator
 from app.schemas.user import UserCreate, UserRead
-from app.security import hash_password
+from app.security import PermissionDenied, Unauthenticated, hash_password
 from app.services import rights, sessions, throttle
 from app.services.identity import Identity
 from app.services.login import names_of, own_account
@@ -25,12 +25,23 @@ from app.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-async def create_user(session: AsyncSession, settings: Settings, data: UserCreate) -> User:
+async def create_user(
+    session: AsyncSession, settings: Settings, actor: Identity, data: UserCreate
+) -> User:
+    user = await new_user(settings, data)
+    await rights.rights_of(session, actor, "users:write")
+    return await add_user(session, user)
+
+
+async def new_user(settings: Settings, data: UserCreate) -> User:
     email = fold_email(data.email)
     hashed = await hash_allowed(settings, data.password, data.username, email)
-    user = User(
+    return User(
         username=data.username, email=email, password=hashed, is_active=True, permissions=[]
     )
+
+
+async def add_user(session: AsyncSession, user: User) -> User:
     with taken_names():
         session.add(user)
         await session.flush()
@@ -48,6 +59,8 @@ async def update_user(
 ) -> UserRead:
     hashed = None
     if data.password is not None:
+        if user_id == actor.user_id:
+            raise PermissionDenied("Your own password is changed at /api/v1/auth/password.")
         async with database.readers() as reader:
             before = await read_user(reader, user_id)
         names = (data.username or before.username, data.email or before.email)
@@ -70,7 +83,9 @@ async def update_user(
 
 
 async def update_account(session: AsyncSession, who: Identity, data: AccountUpdate) -> UserRead:
-    user = await session.get_one(User, who.user_id, with_for_update=True)
+    user = await session.get(User, who.user_id, with_for_update=True)
+    if user is None or not user.is_active:
+        raise Unauthenticated
     rename(user, data)
     with taken_names():
         await session.flush()
@@ -86,6 +101,11 @@ async def delete_user(session: AsyncSession, actor: Identity, user_id: int) -> N
     if was_administrator:
         await rights.keep_an_administrator(session)
     logger.info("User deleted", extra={"event": "user_deleted", "subject": user_id})
+
+
+async def log_out_user(session: AsyncSession, actor: Identity, user_id: int) -> None:
+    user = await rights.user_to_change(session, actor, "users:write", user_id)
+    await sessions.revoke_all(session, user.id)
 
 
 def rename(user: User, data: AccountUpdate | UserUpdateByAdministrator) -> None:

@@ -9,10 +9,10 @@ from sqlalchemy import Engine, create_engine, text
 
 from app.db.engine import synchronous_url
 from app.db.session import Database
+from app.models.user import User
 from app.permissions import PERMISSIONS
-from app.schemas.user import UserCreate
 from app.security import hash_password
-from app.services import rights, users
+from app.services import rights
 from tests.conftest import MakeSettings
 
 PASSWORD = "seven wet otters on a raft"
@@ -29,30 +29,24 @@ def password_hash() -> str:
 
 
 @pytest.fixture
-def make_user(
-    make_settings: MakeSettings, password_hash: str, monkeypatch: pytest.MonkeyPatch
-) -> MakeUser:
+def make_user(make_settings: MakeSettings, password_hash: str) -> MakeUser:
     """An account whose password is PASSWORD, with these permissions; returns its id."""
 
     async def make(username: str, *permissions: str, is_active: bool = True) -> int:
-        async def hashed(*_: object) -> str:
-            return password_hash
-
-        database, settings = Database(make_settings()), make_settings()
-        try:
-            async with database.writers.begin() as session:
-                data = UserCreate(
-                    username=username, email=f"{username}@example.com", password=PASSWORD
-                )
-                with monkeypatch.context() as patch:
-                    patch.setattr(users, "hash_allowed", hashed)
-                    user = await users.create_user(session, settings, data)
-                user.is_active = is_active
-                found = await rights.find_permissions(session, permissions)
-                await rights.assign(session, user, found)
-                return user.id
-        finally:
-            await database.dispose()
+        database = Database(make_settings())
+        async with database.writers.begin() as session:
+            user = User(
+                username=username,
+                email=f"{username}@example.com",
+                password=password_hash,
+                is_active=is_active,
+                permissions=await rights.find_permissions(session, permissions),
+            )
+            session.add(user)
+            await session.flush()
+            number = user.id
+        await database.dispose()
+        return number
 
     return lambda *names, **changes: asyncio.run(make(*names, **changes))
 

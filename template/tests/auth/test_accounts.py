@@ -82,6 +82,20 @@ def test_a_password_that_is_set_ends_sessions_and_the_throttle(
     log_in("ada", "nine dry owls on a roof")
 
 
+@pytest.mark.parametrize("password", ["x" * 257, "a short one"])
+def test_a6_a_password_that_is_set_here_is_neither_too_long_nor_too_short(
+    run: Run, make_user: MakeUser, rows: Engine, password: str
+) -> None:
+    make_user("ada")
+    before = execute(rows, "SELECT password FROM users")
+
+    code, said = run("user", "set-password", "ada", password=password)
+
+    assert code == 1
+    assert "Use at least 15 characters" in said or "password: String should have at most" in said
+    assert execute(rows, "SELECT password FROM users") == before
+
+
 def test_permissions_are_granted_and_revoked_but_not_the_last_administrator(
     run: Run, make_user: MakeUser, admin: dict[str, str]
 ) -> None:

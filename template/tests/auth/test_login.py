@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import threading
+import unicodedata
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import pytest
 from fastapi.testclient import TestClient
@@ -217,6 +219,19 @@ def test_a8_a_change_needs_the_current_password_and_is_throttled(
     assert statuses == [403] * 5 + [429]
 
 
+def test_a8_a_new_password_is_looked_at_after_the_current_one_was_right(
+    client: TestClient, visitor: dict[str, str]
+) -> None:
+    """Looking costs a processor more than hashing; and to try again is no wrong guess."""
+
+    def change(current: str) -> int:
+        passwords = {"current_password": current, "new_password": EASY[0]}
+        return client.post("/api/v1/auth/password", json=passwords, headers=visitor).status_code
+
+    assert change("not this one at all") == 403
+    assert [change(PASSWORD) for _ in range(6)] == [422] * 6
+
+
 def test_a9_fifty_guesses_at_once_are_five(
     client: TestClient, make_user: MakeUser, verified: Counter[str]
 ) -> None:
@@ -338,6 +353,33 @@ def test_a11_no_password_breaks_the_log_in(
     assert answer.status_code in {400, 401, 422}
 
 
+def test_a11_what_is_too_long_for_a_name_or_password_is_never_composed(
+    client: TestClient, admin: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Composing accents takes the square of how many there are: seconds for 100 kB."""
+    lengths, normalize = [], unicodedata.normalize
+
+    def measured(form: Literal["NFC", "NFKC"], text: str) -> str:
+        lengths.append(len(text))
+        return normalize(form, text)
+
+    monkeypatch.setattr(unicodedata, "normalize", measured)
+    marks = "a" + "\u0327\u0301" * 1000
+
+    statuses = [
+        client.post(LOGIN, data={"username": name, "password": marks}).status_code
+        for name in (marks, f"{marks}@example.com", "admin")
+    ]
+    for field in ADA:
+        data = {**ADA, field: ADA[field] + marks}
+        statuses.append(client.post("/api/v1/users", json=data, headers=admin).status_code)
+    search = client.get("/api/v1/users", params={"q": marks}, headers=admin)
+
+    assert statuses == [401] * 3 + [422] * 3
+    assert search.status_code == 422
+    assert max(lengths) <= 1024
+
+
 @pytest.mark.parametrize("stored", ["x", "", "$argon2id$v=19$m=19456,t=2,p=1$AAAA$AAAA"])
 def test_a12_a_stored_hash_that_is_broken_is_a_401(
     client: TestClient, make_user: MakeUser, rows: Engine, stored: str
@@ -355,7 +397,7 @@ def test_hashing_waits_its_turn_and_not_forever(
     release = threading.Event()
     monkeypatch.setattr(security, "LONGEST_QUEUE_SECONDS", 0.2)
     for _ in range(4):
-        security.THREADS.submit(release.wait, 10)
+        security.HASHING_THREADS.submit(release.wait, 10)
 
     answer = client.post(LOGIN, data={"username": "ada", "password": PASSWORD})
     release.set()
@@ -373,6 +415,13 @@ def test_i5_a_log_in_is_a_form(client: TestClient) -> None:
     answer = client.post(LOGIN, json={"username": "ada", "password": PASSWORD})
 
     assert answer.status_code == 415
+
+
+def test_i5_a_log_in_is_no_form_of_many_parts(client: TestClient) -> None:
+    """Each part of those names an encoding of its own, and some of them are slow to decode."""
+    parts = {"username": (None, "ada"), "password": (None, PASSWORD)}
+
+    assert client.post(LOGIN, files=parts).status_code == 415
 
 
 def move_clock(rows: Engine, table: str, column: str, seconds: int) -> None:

@@ -339,9 +339,12 @@ def test_t13_what_is_sensitive_needs_a_recent_log_in(
         client.patch(f"/api/v1/users/{number}", json={"is_active": False}, headers=admin),
         client.put(f"/api/v1/users/{number}/permissions", json={"permissions": []}, headers=admin),
         client.delete(f"/api/v1/users/{number}", headers=admin),
+        client.post("/api/v1/permissions", json={"name": "books:read"}, headers=admin),
+        client.patch("/api/v1/permissions/1", json={"description": "New"}, headers=admin),
+        client.delete("/api/v1/permissions/1", headers=admin),
     ]
 
-    assert [answer.status_code for answer in answers] == [401] * 4
+    assert [answer.status_code for answer in answers] == [401] * 7
     challenge = 'Bearer error="insufficient_user_authentication"'
     assert {answer.headers["www-authenticate"] for answer in answers} == {challenge}
     assert client.get(ME, headers=admin).status_code == 200

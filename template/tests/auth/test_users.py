@@ -1,20 +1,31 @@
 """Who may do what to whom. The ids are those of the requirements in docs/security.md."""
 
+import asyncio
 import json
+import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.auth import require
+from app.db.session import Database
+from app.errors import AppError
 from app.main import create_app
 from app.permissions import PERMISSIONS, PermissionName
+from app.schemas.auth import AccountUpdate, PermissionCreate
+from app.schemas.user import UserCreate
+from app.security import PermissionDenied, Unauthenticated
+from app.services import permissions, users
+from app.services.identity import Identity
 from tests.auth.conftest import ADA, PASSWORD, LogIn, MakeUser, execute
 from tests.conftest import MakeSettings
 
@@ -169,6 +180,33 @@ def test_z5_nobody_touches_an_account_with_more_permissions(
     assert grant(client, manager, above)[0] == 403
     assert execute(rows, "SELECT * FROM users ORDER BY id") == before
     assert client.get(ME, headers=admin).status_code == 200
+
+
+def test_z5_nobody_renames_or_deletes_a_permission_that_they_lack(
+    client: TestClient, manager: dict[str, str], admin: dict[str, str]
+) -> None:
+    """Or they could make one of the same name anew: whoever makes a permission holds it."""
+    made = client.post("/api/v1/permissions", json={"name": "invoices:pay"}, headers=admin)
+    place = made.headers["location"]
+
+    renamed = client.patch(place, json={"name": "invoices:see"}, headers=manager)
+    described = client.patch(place, json={"description": "See invoices"}, headers=manager)
+    deleted = client.delete(place, headers=manager)
+
+    assert [answer.status_code for answer in (renamed, described, deleted)] == [403] * 3
+    assert client.delete(place, headers=admin).status_code == 204
+
+
+def test_z5_nobody_gets_around_the_current_password_of_their_own(
+    client: TestClient, admin: dict[str, str]
+) -> None:
+    myself = client.get(ME, headers=admin).json()["id"]
+    change = {"password": "nine dry owls on a roof"}
+
+    answer = client.patch(f"{USERS}/{myself}", json=change, headers=admin)
+
+    assert answer.status_code == 403
+    assert "/auth/password" in answer.json()["detail"]
 
 
 def test_z6_an_unknown_permission_changes_nothing_at_all(
@@ -340,6 +378,19 @@ def test_i8_an_address_is_taken_in_every_spelling(
     assert client.post(USERS, json=data, headers=admin).status_code == 409
 
 
+def test_i8_the_domain_of_an_address_stays_the_domain_it_is(
+    client: TestClient, admin: dict[str, str]
+) -> None:
+    """Folded for comparison, straße.de would be strasse.de: somebody else's."""
+    for number, domain in enumerate(["straße.de", "strasse.de", "STRASSE.de"]):
+        data = {**ADA, "username": f"ada-{number}", "email": f"ada@{domain}"}
+        created = client.post(USERS, json=data, headers=admin)
+        if number < 2:
+            assert created.json()["email"] == f"ada@{domain}"
+        else:
+            assert created.status_code == 409
+
+
 @pytest.mark.parametrize(
     "email", ["ada", "ada@", "@example.com", "ada@@example.com", "ada@localhost", "a b@example.com"]
 )
@@ -399,6 +450,39 @@ def test_a_change_leaves_alone_what_it_does_not_name(
     assert changed.json()["username"] == "visitor"
 
 
+def test_z7_what_was_taken_while_a_request_was_on_its_way_is_gone(
+    make_settings: MakeSettings, make_user: MakeUser, rows: Engine
+) -> None:
+    """The identity is that of a moment ago; each change looks again, in its own transaction."""
+    number = make_user("ada", *PERMISSIONS)
+    now = datetime.now(UTC)
+    before = Identity(number, "ada", "ada@example.com", 1, now, now, frozenset(PERMISSIONS))
+    settings = make_settings()
+
+    async def attempt() -> list[type[AppError]]:
+        database = Database(settings)
+        changes: list[Callable[[AsyncSession], Awaitable[object]]] = [
+            lambda session: users.update_account(session, before, AccountUpdate(username="eve")),
+            lambda session: users.create_user(session, settings, before, UserCreate(**ADA)),
+            lambda session: permissions.create_permission(
+                session, before, PermissionCreate(name="books:read")
+            ),
+        ]
+        refusals = []
+        for change in changes:
+            with pytest.raises(AppError) as refusal:
+                async with database.writers.begin() as session:
+                    await change(session)
+            refusals.append(refusal.type)
+        await database.dispose()
+        return refusals
+
+    execute(rows, "UPDATE users SET is_active = false")
+    assert asyncio.run(attempt()) == [Unauthenticated, PermissionDenied, PermissionDenied]
+    execute(rows, "DELETE FROM users")
+    assert asyncio.run(attempt()) == [Unauthenticated, PermissionDenied, PermissionDenied]
+
+
 def test_a_permission_of_ones_own_can_be_made_granted_renamed_and_deleted(
     client: TestClient, admin: dict[str, str], make_user: MakeUser
 ) -> None:
@@ -434,6 +518,41 @@ def test_a_permission_of_the_code_can_be_described_but_not_lost_or_claimed(
     assert client.post("/api/v1/permissions", json=claim, headers=admin).status_code == 409
     rename = client.patch(made.headers["location"], json=claim, headers=admin)
     assert rename.status_code == 409
+
+
+def test_x4_what_matters_to_security_is_logged_with_who_did_it(
+    client: TestClient,
+    admin: dict[str, str],
+    visitor: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    ada = client.post(USERS, json=ADA, headers=admin).headers["location"]
+    client.patch(ada, json={"username": "eve"}, headers=admin)
+    client.put(f"{ada}/permissions", json={"permissions": ["users:read"]}, headers=admin)
+    client.delete(f"{ada}/sessions", headers=admin)
+    client.delete(ada, headers=visitor)
+    client.delete(ada, headers=admin)
+    made = client.post("/api/v1/permissions", json={"name": "x"}, headers=admin)
+    client.patch(made.headers["location"], json={"name": "y"}, headers=admin)
+    client.delete(made.headers["location"], headers=admin)
+    client.delete("/api/v1/auth/sessions", headers=visitor)
+    client.post("/api/v1/auth/logout", headers=visitor)
+
+    events = [getattr(record, "event", None) for record in caplog.records]
+    assert [event for event in events if event] == [
+        "user_created",
+        "user_changed",
+        "grant",
+        "sessions_revoked",
+        "denied",
+        "user_deleted",
+        "permission_created",
+        "permission_changed",
+        "permission_deleted",
+        "sessions_revoked",
+        "logout",
+    ]
 
 
 def test_openapi_says_which_permission_each_operation_needs(app: FastAPI) -> None:

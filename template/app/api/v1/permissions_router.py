@@ -17,7 +17,7 @@ from app.services.identity import Identity
 
 router = APIRouter(prefix="/permissions", tags=["permissions"], route_class=StrictRoute)
 
-MayWrite = Annotated[Identity, require("permissions:write")]
+MayWrite = Annotated[Identity, require("permissions:write", recent_login=True)]
 
 
 @router.get("", response_model=Page[PermissionRead], dependencies=[require("permissions:read")])
@@ -45,19 +45,17 @@ async def create_permission(
     "/{permission_id:id}",
     response_model=PermissionRead,
     responses=answers(NotFound, Conflict),
-    dependencies=[require("permissions:write")],
 )
 async def update_permission(
-    permission_id: IdPath, data: PermissionUpdate, session: SessionDep
+    permission_id: IdPath, data: PermissionUpdate, actor: MayWrite, session: SessionDep
 ) -> Permission:
-    return await permissions.update_permission(session, permission_id, data)
+    return await permissions.update_permission(session, actor, permission_id, data)
 
 
 @router.delete(
     "/{permission_id:id}",
     status_code=HTTPStatus.NO_CONTENT,
     responses=answers(NotFound, Conflict),
-    dependencies=[require("permissions:write")],
 )
-async def delete_permission(permission_id: IdPath, session: SessionDep) -> None:
-    await permissions.delete_permission(session, permission_id)
+async def delete_permission(permission_id: IdPath, actor: MayWrite, session: SessionDep) -> None:
+    await permissions.delete_permission(session, actor, permission_id)

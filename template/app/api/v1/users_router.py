@@ -12,7 +12,7 @@ from app.errors import Conflict, NotFound
 from app.models.user import User
 from app.schemas.auth import AccountUpdate, UserPermissions, UserUpdateByAdministrator
 from app.schemas.user import Search, UserCreate, UserRead
-from app.services import rights, sessions, user_queries, users
+from app.services import rights, user_queries, users
 from app.services.identity import Identity
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=StrictRoute)
@@ -47,13 +47,16 @@ async def list_users(
     "",
     status_code=HTTPStatus.CREATED,
     responses=answers(Conflict),
-    dependencies=[require("users:write")],
 )
 async def create_user(
-    data: UserCreate, response: Response, session: SessionDep, settings: SettingsDep
+    data: UserCreate,
+    actor: MayWrite,
+    response: Response,
+    session: SessionDep,
+    settings: SettingsDep,
 ) -> UserRead:
     """A new account, without permissions."""
-    user = await users.create_user(session, settings, data)
+    user = await users.create_user(session, settings, actor, data)
     response.headers["Location"] = f"/api/v1/users/{user.id}"
     return UserRead.model_validate(user)
 
@@ -88,8 +91,7 @@ async def delete_user(user_id: IdPath, actor: MayChange, session: SessionDep) ->
 )
 async def revoke_sessions(user_id: IdPath, actor: MayWrite, session: SessionDep) -> None:
     """Log somebody out everywhere."""
-    user = await rights.user_to_change(session, actor, "users:write", user_id)
-    await sessions.revoke_all(session, user.id)
+    await users.log_out_user(session, actor, user_id)
 
 
 @router.put("/{user_id:id}/permissions", responses=answers(NotFound, Conflict))
