@@ -16,7 +16,7 @@ import pytest
 
 from tests.machines import Machine
 from tests.postgres import Postgres, running
-from tests.projects import Project
+from tests.projects import Generate, Project
 from tests.servers import Server
 
 Report = Callable[[str], None]
@@ -119,6 +119,28 @@ def test_a_whole_database_moves_from_sqlite(probed: Path, url: str) -> None:
     again = project.run("app", "db", "copy-to", url)
     assert again.returncode == 1
     assert "has rows already" in again.stderr
+
+
+def test_accounts_move_with_their_passwords_sessions_and_rights(
+    machine: Machine, generate: Generate, url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "accounts"
+    shutil.copytree(generate(auth=True).path, folder)
+    project, password = Project(folder, {}), "seven wet otters on a raft"
+    project.succeed("alembic", "upgrade", "head")
+    project.succeed("app", "user", "create-admin", "ada", "a@example.com", stdin=f"{password}\n")
+    command = [sys.executable, "-m", "uvicorn", "app.main:app"]
+    with Server(machine, command, folder) as server:
+        token = server.log_in("ada", password).json()["access_token"]
+
+    # Its own permissions are there already: an upgrade adds them.
+    project.succeed("alembic", "-x", f"url={url}", "upgrade", "head")
+    project.succeed("app", "db", "copy-to", url)
+
+    with Server(machine, command, folder, DATABASE_URL=url) as server:
+        header = {"Authorization": f"Bearer {token}"}
+        assert server.get("/api/v1/users", **header).json()["items"][0]["username"] == "ada"
+        assert server.log_in("a@example.com", password).status == 200
 
 
 NOTES = """
