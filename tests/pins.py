@@ -1,9 +1,10 @@
 """Compiles the exact versions: `python -m tests.pins [--upgrade]` after a dependency changed.
 
-template/constraints.txt is what a generated project installs with; requirements-dev.txt, with
+template/constraints.txt.jinja is what a generated project installs with; requirements-dev.txt, with
 hashes, is the environment of this repository's tests. Neither records where a file came from.
 """
 
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from copier import run_copy
 
 ROOT = Path(__file__).resolve().parents[1]
-CONSTRAINTS = ROOT / "template/constraints.txt"
+CONSTRAINTS = ROOT / "template/constraints.txt.jinja"
 HEADER = "# The exact versions that this release of the template was tested with; set-up installs with them.\n"
 OPTIONS = ["--universal", "--python-version", "3.11", "--no-annotate", "--no-header", "--quiet"]
 
@@ -21,15 +22,28 @@ def compile_pins(*arguments: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "uv", "pip", "compile", *OPTIONS, *arguments], check=True)
 
 
+def project_pins(folder: Path, *arguments: str | Path, auth: bool) -> list[str]:
+    """What a project installs; that it has been rendered with older versions keeps those."""
+    answers = {"auth": auth}
+    run_copy(str(ROOT), folder, answers, vcs_ref="HEAD", defaults=True, skip_tasks=True, quiet=True)
+    target = folder / "constraints.txt"
+    compile_pins(folder / "pyproject.toml", "--all-extras", "--output-file", target, *arguments)
+    return target.read_text("utf-8").splitlines(keepends=True)
+
+
 def main(upgrade: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        run_copy(str(ROOT), folder, vcs_ref="HEAD", defaults=True, skip_tasks=True, quiet=True)
-        project = Path(folder, "pyproject.toml")
-        compile_pins(project, "--all-extras", "--output-file", CONSTRAINTS, *upgrade)
-    CONSTRAINTS.write_text(HEADER + CONSTRAINTS.read_text("utf-8"), "utf-8")
-    group, target = f"{ROOT / 'pyproject.toml'}:dev", ROOT / "requirements-dev.txt"
-    hashed = ["--generate-hashes", "--output-file", str(target), *upgrade]
-    compile_pins("--group", group, "--constraint", CONSTRAINTS, *hashed)
+        everything = project_pins(Path(folder, "all"), *upgrade, auth=True)
+        exact = Path(folder, "all/constraints.txt")
+        without_auth = project_pins(Path(folder, "less"), "--constraint", exact, auth=False)
+        lines = [HEADER]
+        for is_always, found in itertools.groupby(everything, without_auth.__contains__):
+            group = list(found)
+            lines += group if is_always else ["{% if auth %}\n", *group, "{% endif %}\n"]
+        CONSTRAINTS.write_text("".join(lines), "utf-8")
+        dev, target = f"{ROOT / 'pyproject.toml'}:dev", ROOT / "requirements-dev.txt"
+        hashed = ["--generate-hashes", "--output-file", str(target), *upgrade]
+        compile_pins("--group", dev, "--constraint", exact, *hashed)
 
 
 if __name__ == "__main__":

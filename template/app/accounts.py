@@ -143,10 +143,8 @@ def run(work: Callable[["Database", Settings], Awaitable[None]]) -> None:
     try:
         asyncio.run(opened())
     except AppError as error:
-        reasons = [fault.msg for fault in error.errors or ()]
-        raise fail(" ".join(reasons) or error.detail) from None
+        raise fail(" ".join(fault.msg for fault in error.errors or ()) or error.detail) from None
     except ValidationError as error:
-        reasons = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
-        raise fail("; ".join(reasons)) from None
+        raise fail("; ".join(f"{f['loc'][0]}: {f['msg']}" for f in error.errors())) from None
     except DBAPIError as error:
         raise fail(f"{error.orig}; does the database have every migration?") from None

@@ -58,6 +58,7 @@ JINJA_FILES = {
     "app/api/routers.py.jinja",
     "app/cli.py.jinja",
     "app/settings.py.jinja",
+    "constraints.txt.jinja",
     "pyproject.toml.jinja",
 }
 
