@@ -12,7 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+import app.models  # noqa: F401  (tells which rows are reference rows)
 from app.db.engine import parse_url
+from app.db.reference import missing_reference_rows
 from app.db.revision import migration_state
 from app.db.session import Database
 from app.settings import ENV_FILE, Settings, unknown_names
@@ -92,7 +94,13 @@ async def examine_database(session: AsyncSession) -> list[Finding]:
         if orphans:
             findings.append(Finding("mend", f"{len(orphans)} rows refer to nothing: {orphans[:3]}"))
     state = await migration_state(session)
-    return [*findings, Finding("ok" if state.at_head else "mend", f"migrations: {state}")]
+    findings.append(Finding("ok" if state.at_head else "mend", f"migrations: {state}"))
+    if state.at_head:
+        missing = await (await session.connection()).run_sync(missing_reference_rows)
+        findings += [
+            Finding("mend", f"{row} is missing: run `alembic upgrade head`") for row in missing
+        ]
+    return findings
 
 
 def template_version() -> str:

@@ -42,7 +42,7 @@ def test_the_welcome_page_says_so_when_there_is_no_database(
 
 @pytest.mark.parametrize("environment", ["production", None])
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/openapi.json"])
-def test_pages_for_developers_are_there_in_development_only(
+def test_x7_pages_for_developers_are_there_in_development_only(
     make_settings: MakeSettings, environment: str | None, path: str
 ) -> None:
     with TestClient(create_app(make_settings(environment=environment))) as client:
@@ -55,13 +55,13 @@ def test_docs_can_be_opened_in_production(make_settings: MakeSettings) -> None:
         assert client.get("/api/v1/").json()["docs"] == "/docs"
 
 
-def test_live_answers_without_a_database(client: TestClient, database: Path) -> None:
+def test_x10_live_answers_without_a_database(client: TestClient, database: Path) -> None:
     database.unlink()
 
     assert client.get("/health/live").json() == {"status": "ok"}
 
 
-def test_ready_when_the_database_is_at_the_head_revision(client: TestClient) -> None:
+def test_x10_ready_when_the_database_is_at_the_head_revision(client: TestClient) -> None:
     assert client.get("/health/ready").json() == {"status": "ok"}
 
 
@@ -94,7 +94,7 @@ def test_a_page_may_run_its_own_inline_code_and_no_other(
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-def test_head_is_get_without_the_body(client: TestClient) -> None:
+def test_i11_head_is_get_without_the_body(client: TestClient) -> None:
     head = client.head("/api/v1/")
 
     assert head.status_code == 200

@@ -148,7 +148,7 @@ def test_names_that_look_the_same_are_stored_the_same() -> None:
     assert (user.username, user.email) == ("ada", "ada@example.com")
 
 
-def test_writers_that_read_first_lose_no_update(make_settings: MakeSettings) -> None:
+def test_i10_writers_that_read_first_lose_no_update(make_settings: MakeSettings) -> None:
     """Two databases, as in two workers: ten tasks each that read a number and write the next."""
 
     async def add_one(database: Database) -> None:

@@ -25,7 +25,7 @@ def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_without_any_setting_the_app_serves_this_machine_alone() -> None:
+def test_g6_without_any_setting_the_app_serves_this_machine_alone() -> None:
     settings = load_settings()
 
     assert settings.allowed_hosts == ("localhost", "127.0.0.1", "[::1]")
@@ -44,7 +44,7 @@ def test_the_environment_wins_over_the_file(
     assert settings.cors_origins == ("https://a.example", "https://b.example")
 
 
-def test_unfit_settings_are_all_named_at_once_without_their_values(
+def test_g5_unfit_settings_are_all_named_at_once_without_their_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ENVIRONMENT", "production")
@@ -105,6 +105,17 @@ def test_a_value_that_can_not_work_is_refused(
     assert SECRET not in str(refusal.value)
 
 
+def test_g4_the_example_becomes_production_only_with_what_production_needs(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file.write_text((PROJECT / ".env.example").read_text("utf-8"), "utf-8")
+    assert load_settings().in_development
+    monkeypatch.setenv("ENVIRONMENT", "production")
+
+    with pytest.raises(SystemExit, match="ALLOWED_HOSTS"):
+        load_settings()
+
+
 def test_production_does_not_start_without_a_database(
     make_settings: MakeSettings, database: Path
 ) -> None:
@@ -115,7 +126,7 @@ def test_production_does_not_start_without_a_database(
         pass
 
 
-def test_a_misspelt_name_is_reported_with_the_right_one(
+def test_g8_a_misspelt_name_is_reported_with_the_right_one(
     env_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     env_file.write_text("ALOWED_HOSTS=x\nCOMPOSE_PROJECT_NAME=shelf\nKEY='\nc2VjcmV0\nC2VjcmV0==\n")
@@ -162,7 +173,7 @@ def test_check_finds_a_sound_project_sound(database: Path) -> None:
     assert "journal_mode = wal" in checked.stdout
 
 
-def test_check_says_what_production_would_refuse(database: Path) -> None:
+def test_g7_check_says_what_production_would_refuse(database: Path) -> None:
     checked = run_check(database, "--deploy")
 
     assert checked.returncode == 1

@@ -2,10 +2,12 @@
 
 import re
 import tomllib
+from importlib import metadata
 
 import yaml
+from packaging.requirements import Requirement
 
-from tests.projects import ROOT, Project, questions
+from tests.projects import ROOT, Generate, Project, questions
 
 
 def read(file: str) -> str:
@@ -17,7 +19,7 @@ def pins(file: str) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", read(file), re.MULTILINE))
 
 
-def test_the_tests_run_with_the_versions_that_projects_are_given() -> None:
+def test_p1_the_tests_run_with_the_versions_that_projects_are_given() -> None:
     ours, theirs = pins("requirements-dev.txt"), pins("template/constraints.txt.jinja")
 
     assert {name: ours.get(name) for name in theirs} == theirs
@@ -103,3 +105,45 @@ def test_the_readme_of_a_project_names_files_that_exist(project: Project) -> Non
     assert named
     assert [path for path in named if not project.has(path) and "books" not in path] == []
     assert len(readme.splitlines()) <= 50
+
+
+def test_every_security_requirement_has_a_test_of_its_id_or_a_reason() -> None:
+    rows = re.findall(r"^\| ([A-Z]\d+) \|.*\| ([^|]+) \|$", read("docs/security.md"), re.MULTILINE)
+    files = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("template/tests/**/*.py")]
+    names = "\n".join(re.findall(r"def (test_\w+)", "".join(f.read_text("utf-8") for f in files)))
+
+    assert len(rows) == 71
+    for number, where in rows:
+        has_test = re.search(rf"_{number.lower()}_", names) is not None
+        assert has_test == where.startswith("test"), number
+
+
+def test_p4_a_project_installs_few_libraries(generate: Generate) -> None:
+    """Without its development tools, on Linux; whoever adds one raises the number on purpose."""
+    for auth, most in ((True, 37), (False, 28)):
+        project = generate(auth=auth)
+        package = tomllib.loads(project.read("pyproject.toml"))["project"]
+        assert (
+            "S" in tomllib.loads(project.read("pyproject.toml"))["tool"]["ruff"]["lint"]["select"]
+        )
+        assert len(installed_by(package["dependencies"])) <= most
+
+
+def installed_by(requirements: list[str]) -> set[str]:
+    """The libraries that these bring here, themselves and those that they need."""
+    found: set[str] = set()
+    wanted = [Requirement(requirement) for requirement in requirements]
+    while wanted:
+        requirement = wanted.pop()
+        name = requirement.name.lower().replace("_", "-")
+        extras = {"", *requirement.extras}
+        for line in metadata.requires(name) or []:
+            needed = Requirement(line)
+            applies = any(
+                needed.marker is None or needed.marker.evaluate({"extra": extra})
+                for extra in extras
+            )
+            if applies and needed.name.lower().replace("_", "-") not in found:
+                wanted.append(needed)
+        found.add(name)
+    return found

@@ -120,7 +120,7 @@ def test_the_tests_pass_whatever_the_name(generate: Generate, tmp_path: Path) ->
     copy.succeed("pytest", "-q", "tests/test_api.py")
 
 
-def test_equal_answers_give_equal_files(
+def test_g1_equal_answers_give_equal_files_so_nothing_in_them_is_random(
     generate: Generate, project: Project, tmp_path: Path
 ) -> None:
     # Another answer for the cache's sake: the name is the default one.

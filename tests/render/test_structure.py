@@ -55,6 +55,7 @@ JINJA_FILES = {
     ".copier-answers.yml.jinja",
     "README.md.jinja",
     "app/__init__.py.jinja",
+    "app/api/welcome.html.jinja",
     "app/api/routers.py.jinja",
     "app/cli.py.jinja",
     "app/settings.py.jinja",

@@ -56,7 +56,7 @@ def is_set_up(machine: Machine, project: Path) -> bool:
     return revision(project) == newest(project)
 
 
-def test_one_command_makes_a_project_that_is_set_up(created: tuple[Machine, Path, str]) -> None:
+def test_g1_one_command_makes_a_project_that_is_set_up(created: tuple[Machine, Path, str]) -> None:
     machine, project, said = created
 
     assert is_set_up(machine, project)
@@ -97,7 +97,7 @@ def test_its_own_checks_pass_in_its_own_environment(created: tuple[Machine, Path
     assert code == 0, said
 
 
-def test_git_ignores_what_set_up_made(created: tuple[Machine, Path, str]) -> None:
+def test_g3_git_ignores_what_set_up_made(created: tuple[Machine, Path, str]) -> None:
     machine, project, _ = created
     machine.run("git", "init", "--quiet", cwd=project)
     machine.run("git", "add", "--all", cwd=project)
@@ -189,7 +189,7 @@ def test_copier_does_the_same_through_its_hook(
     assert is_set_up(uv_machine, folder / "shelf")
 
 
-def test_without_trust_the_files_are_the_same_and_the_script_finishes(
+def test_p5_without_trust_the_files_are_the_same_and_the_script_finishes(
     uv_machine: Machine, checkout: Path, folder: Path
 ) -> None:
     copier = Path(sys.executable).with_name("copier")

@@ -46,6 +46,17 @@ def add_reference_rows(connection: Connection) -> None:
         connection.execute(statement)
 
 
+def missing_reference_rows(connection: Connection) -> list[str]:
+    """What an upgrade would add."""
+    missing = []
+    for table in Base.metadata.sorted_tables:
+        if reference := reference_rows(table):
+            there = set(connection.scalars(select(table.c[reference.key])))
+            keys = (row[reference.key] for row in reference.rows)
+            missing += [f"{table.name}: {key}" for key in keys if key not in there]
+    return missing
+
+
 def clear_reference_rows(connection: Connection) -> None:
     """Make room for those of another database, which have ids of their own."""
     for table in Base.metadata.sorted_tables:

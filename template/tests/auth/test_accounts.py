@@ -96,6 +96,16 @@ def test_a6_a_password_that_is_set_here_is_neither_too_long_nor_too_short(
     assert execute(rows, "SELECT password FROM users") == before
 
 
+def test_check_finds_a_permission_whose_row_is_missing(run: Run, rows: Engine) -> None:
+    assert run("check")[0] == 0
+    execute(rows, "DELETE FROM permissions WHERE name = 'users:read'")
+
+    code, said = run("check")
+
+    assert code == 1
+    assert "mend  permissions: users:read is missing: run `alembic upgrade head`" in said
+
+
 def test_permissions_are_granted_and_revoked_but_not_the_last_administrator(
     run: Run, make_user: MakeUser, admin: dict[str, str]
 ) -> None:

@@ -1,6 +1,6 @@
 """What no client of good will sends, to every route: a 4xx that quotes nothing, and never a 500.
 
-The ids are those of the requirements in docs/security.md.
+The ids are those of docs/security.md in the template.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Logging in and passwords. The ids are those of the requirements in docs/security.md."""
+"""Logging in and passwords. The ids are those of docs/security.md in the template."""
 
 import asyncio
 import logging

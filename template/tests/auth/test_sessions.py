@@ -1,4 +1,4 @@
-"""Tokens and sessions. The ids are those of the requirements in docs/security.md."""
+"""Tokens and sessions. The ids are those of docs/security.md in the template."""
 
 import asyncio
 import logging

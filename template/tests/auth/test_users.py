@@ -1,4 +1,4 @@
-"""Who may do what to whom. The ids are those of the requirements in docs/security.md."""
+"""Who may do what to whom. The ids are those of docs/security.md in the template."""
 
 import asyncio
 import json
@@ -107,6 +107,25 @@ def test_z2_each_role_may_do_just_what_its_permissions_say(
             status = client.request(method, place, headers=header).status_code
             assert (status == 403) == (not set(needed(operation)) <= set(role)), (role, path)
             assert status != 401
+
+
+def test_z3_whoever_may_not_see_accounts_learns_not_even_which_there_are(
+    client: TestClient, visitor: dict[str, str], make_user: MakeUser
+) -> None:
+    places = f"{USERS}/{make_user('ada')}", f"{USERS}/999999"
+    calls: list[tuple[str, str, object]] = [
+        ("GET", "", None),
+        ("PATCH", "", {"is_active": False}),
+        ("DELETE", "", None),
+        ("PUT", "/permissions", {"permissions": []}),
+        ("DELETE", "/sessions", None),
+    ]
+    for method, below, body in calls:
+        there, absent = (
+            client.request(method, place + below, json=body, headers=visitor) for place in places
+        )
+        assert there.status_code == absent.status_code == 403
+        assert there.json()["detail"] == absent.json()["detail"]
 
 
 def test_z4_no_field_can_be_smuggled_in(
