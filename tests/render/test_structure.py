@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "app.services": {"app.services", "app.models", "app.schemas", "app.db", "app.passwords"},
     "app.api": {"app.api", "app.services", "app.models", "app.schemas", "app.db"},
     "app.main": {"app.api", "app.db", "app.middleware"},
-    "app.doctor": {"app.db"},
+    "app.doctor": {"app.db", "app.models"},
     "app.transfer": {"app.db", "app.models"},
     "app.accounts": {"app.console", "app.services", "app.models", "app.schemas", "app.db"},
     "app.cli": {
