@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import app.models  # noqa: F401  (registers every table)
-from app.db.backup import back_up, file_is_filled, opened
+from app.db.backup import back_up, file_has_own_rows, opened
 from app.db.base import Base, UtcDateTime
 from app.db.engine import WAL, parse_url, take_over_transactions
 from app.db.reference import add_reference_rows, reference_statements
@@ -48,7 +48,7 @@ def migrate(connection: Connection) -> None:
         raise RuntimeError("foreign_keys has to be off before the transaction begins: see env.py")
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('alembic'))"))
-    guard = Guard(connection)
+    guard = Guard(connection, is_sqlite=is_sqlite)
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -58,11 +58,11 @@ def migrate(connection: Connection) -> None:
         render_item=render_item,
         # So is DDL on SQLite, once the driver no longer commits before it.
         transactional_ddl=True,
-        on_version_apply=guard.look_after_step if is_sqlite else None,
+        on_version_apply=guard.look_after_step,
     )
     context.run_migrations()
     guard.refuse_new_orphans()
-    if has_reached_the_head():
+    if has_reached_the_head() and not guard.has_stamped:
         add_reference_rows(connection)
 
 
@@ -87,17 +87,20 @@ class Guard:
     the database as it was before that, and nobody else can have written to it since.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, is_sqlite: bool) -> None:
         self.connection = connection
+        self.is_sqlite = is_sqlite
+        self.has_stamped = False
         self.file = Path(connection.engine.url.database or "").resolve()
         self.orphans: int | None = None
 
     def look_after_step(self, *, step: MigrationInfo, **_: object) -> None:
-        if self.orphans is not None or step.is_stamp:
+        self.has_stamped = self.has_stamped or step.is_stamp
+        if not self.is_sqlite or self.orphans is not None or step.is_stamp:
             return
         with opened(self.file, "ro") as before:
             self.orphans = len(before.execute("PRAGMA foreign_key_check").fetchall())
-        if file_is_filled(self.file):
+        if file_has_own_rows(self.file):
             folder = self.file.parent / "backups"
             folder.mkdir(mode=0o700, exist_ok=True)
             revision = "-".join(step.source_revision_ids) or "base"

@@ -21,7 +21,7 @@ Names = Annotated[list[str], typer.Argument(metavar="NAME...")]
 @user.command()
 def create(username: str, email: str) -> None:
     """Make an account without permissions; the password is asked for, or a line of stdin."""
-    add(username, email, [])
+    create_account(username, email, [])
     typer.echo(f"Created {username}.")
 
 
@@ -30,13 +30,14 @@ def create_admin(username: str, email: str) -> None:
     """Make an account with every permission of the code; the password as in `create`."""
     from app.permissions import PERMISSIONS
 
-    add(username, email, [*PERMISSIONS])
+    create_account(username, email, [*PERMISSIONS])
     typer.echo(f"Created {username}, who holds every permission.")
 
 
 @user.command()
 def set_password(username: str) -> None:
     """Give an account a new password: its sessions end, and what was mistyped is forgiven."""
+    from app.passwords import hash_new_password
     from app.schemas.auth import NewPassword
     from app.services import rights, users
 
@@ -46,12 +47,12 @@ def set_password(username: str) -> None:
         new = NewPassword(password=password).password
         async with database.readers() as session:
             account = await rights.load_by_username(session, username)
-        hashed = await users.hash_allowed(settings, new, account.username, account.email)
+        hashed = await hash_new_password(settings, new, account.username, account.email)
         async with database.writers.begin() as session:
             account = await rights.load_by_username(session, username)
             await users.set_password(session, account, hashed)
 
-    run(work)
+    with_database(work)
     typer.echo(f"{username} has a new password, and no session any more.")
 
 
@@ -76,22 +77,24 @@ def list_users() -> None:
                 state = "active" if account.is_active else "inactive"
                 typer.echo(f"{account.id}\t{account.username}\t{account.email}\t{state}\t{names}")
 
-    run(work)
+    with_database(work)
 
 
 @permission.command()
 def grant(username: str, names: Names) -> None:
     """Give permissions to an account."""
-    change(username, names, lambda held: held | set(names))
+    change_permissions(username, names, lambda held: held | set(names))
 
 
 @permission.command()
 def revoke(username: str, names: Names) -> None:
     """Take permissions from an account."""
-    change(username, names, lambda held: held - set(names))
+    change_permissions(username, names, lambda held: held - set(names))
 
 
-def change(username: str, names: list[str], how: Callable[[set[str]], set[str]]) -> None:
+def change_permissions(
+    username: str, names: list[str], how: Callable[[set[str]], set[str]]
+) -> None:
     from app.services import rights
 
     async def work(database: "Database", _: Settings) -> None:
@@ -103,10 +106,10 @@ def change(username: str, names: list[str], how: Callable[[set[str]], set[str]])
             await rights.assign(session, account, await rights.find_permissions(session, wanted))
         typer.echo(f"{username} holds {', '.join(wanted) or 'no permission'}.")
 
-    run(work)
+    with_database(work)
 
 
-def add(username: str, email: str, names: list[str]) -> None:
+def create_account(username: str, email: str, names: list[str]) -> None:
     from app.schemas.user import UserCreate
     from app.services import rights, users
 
@@ -121,10 +124,10 @@ def add(username: str, email: str, names: list[str]) -> None:
                 permissions = await rights.find_permissions(session, names)
                 await rights.assign(session, account, permissions)
 
-    run(work)
+    with_database(work)
 
 
-def run(work: Callable[["Database", Settings], Awaitable[None]]) -> None:
+def with_database(work: Callable[["Database", Settings], Awaitable[None]]) -> None:
     """Do this with the database of the settings; what goes wrong is said in a sentence."""
     from pydantic import ValidationError
     from sqlalchemy.exc import DBAPIError
@@ -134,11 +137,8 @@ def run(work: Callable[["Database", Settings], Awaitable[None]]) -> None:
 
     async def opened() -> None:
         settings = load_settings()
-        database = Database(settings)
-        try:
+        async with Database(settings) as database:
             await work(database, settings)
-        finally:
-            await database.dispose()
 
     try:
         asyncio.run(opened())

@@ -37,14 +37,11 @@ async def examine(settings: Settings) -> list[Finding]:
     if url.get_backend_name() == "sqlite":
         findings.append(examine_sqlite_version(sqlite3.sqlite_version_info))
         findings += examine_place(url.database or "")
-    database = Database(settings)
     try:
-        async with database.readers() as session:
+        async with Database(settings) as database, database.readers() as session:
             findings += await examine_database(session)
     except SQLAlchemyError as error:
         findings.append(Finding("mend", f"the database: {getattr(error, 'orig', None) or error}"))
-    finally:
-        await database.dispose()
     return findings
 
 

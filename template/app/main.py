@@ -48,13 +48,11 @@ def warn_of_unknown_names() -> None:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    database = app.state.database = Database(app.state.settings)
-    try:
+    async with Database(app.state.settings) as database:
+        app.state.database = database
         if app.state.settings.environment == "production":
             await database.probe()
         yield
-    finally:
-        await database.dispose()
 
 
 app = create_app()

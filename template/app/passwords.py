@@ -5,7 +5,8 @@ import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 import app
-from app.security import in_thread
+from app.errors import Fault, Invalid
+from app.security import hash_password, in_thread
 from app.settings import Settings
 
 # What the estimate costs grows with the square of the length: half a second for so many at worst.
@@ -13,6 +14,15 @@ from app.settings import Settings
 ESTIMATED_CHARACTERS = 32
 ESTIMATING_THREAD = ThreadPoolExecutor(1, "estimating")
 FEWEST_GUESSES = 10**8
+
+
+async def hash_new_password(
+    settings: Settings, password: str, username: str, email: str, *, field: str = "password"
+) -> str:
+    """The hash to store; Invalid, naming this field, if the password is refused."""
+    if reason := await refuse_password(settings, password, username, email.partition("@")[0]):
+        raise Invalid([Fault(["body", field], reason, "password_refused")])
+    return await hash_password(password)
 
 
 async def refuse_password(settings: Settings, password: str, *names: str) -> str | None:

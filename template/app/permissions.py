@@ -1,7 +1,8 @@
 """Every permission that the code asks for.
 
 To add one, name it twice here; `alembic upgrade head` then adds its row, and
-`permission grant USERNAME NAME` on the command line gives it to its first holder.
+`permission grant USERNAME NAME` on the command line gives it to its first holder. The row of a name
+that is taken out here stays, as one that can be renamed and deleted over the API.
 """
 
 from typing import Literal

@@ -69,7 +69,7 @@ class Verdict(NamedTuple):
     new_hash: str | None
 
 
-def normalise(password: str) -> bytes:
+def password_bytes(password: str) -> bytes:
     """One encoding, however a keyboard composes its accents (NIST SP 800-63B-4, RFC 8265)."""
     return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
 
@@ -86,7 +86,7 @@ async def in_thread(
 
 
 async def hash_password(password: str) -> str:
-    return await in_thread(HASHING_THREADS, HASHING.hash, normalise(password))
+    return await in_thread(HASHING_THREADS, HASHING.hash, password_bytes(password))
 
 
 async def verify_password(password: str, stored: str) -> Verdict:
@@ -94,7 +94,7 @@ async def verify_password(password: str, stored: str) -> Verdict:
         password, stored = "", DECOY
     check = HASHING.verify_and_update
     try:
-        return Verdict(*await in_thread(HASHING_THREADS, check, normalise(password), stored))
+        return Verdict(*await in_thread(HASHING_THREADS, check, password_bytes(password), stored))
     except PwdlibError:
         logger.error("A stored password hash can't be read")
         return Verdict(False, None)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import app.models  # noqa: F401  (registers every table)
 from app.db.base import Base
 from app.db.engine import parse_url, synchronous_url, take_over_transactions
-from app.db.reference import clear_reference_rows, is_filled
+from app.db.reference import clear_reference_rows, table_has_own_rows
 
 BATCH_ROWS = 1_000
 
@@ -77,7 +77,7 @@ def refuse_unless_alike(
     known = {table.name for table in tables} | {"alembic_version"}
     if unknown := set(sa.inspect(reader).get_table_names()) - known:
         raise TransferError(f"No model has the tables {', '.join(sorted(unknown))}: write one.")
-    filled = [table.name for table in tables if is_filled(writer, table)]
+    filled = [table.name for table in tables if table_has_own_rows(writer, table)]
     if filled:
         raise TransferError(f"The target has rows already, in {', '.join(filled)}.")
 

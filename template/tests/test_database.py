@@ -44,6 +44,15 @@ def test_every_migration_can_be_taken_back_and_applied_again(database_url: str) 
     command.check(config)
 
 
+def test_a_database_can_be_stamped_without_its_tables(tmp_path: Path) -> None:
+    config = alembic_config(f"sqlite:///{tmp_path / 'empty.db'}")
+
+    command.stamp(config, "head")
+
+    with closing(sqlite3.connect(tmp_path / "empty.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+
+
 def test_the_server_knows_the_head_revision_as_alembic_does() -> None:
     heads = ScriptDirectory.from_config(Config("alembic.ini")).get_heads()
 
@@ -111,32 +120,27 @@ def test_a_user_keeps_permissions_and_loses_them_when_deleted(
     make_settings: MakeSettings,
 ) -> None:
     async def scenario() -> tuple[list[str], int | None]:
-        database = Database(make_settings())
-        async with database.writers.begin() as session:
-            permission = Permission(name="books:read", description="See books")
-            session.add(User(**ADA, permissions=[permission]))
-        async with database.writers.begin() as session:
-            everyone = select(User).options(selectinload(User.permissions))
-            ada = (await session.scalars(everyone)).one()
-            held = [permission.name for permission in ada.permissions]
-            await session.delete(ada)
-        async with database.readers() as session:
-            left = await session.scalar(text("SELECT count(*) FROM user_permissions"))
-        await database.dispose()
+        async with Database(make_settings()) as database:
+            async with database.writers.begin() as session:
+                permission = Permission(name="test:made", description="See tests")
+                session.add(User(**ADA, permissions=[permission]))
+            async with database.writers.begin() as session:
+                everyone = select(User).options(selectinload(User.permissions))
+                ada = (await session.scalars(everyone)).one()
+                held = [permission.name for permission in ada.permissions]
+                await session.delete(ada)
+            async with database.readers() as session:
+                left = await session.scalar(text("SELECT count(*) FROM user_permissions"))
         return held, left
 
-    assert asyncio.run(scenario()) == (["books:read"], 0)
+    assert asyncio.run(scenario()) == (["test:made"], 0)
 
 
 def test_a_username_is_taken_once(make_settings: MakeSettings) -> None:
     async def scenario() -> None:
-        database = Database(make_settings())
-        try:
-            async with database.writers.begin() as session:
-                session.add(User(**ADA, permissions=[]))
-                session.add(User(**ADA, permissions=[]))
-        finally:
-            await database.dispose()
+        async with Database(make_settings()) as database, database.writers.begin() as session:
+            session.add(User(**ADA, permissions=[]))
+            session.add(User(**ADA, permissions=[]))
 
     with pytest.raises(IntegrityError):
         asyncio.run(scenario())
@@ -158,14 +162,12 @@ def test_i10_writers_that_read_first_lose_no_update(make_settings: MakeSettings)
             counter.description = str(int(counter.description) + 1)
 
     async def scenario() -> str:
-        workers = [Database(make_settings()), Database(make_settings())]
-        async with workers[0].writers.begin() as session:
-            session.add(Permission(id=101, name="counter", description="0"))
-        await asyncio.gather(*(add_one(worker) for worker in workers for _ in range(10)))
-        async with workers[0].readers() as session:
-            counter = await session.get_one(Permission, 101)
-        for worker in workers:
-            await worker.dispose()
+        async with Database(make_settings()) as one, Database(make_settings()) as another:
+            async with one.writers.begin() as session:
+                session.add(Permission(id=101, name="counter", description="0"))
+            await asyncio.gather(*(add_one(worker) for worker in (one, another) for _ in range(10)))
+            async with one.readers() as session:
+                counter = await session.get_one(Permission, 101)
         return counter.description
 
     assert asyncio.run(scenario()) == "20"
@@ -295,19 +297,17 @@ def test_two_workers_refuse_a_file_that_was_replaced(
         another.replace(database)
 
     async def scenario() -> None:
-        reader, writer = Database(make_settings()), Database(make_settings())
-        async with reader.readers() as session:
-            await session.execute(text("SELECT 1 FROM users"))
-        async with writer.writers.begin() as session:
-            session.add(User(**ADA, permissions=[]))
-        swap()
-        for worker in (reader, writer):
-            for sessions in (worker.readers, worker.writers):
-                with pytest.raises(OperationalError, match="was replaced"):
-                    async with sessions() as session:
-                        await session.execute(text("SELECT 1 FROM users"))
-        for worker in (reader, writer):
-            await worker.dispose()
+        async with Database(make_settings()) as reader, Database(make_settings()) as writer:
+            async with reader.readers() as session:
+                await session.execute(text("SELECT 1 FROM users"))
+            async with writer.writers.begin() as session:
+                session.add(User(**ADA, permissions=[]))
+            swap()
+            for worker in (reader, writer):
+                for sessions in (worker.readers, worker.writers):
+                    with pytest.raises(OperationalError, match="was replaced"):
+                        async with sessions() as session:
+                            await session.execute(text("SELECT 1 FROM users"))
 
     before = another.read_bytes()
     asyncio.run(scenario())

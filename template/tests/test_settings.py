@@ -94,7 +94,7 @@ def test_production_names_its_hosts(hosts: str, monkeypatch: pytest.MonkeyPatch)
         ("FORWARDED_ALLOW_IPS", "*"),
     ],
 )
-def test_a_value_that_can_not_work_is_refused(
+def test_a_value_that_cannot_work_is_refused(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)

@@ -9,6 +9,8 @@ from copier import run_copy, run_update
 from tests.machines import check_out
 from tests.projects import Project
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "seven wet otters on a raft"
 
 

@@ -1,9 +1,9 @@
 """Who is asking and whether they may, as dependencies of a route."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import BackgroundTasks, Depends, Request, Security
+from fastapi import BackgroundTasks, Depends, Request, params
 from fastapi.security import OAuth2PasswordBearer
 
 from app import logs
@@ -30,7 +30,11 @@ async def get_identity(
     settings: SettingsDep,
     after_response: BackgroundTasks,
 ) -> Identity:
-    """The user of the token. A request that writes is looked at without taking its lock."""
+    """The user of the token. For a write, looked up through a reader: it takes no lock yet."""
+    # A route can ask twice, by `CurrentUser` and by `require`.
+    known: Identity | None = getattr(request.state, "identity", None)
+    if known is not None:
+        return known
     if not token or not is_token(token) or len(request.headers.getlist("Authorization")) > 1:
         raise Unauthenticated
     if request.method == "GET":
@@ -40,6 +44,7 @@ async def get_identity(
             identity = await identify(reader, settings, token)
     if identity is None:
         raise Unauthenticated
+    request.state.identity = identity
     logs.user_id.set(identity.user_id)
     if needs_touch(identity):
         after_response.add_task(touch, database, identity)
@@ -58,10 +63,11 @@ async def get_recent_identity(identity: CurrentUser, settings: SettingsDep) -> I
 RecentLogin = Annotated[Identity, Depends(get_recent_identity)]
 
 
-def require(permission: PermissionName, *, recent_login: bool = False) -> Any:
-    """A dependency on a permission: `dependencies=[require("users:read")]`, or in a signature.
+def require(permission: PermissionName, *, recent_login: bool = False) -> params.Security:
+    """A dependency on a permission: `dependencies=[require("users:read")]`.
 
-    The name also goes into the OpenAPI schema, as a scope of the operation.
+    To know who asks: `actor: Annotated[Identity, require("users:read")]`. The name also goes into
+    the OpenAPI schema, as a scope of the operation.
     """
     if permission not in PERMISSIONS:
         raise ValueError(f"{permission} is not declared in app/permissions.py")
@@ -73,7 +79,7 @@ def require(permission: PermissionName, *, recent_login: bool = False) -> Any:
             refuse_old_login(identity, settings)
         return identity
 
-    return Security(check, scopes=[permission])
+    return params.Security(check, scopes=[permission])
 
 
 def refuse_old_login(identity: Identity, settings: Settings) -> None:

@@ -17,7 +17,7 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """`APIRouter(route_class=StrictRoute)`: what others read differently is refused."""
+    """`APIRouter(route_class=StrictRoute)` refuses bodies that two parsers could read differently."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

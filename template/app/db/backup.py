@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from app.db.reference import has_rows
+from app.db.reference import has_own_rows
 
 
 class BackupError(Exception):
@@ -116,7 +116,7 @@ def restore(backup: Path, target: Path) -> None:
 @contextmanager
 def alone_with(target: Path) -> Iterator[None]:
     """Hold an empty database that nobody else has open, so that nobody writes to it meanwhile."""
-    if file_is_filled(target):
+    if file_has_own_rows(target):
         raise BackupError(f"{target} has rows: move it away first, with its -wal and -shm")
     try:
         with opened(target, "rw") as connection:
@@ -124,7 +124,7 @@ def alone_with(target: Path) -> Iterator[None]:
             # Leaving the write-ahead log needs the file alone: any open connection is in the way.
             connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("BEGIN EXCLUSIVE")
-            if has_rows(connection):
+            if has_own_rows(connection):
                 raise BackupError(f"{target} has rows: move it away first")
             if os.name == "nt":
                 # Windows replaces no file that is open.
@@ -134,10 +134,10 @@ def alone_with(target: Path) -> Iterator[None]:
         raise BackupError(f"{target} is in use, so stop the app first: {error}") from None
 
 
-def file_is_filled(file: Path) -> bool:
+def file_has_own_rows(file: Path) -> bool:
     """Whether any table of an owner has a row; what is no database counts as filled."""
     try:
         with opened(file, "ro") as connection:
-            return has_rows(connection)
+            return has_own_rows(connection)
     except sqlite3.Error:
         return True

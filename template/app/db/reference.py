@@ -64,7 +64,7 @@ def clear_reference_rows(connection: Connection) -> None:
             connection.execute(delete(table))
 
 
-def is_filled(connection: Connection, table: Table) -> bool:
+def table_has_own_rows(connection: Connection, table: Table) -> bool:
     """Whether a table has a row that is not a reference row."""
     query = select(literal(1)).select_from(table).limit(1)
     if reference := reference_rows(table):
@@ -73,17 +73,17 @@ def is_filled(connection: Connection, table: Table) -> bool:
     return connection.execute(query).first() is not None
 
 
-def has_rows(connection: sqlite3.Connection) -> bool:
-    """Whether any table of an SQLite database has a row that is not a reference row."""
+def has_own_rows(connection: sqlite3.Connection) -> bool:
+    """The same of every table of an SQLite database, without SQLAlchemy."""
     names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     return any(
-        has_rows_of_its_own(connection, name)
+        sqlite_table_has_own_rows(connection, name)
         for (name,) in names
         if name != "alembic_version" and not name.startswith("sqlite_")
     )
 
 
-def has_rows_of_its_own(connection: sqlite3.Connection, name: str) -> bool:
+def sqlite_table_has_own_rows(connection: sqlite3.Connection, name: str) -> bool:
     query = f'SELECT 1 FROM "{name}"'  # noqa: S608
     reference = reference_rows(Base.metadata.tables.get(name))
     keys = [row[reference.key] for row in reference.rows] if reference else []

@@ -1,8 +1,12 @@
-"""The database of a running app, and the one place that commits."""
+"""The database of a running app. A request is one transaction, and `get_session` commits it.
+
+Only what must hold no lock while it works, such as hashing, opens transactions of its own.
+"""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from fastapi.requests import HTTPConnection
 from sqlalchemy import URL, text
@@ -37,7 +41,7 @@ POSTGRESQL = {"connect_timeout": "5", "options": "-c lock_timeout=5s"}
 
 
 class Database:
-    """Sessions for reading and for writing.
+    """Sessions for reading and for writing: `async with Database(settings) as database`.
 
     SQLite has one writer at a time. Each worker therefore keeps one connection for writing, for
     which its requests queue, and others that can only read. PostgreSQL needs no such difference.
@@ -67,7 +71,15 @@ class Database:
             )
             raise RuntimeError(reason) from None
 
-    async def dispose(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for engine in self._engines:
             await engine.dispose()
 

@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.user import Email, Line, Password, Username, UserUpdate
 
-PermissionName = Annotated[str, Field(pattern=r"^[a-z0-9_-]+(:[a-z0-9_-]+)*$", max_length=64)]
+NewPermissionName = Annotated[str, Field(pattern=r"^[a-z0-9_-]+(:[a-z0-9_-]+)*$", max_length=64)]
 
 
 class TokenRead(BaseModel):
@@ -55,13 +55,13 @@ class UserUpdateByAdministrator(UserUpdate):
 class UserPermissions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    permissions: Annotated[list[PermissionName], Field(max_length=1000)]
+    permissions: Annotated[list[NewPermissionName], Field(max_length=1000)]
 
 
 class PermissionCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    name: PermissionName
+    name: NewPermissionName
     description: Line = ""
 
 
@@ -70,5 +70,5 @@ class PermissionUpdate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: PermissionName | None = None
+    name: NewPermissionName | None = None
     description: Line | None = None

@@ -3,11 +3,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-# Of a name or an address. What is longer is refused as it is: to normalise it could take long.
+# Of a name or an address. What is longer is refused as it is: to fold_name it could take long.
 LONGEST = 254
 
 
-def normalise(text: object) -> object:
+def fold_name(text: object) -> object:
     """One spelling for what people take for the same (NFKC, case-folded, trimmed).
 
     A domain is in lower case only: folded, straße.de would be strasse.de, which is another one.
@@ -24,20 +24,20 @@ Line = Annotated[str, Field(pattern=rf"^[^{UNSEEN}]*$", max_length=255)]
 # The published schema says what to send; what is folded here is taken, too.
 Username = Annotated[
     str,
-    BeforeValidator(normalise),
+    BeforeValidator(fold_name),
     Field(pattern=r"^[a-z0-9._-]{3,32}$"),
     WithJsonSchema({"type": "string", "description": "3 to 32 of a-z, 0-9, dot, _ and -"}),
 ]
 Email = Annotated[
     str,
-    BeforeValidator(normalise),
+    BeforeValidator(fold_name),
     Field(pattern=rf"^[^@\s{UNSEEN}]+@[^@\s{UNSEEN}]+\.[^@\s{UNSEEN}]+$", max_length=LONGEST),
     WithJsonSchema({"type": "string", "format": "email", "maxLength": LONGEST}),
 ]
 # Long ones are taken whole, short ones never (OWASP Authentication cheat sheet).
 Password = Annotated[str, Field(min_length=8, max_length=256)]
 # Part of a name or an address, spelt as those are.
-Search = Annotated[Line, Field(max_length=100), BeforeValidator(normalise)]
+Search = Annotated[Line, Field(max_length=100), BeforeValidator(fold_name)]
 
 
 class PermissionRead(BaseModel):

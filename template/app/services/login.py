@@ -10,16 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.session import Database
-from app.errors import Conflict, Fault, Invalid
+from app.errors import Conflict
 from app.models.user import User
-from app.passwords import refuse_password
-from app.security import (
-    DECOY,
-    PermissionDenied,
-    Unauthenticated,
-    hash_password,
-    verify_password,
-)
+from app.passwords import hash_new_password
+from app.security import DECOY, PermissionDenied, Unauthenticated, verify_password
 from app.services import sessions, throttle
 from app.services.identity import Identity
 from app.services.names import fold_login
@@ -47,6 +41,7 @@ async def log_in(
     database: Database, settings: Settings, login: str, password: str, client: Client
 ) -> IssuedToken:
     name = fold_login(login)
+    # Counted by what was typed: by the user's id, it would tell which name and e-mail are one's.
     # What can't be a name may be a password in the wrong field: not even its hash is stored.
     account = name or f"no name, from {client.address}"
     async with database.writers.begin() as session:
@@ -85,7 +80,7 @@ async def change_password(
     database: Database, settings: Settings, who: Identity, current: str, new: str, client: Client
 ) -> IssuedToken:
     """Replace one's own password, end every session, and begin a new one."""
-    account = own_account(who.user_id)
+    account = throttle.own_account(who.user_id)
     async with database.writers.begin() as session:
         await throttle.reserve(session, account, client.address)
         stored = await session.scalar(select(User.password).where(User.id == who.user_id))
@@ -93,9 +88,7 @@ async def change_password(
         raise WrongCurrentPassword
     async with database.writers.begin() as session:
         await throttle.refund(session, account, client.address)
-    if reason := await refuse_password(settings, new, *names_of(who.username, who.email)):
-        raise Invalid([Fault(["body", "new_password"], reason, "password_refused")])
-    hashed = await hash_password(new)
+    hashed = await hash_new_password(settings, new, who.username, who.email, field="new_password")
     async with database.writers.begin() as session:
         user = await session.get(User, who.user_id, with_for_update=True)
         if user is None or not user.is_active or user.password != stored:
@@ -105,13 +98,3 @@ async def change_password(
         issued = await sessions.open_session(session, settings, user.id, client)
     logger.info("Password changed", extra={"event": "password_changed"})
     return issued
-
-
-def own_account(user_id: int) -> str:
-    """Under which the throttle counts wrong current passwords, apart from log-ins."""
-    return f"user {user_id}"
-
-
-def names_of(username: str, email: str) -> tuple[str, str]:
-    """What a password must not contain of a user's names."""
-    return username, email.partition("@")[0]

@@ -21,7 +21,7 @@ async def create_permission(
 ) -> Permission:
     """A new permission. Its creator holds it: otherwise nobody could ever grant it."""
     refuse_declared(data.name)
-    await rights.rights_of(session, actor, "permissions:write")
+    await rights.confirm(session, actor, "permissions:write")
     permission = Permission(name=data.name, description=data.description)
     session.add(permission)
     await session.flush()
@@ -61,14 +61,19 @@ def refuse_declared(name: str) -> None:
         )
 
 
+async def read_permission(session: AsyncSession, permission_id: int) -> Permission:
+    permission = await session.get(Permission, permission_id)
+    if permission is None:
+        raise NotFound(f"There is no permission {permission_id}.")
+    return permission
+
+
 async def permission_to_change(
     session: AsyncSession, actor: Identity, permission_id: int
 ) -> Permission:
     """The permission, if `actor` holds it: or they could make it anew, and hold it then."""
-    held = await rights.rights_of(session, actor, "permissions:write")
-    permission = await session.get(Permission, permission_id)
-    if permission is None:
-        raise NotFound(f"There is no permission {permission_id}.")
+    held = await rights.confirm(session, actor, "permissions:write")
+    permission = await read_permission(session, permission_id)
     if permission.name not in held:
         raise PermissionDenied("You can only change a permission that you hold yourself.")
     return permission

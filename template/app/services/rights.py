@@ -10,7 +10,7 @@ from sqlalchemy.orm import selectinload
 from app.errors import Conflict, Fault, Invalid, NotFound
 from app.models.user import Permission, User
 from app.permissions import ADMINISTRATION, PermissionName
-from app.schemas.user import normalise
+from app.schemas.user import fold_name
 from app.security import PermissionDenied
 from app.services.identity import Identity
 
@@ -42,12 +42,10 @@ async def load_user(session: AsyncSession, user_id: int) -> User:
     return user
 
 
-async def rights_of(
-    session: AsyncSession, actor: Identity, needed: PermissionName
-) -> frozenset[str]:
-    """What an actor may do, locked from here on.
+async def confirm(session: AsyncSession, actor: Identity, needed: PermissionName) -> frozenset[str]:
+    """Look again, before a change, at what an actor may do; rights are locked from here on.
 
-    Since the request was let in this can have changed: PermissionDenied without what is needed.
+    Since the request was let in they can have changed: PermissionDenied without what is needed.
     """
     await lock_rights(session)
     try:
@@ -59,11 +57,8 @@ async def rights_of(
     return held_by(user)
 
 
-async def user_to_change(
-    session: AsyncSession, actor: Identity, needed: PermissionName, user_id: int
-) -> User:
-    """The user, with permissions, if `actor` may change them; rights are locked then."""
-    held = await rights_of(session, actor, needed)
+async def load_user_within(session: AsyncSession, held: frozenset[str], user_id: int) -> User:
+    """The user, with permissions; PermissionDenied if one of them is not held."""
     user = await load_user(session, user_id)
     if not held_by(user) <= held:
         raise PermissionDenied("This account has permissions that you lack.")
@@ -85,10 +80,10 @@ async def keep_an_administrator(session: AsyncSession) -> None:
 async def replace_permissions(
     session: AsyncSession, actor: Identity, user_id: int, names: Sequence[str]
 ) -> None:
-    user = await user_to_change(session, actor, "permissions:write", user_id)
+    held = await confirm(session, actor, "permissions:write")
+    user = await load_user_within(session, held, user_id)
     permissions = await find_permissions(session, names)
-    granted = frozenset(names) - held_by(user)
-    if not granted <= await rights_of(session, actor, "permissions:write"):
+    if not frozenset(names) - held_by(user) <= held:
         raise PermissionDenied("You can only grant what you hold yourself.")
     await assign(session, user, permissions)
 
@@ -121,7 +116,7 @@ async def assign(session: AsyncSession, user: User, permissions: list[Permission
 
 
 async def load_by_username(session: AsyncSession, username: str) -> User:
-    user_id = await session.scalar(select(User.id).where(User.username == normalise(username)))
+    user_id = await session.scalar(select(User.id).where(User.username == fold_name(username)))
     if user_id is None:
         raise NotFound(f"There is no user {username}.")
     return await load_user(session, user_id)

@@ -1,4 +1,8 @@
-"""Users with their permissions, in one statement: the ORM would need two, and twice the time."""
+"""Users with their permissions, in one statement: for a list that is read all the time.
+
+`select(User).options(selectinload(User.permissions))` is shorter and says the same with two, at
+twice the time: the better beginning for lists of your own.
+"""
 
 from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession

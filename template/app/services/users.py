@@ -9,15 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.faults import is_conflict
 from app.db.session import Database
-from app.errors import Conflict, Fault, Invalid
+from app.errors import Conflict
 from app.models.user import User
-from app.passwords import refuse_password
+from app.passwords import hash_new_password
 from app.schemas.auth import AccountUpdate, UserUpdateByAdministrator
 from app.schemas.user import UserCreate, UserRead
-from app.security import PermissionDenied, Unauthenticated, hash_password
+from app.security import PermissionDenied, Unauthenticated
 from app.services import rights, sessions, throttle
 from app.services.identity import Identity
-from app.services.login import names_of, own_account
 from app.services.names import fold_email
 from app.services.user_queries import read_user
 from app.settings import Settings
@@ -29,13 +28,13 @@ async def create_user(
     session: AsyncSession, settings: Settings, actor: Identity, data: UserCreate
 ) -> User:
     user = await new_user(settings, data)
-    await rights.rights_of(session, actor, "users:write")
+    await rights.confirm(session, actor, "users:write")
     return await add_user(session, user)
 
 
 async def new_user(settings: Settings, data: UserCreate) -> User:
     email = fold_email(data.email)
-    hashed = await hash_allowed(settings, data.password, data.username, email)
+    hashed = await hash_new_password(settings, data.password, data.username, email)
     return User(
         username=data.username, email=email, password=hashed, is_active=True, permissions=[]
     )
@@ -64,8 +63,9 @@ async def update_user(
         async with database.readers() as reader:
             before = await read_user(reader, user_id)
         names = (data.username or before.username, data.email or before.email)
-        hashed = await hash_allowed(settings, data.password, *names)
-    user = await rights.user_to_change(session, actor, "users:write", user_id)
+        hashed = await hash_new_password(settings, data.password, *names)
+    held = await rights.confirm(session, actor, "users:write")
+    user = await rights.load_user_within(session, held, user_id)
     was_administrator = rights.is_administrator(user)
     rename(user, data)
     if data.is_active is not None:
@@ -94,7 +94,8 @@ async def update_account(session: AsyncSession, who: Identity, data: AccountUpda
 
 
 async def delete_user(session: AsyncSession, actor: Identity, user_id: int) -> None:
-    user = await rights.user_to_change(session, actor, "users:write", user_id)
+    held = await rights.confirm(session, actor, "users:write")
+    user = await rights.load_user_within(session, held, user_id)
     was_administrator = rights.is_administrator(user)
     await session.delete(user)
     await session.flush()
@@ -104,7 +105,8 @@ async def delete_user(session: AsyncSession, actor: Identity, user_id: int) -> N
 
 
 async def log_out_user(session: AsyncSession, actor: Identity, user_id: int) -> None:
-    user = await rights.user_to_change(session, actor, "users:write", user_id)
+    held = await rights.confirm(session, actor, "users:write")
+    user = await rights.load_user_within(session, held, user_id)
     await sessions.revoke_all(session, user.id)
 
 
@@ -119,13 +121,8 @@ async def set_password(session: AsyncSession, user: User, hashed: str) -> None:
     """By somebody else: ends every session, and forgives what the user or a guesser mistyped."""
     user.password = hashed
     await sessions.revoke_all(session, user.id)
-    await throttle.forget(session, user.username, user.email, own_account(user.id))
-
-
-async def hash_allowed(settings: Settings, password: str, username: str, email: str) -> str:
-    if reason := await refuse_password(settings, password, *names_of(username, email)):
-        raise Invalid([Fault(["body", "password"], reason, "password_refused")])
-    return await hash_password(password)
+    own = throttle.own_account(user.id)
+    await throttle.forget(session, user.username, user.email, own)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from app.api.auth import require
 from app.api.deps import IdPath, SessionDep
@@ -17,7 +17,7 @@ from app.services.identity import Identity
 
 router = APIRouter(prefix="/permissions", tags=["permissions"], route_class=StrictRoute)
 
-MayWrite = Annotated[Identity, require("permissions:write", recent_login=True)]
+MayWriteRecently = Annotated[Identity, require("permissions:write", recent_login=True)]
 
 
 @router.get("", response_model=Page[PermissionRead], dependencies=[require("permissions:read")])
@@ -33,12 +33,30 @@ async def list_permissions(paging: PagingDep, session: SessionDep) -> Slice[Perm
     responses=answers(Conflict),
 )
 async def create_permission(
-    data: PermissionCreate, actor: MayWrite, response: Response, session: SessionDep
+    data: PermissionCreate,
+    actor: MayWriteRecently,
+    request: Request,
+    response: Response,
+    session: SessionDep,
 ) -> Permission:
-    """A permission of your own, for programs that ask for it; you are its first holder."""
+    """A permission for other programs; you are its first holder.
+
+    The routes here can only require those of app/permissions.py.
+    """
     permission = await permissions.create_permission(session, actor, data)
-    response.headers["Location"] = f"/api/v1/permissions/{permission.id}"
+    place = request.url_for("read_permission", permission_id=permission.id)
+    response.headers["Location"] = place.path
     return permission
+
+
+@router.get(
+    "/{permission_id:id}",
+    response_model=PermissionRead,
+    responses=answers(NotFound),
+    dependencies=[require("permissions:read")],
+)
+async def read_permission(permission_id: IdPath, session: SessionDep) -> Permission:
+    return await permissions.read_permission(session, permission_id)
 
 
 @router.patch(
@@ -47,7 +65,7 @@ async def create_permission(
     responses=answers(NotFound, Conflict),
 )
 async def update_permission(
-    permission_id: IdPath, data: PermissionUpdate, actor: MayWrite, session: SessionDep
+    permission_id: IdPath, data: PermissionUpdate, actor: MayWriteRecently, session: SessionDep
 ) -> Permission:
     return await permissions.update_permission(session, actor, permission_id, data)
 
@@ -57,5 +75,7 @@ async def update_permission(
     status_code=HTTPStatus.NO_CONTENT,
     responses=answers(NotFound, Conflict),
 )
-async def delete_permission(permission_id: IdPath, actor: MayWrite, session: SessionDep) -> None:
+async def delete_permission(
+    permission_id: IdPath, actor: MayWriteRecently, session: SessionDep
+) -> None:
     await permissions.delete_permission(session, actor, permission_id)

@@ -1,7 +1,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.api.auth import CurrentUser, RecentLogin, require
 from app.api.deps import DatabaseDep, IdPath, SessionDep, SettingsDep
@@ -18,8 +18,8 @@ from app.services.identity import Identity
 router = APIRouter(prefix="/users", tags=["users"], route_class=StrictRoute)
 
 MayWrite = Annotated[Identity, require("users:write")]
-MayChange = Annotated[Identity, require("users:write", recent_login=True)]
-MayGrant = Annotated[Identity, require("permissions:write", recent_login=True)]
+MayWriteRecently = Annotated[Identity, require("users:write", recent_login=True)]
+MayGrantRecently = Annotated[Identity, require("permissions:write", recent_login=True)]
 
 
 @router.get("/me")
@@ -51,13 +51,14 @@ async def list_users(
 async def create_user(
     data: UserCreate,
     actor: MayWrite,
+    request: Request,
     response: Response,
     session: SessionDep,
     settings: SettingsDep,
 ) -> UserRead:
     """A new account, without permissions."""
     user = await users.create_user(session, settings, actor, data)
-    response.headers["Location"] = f"/api/v1/users/{user.id}"
+    response.headers["Location"] = request.url_for("read_user", user_id=user.id).path
     return UserRead.model_validate(user)
 
 
@@ -70,19 +71,19 @@ async def read_user(user_id: IdPath, session: SessionDep) -> UserRead:
 async def update_user(
     user_id: IdPath,
     data: UserUpdateByAdministrator,
-    actor: MayChange,
+    actor: MayWriteRecently,
     database: DatabaseDep,
     session: SessionDep,
     settings: SettingsDep,
 ) -> UserRead:
-    """An account that has no more permissions than you."""
+    """Change an account that holds no permission which you lack."""
     return await users.update_user(database, session, settings, actor, user_id, data)
 
 
 @router.delete(
     "/{user_id:id}", status_code=HTTPStatus.NO_CONTENT, responses=answers(NotFound, Conflict)
 )
-async def delete_user(user_id: IdPath, actor: MayChange, session: SessionDep) -> None:
+async def delete_user(user_id: IdPath, actor: MayWriteRecently, session: SessionDep) -> None:
     await users.delete_user(session, actor, user_id)
 
 
@@ -98,7 +99,7 @@ async def revoke_sessions(user_id: IdPath, actor: MayWrite, session: SessionDep)
 async def replace_permissions(
     user_id: IdPath,
     data: UserPermissions,
-    actor: MayGrant,
+    actor: MayGrantRecently,
     session: SessionDep,
 ) -> UserRead:
     """All permissions of an account at once; you can only grant what you hold."""
