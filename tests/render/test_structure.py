@@ -31,7 +31,14 @@ MAY_IMPORT = {
     "app.main": {"app.api", "app.db", "app.middleware"},
     "app.doctor": {"app.db", "app.models"},
     "app.transfer": {"app.db", "app.models"},
-    "app.accounts": {"app.console", "app.services", "app.models", "app.schemas", "app.db"},
+    "app.accounts": {
+        "app.console",
+        "app.services",
+        "app.models",
+        "app.schemas",
+        "app.db",
+        "app.passwords",
+    },
     "app.cli": {
         "app.main",
         "app.db",
