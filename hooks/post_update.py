@@ -1,35 +1,32 @@
 """After `copier update --trust`, once, in the merged project: one line of migrations, then set-up.
 
 With conflicts in the tree the database is left alone. COPIER_FASTAPI_SETUP=skip leaves it alone, too.
+Argument: the files to which both the owner and the template add lines, with spaces between.
 """
 
 import os
 import sys
 from pathlib import Path
 
-from revisions import UndecidedError, git, reparent
+from revisions import UndecidedError, reparent
+from seams import conflicted, merge_seams
 from set_up import SCRIPT, set_up
-
-
-def conflicts(project: Path) -> list[str]:
-    """Files, relative to the project, that the update could not merge."""
-    unmerged = git(project, "diff", "--name-only", "--diff-filter=U", "--relative", "-z")
-    rejected = git(project, "ls-files", "--others", "--exclude-standard", "-z", "*.rej")
-    return sorted({*unmerged.split("\0"), *rejected.split("\0")} - {""})
 
 
 def say(*lines: str) -> None:
     print(*(f"[update] {line}" for line in lines), sep="\n", flush=True)
 
 
-def main() -> int:
+def main(shared: list[str]) -> int:
     project = Path.cwd()
+    for file in merge_seams(project, shared):
+        say(f"{file}: kept what you added and what the template added")
     try:
         say(*(reparent(project) or ["migrations: none that arrived had to move"]))
     except UndecidedError as error:
         say(str(error), f"Then run {SCRIPT}.")
         return 0
-    if files := conflicts(project):
+    if files := conflicted(project):
         say("the update and your changes meet in these files:", *(f"    {file}" for file in files))
         say(f"the database is as it was. Mend them, then run {SCRIPT}.")
     elif os.environ.get("COPIER_FASTAPI_SETUP") == "skip":
@@ -41,4 +38,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1].split()))

@@ -92,14 +92,15 @@ def reparent(project: Path) -> list[str]:
             f"Your own migrations end twice ({', '.join(ends)}), so nothing was migrated. "
             "Join all of them with `alembic merge heads -m merge`."
         )
-    said = []
+    moves = []
     end = ends[0]
     for first in first_of(arrived):
         if first.parents != (end,):
-            write(project / first.file, with_parent(first, end))
-            said.append(f"migrations: {first.name} now follows {end}, the last one you have")
+            moves.append((first, end))
         (end,) = heads(chain(first, arrived))
-    return said
+    for first, parent in moves:
+        write(project / first.file, with_parent(first, parent))
+    return [f"migrations: {r.name} now follows {parent}, the last you have" for r, parent in moves]
 
 
 def first_of(arrived: dict[str, Revision]) -> list[Revision]:

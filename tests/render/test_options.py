@@ -22,7 +22,7 @@ lamp:
 """
 OWNERSHIP = """
   - |
-    {% if not shelf %}
+    {% if shelf is defined and not shelf %}
     /app/api/v1/shelf_router.py
     {% endif %}
 """

@@ -107,7 +107,9 @@ def test_g3_git_ignores_what_set_up_made(created: tuple[Machine, Path, str]) -> 
     assert not re.search(r"^\.env$|\.db|\.venv|egg-info|__pycache__|_cache", tracked, re.MULTILINE)
 
 
-def test_copier_is_there_for_updates(created: tuple[Machine, Path, str], tmp_path: Path) -> None:
+def test_copier_is_there_for_updates_and_an_update_sets_up(
+    created: tuple[Machine, Path, str], tmp_path: Path
+) -> None:
     machine, project, _ = created
     copy = tmp_path / "shelf"
     made = [".venv", ".env", "*.db*", "*.egg-info", "__pycache__", ".git", ".*_cache"]
@@ -120,7 +122,7 @@ def test_copier_is_there_for_updates(created: tuple[Machine, Path, str], tmp_pat
     )
 
     assert code == 0, said
-    assert "Then run ./setup.sh" in said
+    assert "[setup] Done." in said
     assert machine.run("git", "status", "--porcelain", cwd=copy)[1] == ""
 
 

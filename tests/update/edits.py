@@ -1,0 +1,220 @@
+"""What people usually do to a project between two updates: their code, tests, migrations and rows."""
+
+import re
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+from tests.projects import Project
+
+MODEL = """
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.db.base import Base
+from app.models.user import User
+
+
+class Book(Base):
+    __tablename__ = "books"
+
+    title: Mapped[str] = mapped_column(String(200))
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    owner: Mapped[User] = relationship(lazy="raise")
+"""
+ROUTER = """
+from fastapi import APIRouter, Request
+from sqlalchemy import func, select
+
+from app.api.deps import SessionDep
+from app.models.book import Book
+
+router = APIRouter(prefix="/books", tags=["books"])
+
+
+@router.get("/count")
+async def count_books(session: SessionDep) -> int:
+    return await session.scalar(select(func.count()).select_from(Book)) or 0
+
+
+@router.get("/shelf")
+async def read_shelf(request: Request) -> str:
+    return str(request.app.state.settings.shelf)
+"""
+TESTS = """
+from fastapi.testclient import TestClient
+
+
+def test_there_are_no_books_yet(client: TestClient) -> None:
+    answer = client.get("/api/v1/books/count")
+
+    assert answer.status_code in {200, 401}
+
+
+def test_the_shelf_has_a_name(client: TestClient) -> None:
+    assert client.get("/api/v1/books/shelf").json() == "oak"
+"""
+COLUMN = '''
+"""books: year
+
+Revises: {parent}
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002_year"
+down_revision = "{parent}"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("books") as batch:
+        batch.add_column(sa.Column("year", sa.Integer, server_default="0", nullable=False))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("books") as batch:
+        batch.drop_column("year")
+'''
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def commit(project: Project, subject: str) -> None:
+    git(project.path, "add", "--all")
+    git(project.path, "commit", "--quiet", "--allow-empty", "-m", subject)
+
+
+def replace(project: Project, file: str, before: str, after: str) -> None:
+    text = project.read(file)
+    assert before in text, (file, before)
+    (project.path / file).write_text(text.replace(before, after, 1), "utf-8")
+
+
+def last_revision(project: Project) -> str:
+    (found,) = re.findall(r"^(\w+) \(head\)", project.succeed("alembic", "heads"), re.MULTILINE)
+    return str(found)
+
+
+def live_with(project: Project) -> None:
+    """A year of work: begins with the project as it was generated, and ends with a commit."""
+    git(project.path, "init", "--quiet")
+    commit(project, "Start from the template")
+    add_books(project)
+    edit_shared_files(project)
+    replace(project, "README.md", "--port 8001", "--port 9000")
+    replace(project, "README.md", "## Map", "## How we work\n\nTalk to Ada.\n\n## Map")
+    (project.path / "setup.bat").unlink()
+    home, homepage = "app/api/v1/home_router", "app/api/v1/homepage_router"
+    (project.path / f"{home}.py").rename(project.path / f"{homepage}.py")
+    replace(project, "app/api/routers.py", "v1.home_router", "v1.homepage_router")
+    replace(project, "app/errors.py", '"There is nothing here."', '"Nothing here, sorry."')
+    replace(
+        project, "app/errors.py", "clashes with what is already", "clashes with what was already"
+    )
+    replace(
+        project,
+        "app/errors.py",
+        "def problem(",
+        "class Gone(AppError):\n    status_code = HTTPStatus.GONE\n\n\ndef problem(",
+    )
+    commit(project, "A year of work")
+
+
+def add_books(project: Project) -> None:
+    (project.path / "app/models/book.py").write_text(MODEL.lstrip())
+    (project.path / "app/api/v1/books_router.py").write_text(ROUTER.lstrip())
+    (project.path / "tests/test_books.py").write_text(TESTS.lstrip())
+    project.succeed("alembic", "upgrade", "head")
+    project.succeed("alembic", "revision", "-m", "add_book", "--autogenerate", "--rev-id=0001_book")
+    column = COLUMN.lstrip().format(parent="0001_book")
+    (project.path / "alembic/versions/0002_year.py").write_text(column)
+    model = "    title: Mapped[str] = mapped_column(String(200))\n"
+    year = '    year: Mapped[int] = mapped_column(server_default="0")\n'
+    replace(project, "app/models/book.py", model, model + year)
+    project.succeed("alembic", "upgrade", "head")
+
+
+def edit_shared_files(project: Project) -> None:
+    """Each line where people put theirs: in the order of the alphabet, or at the end."""
+    replace(
+        project,
+        "app/api/routers.py",
+        "from app.api.v1.health_router",
+        "from app.api.v1.books_router import router as books\nfrom app.api.v1.health_router",
+    )
+    replace(
+        project,
+        "app/api/routers.py",
+        "    v1.include_router(home)\n",
+        "    v1.include_router(home)\n    v1.include_router(books)\n",
+    )
+    replace(
+        project,
+        "app/settings.py",
+        "\n    @property\n    def in_development",
+        '    shelf: str = "oak"\n\n    @property\n    def in_development',
+    )
+    replace(project, "pyproject.toml", '    "sqlalchemy', '    "pyyaml>=6",\n    "sqlalchemy')
+    with (project.path / ".env.example").open("a") as example:
+        example.write("SHELF=oak\n")
+    if project.has("app/permissions.py"):
+        replace(project, "app/permissions.py", "]\n\nPERM", '    "books:read",\n]\n\nPERM')
+        replace(project, "app/permissions.py", "}\n\n", '    "books:read": "See books",\n}\n\n')
+
+
+def fill(project: Project) -> None:
+    """Rows of a living application, in its own database."""
+    with closing(sqlite3.connect(project.path / "app.db")) as connection, connection:
+        users = [(n, f"user-{n}", f"u{n}@example.com", "hash", n % 2) for n in range(1, 301)]
+        connection.executemany("INSERT INTO users VALUES (?, ?, ?, ?, ?)", users)
+        connection.execute("INSERT INTO permissions VALUES (1001, 'pens:read', '')")
+        links = [(n, 1001) for n in range(1, 301, 3)]
+        connection.executemany("INSERT INTO user_permissions VALUES (?, ?)", links)
+        books = [(f"Book {n}", n) for n in range(1, 301)]
+        connection.executemany("INSERT INTO books (title, owner_id) VALUES (?, ?)", books)
+
+
+def rows(project: Project) -> dict[str, list[tuple[object, ...]]]:
+    """Every row that an owner would miss."""
+    with closing(sqlite3.connect(project.path / "app.db")) as connection:
+        return {
+            "users": connection.execute(
+                "SELECT id, username, email, password, is_active FROM users ORDER BY id"
+            ).fetchall(),
+            "permissions": connection.execute(
+                "SELECT id, name FROM permissions WHERE name LIKE 'pens%'"
+            ).fetchall(),
+            "links": connection.execute("SELECT * FROM user_permissions ORDER BY 1, 2").fetchall(),
+            "books": connection.execute("SELECT * FROM books ORDER BY id").fetchall(),
+        }
+
+
+def schema(database: Path) -> list[tuple[object, ...]]:
+    """Every table and index as it was created; a table that was replaced has quotes, another none."""
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    with closing(sqlite3.connect(database)) as connection:
+        found = connection.execute(f"{query} ORDER BY 1, 2").fetchall()
+    return [(*names, sql.replace('"', "")) for *names, sql in found]
+
+
+def owners_lines(project: Project) -> dict[str, set[str]]:
+    """The lines that the owner added, by file: what the last commit has and the first has not."""
+    first = git(project.path, "rev-list", "--max-parents=0", "HEAD").strip()
+    found: dict[str, set[str]] = {}
+    file = ""
+    for line in git(project.path, "diff", "--no-renames", "-U0", first, "HEAD").splitlines():
+        if line.startswith("+++ "):
+            file = line.removeprefix("+++ b/")
+        elif line.startswith("+") and file != ".copier-answers.yml":
+            found.setdefault(file, set()).add(line[1:])
+    return found

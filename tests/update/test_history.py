@@ -1,0 +1,39 @@
+"""What was released stays as it was released."""
+
+import json
+import subprocess
+
+from tests.projects import ROOT
+from tests.releases import releases
+from tests.update.edits import git
+
+VERSIONS = "template/alembic/versions"
+
+
+def test_a_released_migration_is_never_edited() -> None:
+    """Somebody's database may be in the middle of it."""
+    for version, commit in releases().items():
+        files = git(ROOT, "ls-tree", "--name-only", commit, "--", f"{VERSIONS}/").split()
+        assert files, version
+        for file in files:
+            show = ["git", "show", f"{commit}:{file}"]
+            released = subprocess.run(show, cwd=ROOT, capture_output=True, check=True).stdout
+            assert (ROOT / file).read_bytes() == released, (version, file)
+
+
+def test_every_release_is_in_this_history_in_order_and_in_the_changelog() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    commits = list(releases().values())
+
+    for older, newer in zip(commits, [*commits[1:], "HEAD"], strict=True):
+        git(ROOT, "merge-base", "--is-ancestor", older, newer)
+    assert [line[3:] for line in changelog.splitlines() if line.startswith("## ")] == [
+        "Unreleased",
+        *reversed(releases()),
+    ]
+
+
+def test_the_list_of_releases_is_kept_readable() -> None:
+    text = (ROOT / "tests/releases.json").read_text("utf-8")
+
+    assert text == json.dumps(releases(), indent=2) + "\n"

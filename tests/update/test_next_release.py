@@ -1,0 +1,182 @@
+"""A next release, made up here, that changes every shared file as real ones do."""
+
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from copier import run_update
+from copier.errors import TaskError
+
+from tests.projects import Project
+from tests.update.conftest import Start, Update
+from tests.update.edits import commit, fill, git, live_with, owners_lines, replace, rows
+
+pytestmark = pytest.mark.slow
+
+HEAD = "v1000.0.0"
+NEXT = "v1001.0.0"
+
+PENS = '''
+"""pens
+
+Revises: {parent}
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9999_pens"
+down_revision = "{parent}"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table("pens", sa.Column("id", sa.Integer, primary_key=True))
+
+
+def downgrade() -> None:
+    op.drop_table("pens")
+'''
+CREATE = 'op.create_table("pens", sa.Column("id", sa.Integer, primary_key=True))'
+
+
+@pytest.fixture
+def next_template(template: Path, tmp_path: Path) -> Project:
+    """A copy of the template in which the next release can be written."""
+    shutil.copytree(template, tmp_path / "template")
+    return Project(tmp_path / "template", {})
+
+
+def release(template: Project, revision: str) -> None:
+    """Add to each shared file where its neighbours are, and a migration."""
+    file = "template/alembic/versions/9999_next.py"
+    text = revision.lstrip().format(parent="41d7a60c93be")
+    (template.path / file).write_text(text)
+    home, pens = "template/app/api/v1/home_router.py", "template/app/api/v1/caps_router.py"
+    (template.path / pens).write_text(
+        (template.path / home).read_text().replace('get("/")', 'get("/caps")')
+    )
+    line = "from app.api.v1.health_router"
+    new = "from app.api.v1.caps_router import router as caps\n"
+    replace(template, "template/app/api/routers.py.jinja", line, new + line)
+    line = "    v1.include_router(home)\n"
+    new = "    v1.include_router(caps)\n"
+    replace(template, "template/app/api/routers.py.jinja", line, line + new)
+    line = "\n    @property\n    def in_development"
+    replace(template, "template/app/settings.py.jinja", line, "    caps: int = 3\n" + line)
+    replace(template, "template/app/permissions.py", "]\n\nPERM", '    "caps:read",\n]\n\nPERM')
+    line = "}\n\n# Whoever"
+    replace(template, "template/app/permissions.py", line, '    "caps:read": "See caps",\n' + line)
+    line = '    "sqlalchemy'
+    replace(template, "template/pyproject.toml.jinja", line, '    "packaging>=24",\n' + line)
+    with (template.path / "template/.env.example").open("a") as example:
+        example.write("# CAPS=3\n")
+    replace(template, "template/README.md.jinja", "## Map", "## Caps\n\nNew.\n\n## Map")
+    commit(template, "Next")
+    git(template.path, "tag", NEXT)
+
+
+def test_what_owner_and_template_add_in_one_place_is_kept_of_both(
+    next_template: Project, start: Start, update: Update
+) -> None:
+    project = start(HEAD, next_template.path)
+    live_with(project)
+    fill(project)
+    kept, owned = rows(project), owners_lines(project)
+    release(next_template, PENS)
+
+    update(project, NEXT)
+
+    assert git(project.path, "ls-files", "--unmerged") == ""
+    for file, lines in owned.items():
+        text = project.read(file)
+        assert [line for line in lines if line not in text] == [], file
+    for file in ("app/api/routers.py", "app/settings.py", "app/permissions.py", "pyproject.toml"):
+        text = project.read(file)
+        assert "<<<<<<<" not in text
+        assert "caps" in text or "packaging" in text
+    assert "## Caps" not in project.read("README.md")
+    assert "9999_pens (head)" in project.succeed("alembic", "heads")
+    said = project.succeed("alembic", "upgrade", "head")
+    assert "Running upgrade 0002_year -> 9999_pens" in said
+    assert rows(project) == kept
+    for command in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
+        project.succeed(*command)
+
+
+def test_an_update_that_cannot_be_migrated_leaves_the_database_at_its_revision(
+    next_template: Project, start: Start
+) -> None:
+    """The owner has renamed a table that the release alters."""
+    project = start(HEAD, next_template.path)
+    live_with(project)
+    people = PENS.lstrip().format(parent="0002_year").replace("9999_pens", "0003_people")
+    (project.path / "alembic/versions/0003_people.py").write_text(
+        people.replace(CREATE, 'op.rename_table("users", "people")')
+    )
+    project.succeed("alembic", "upgrade", "head")
+    # What set-up does last, in this environment.
+    (project.path / "setup.sh").write_text(f"exec {sys.executable} -m alembic upgrade head\n")
+    commit(project, "People")
+    before = dump(project)
+    release(next_template, PENS.replace(CREATE, 'op.execute("UPDATE users SET is_active = true")'))
+
+    with pytest.raises(TaskError):
+        run_update(
+            project.path, vcs_ref=NEXT, defaults=True, overwrite=True, unsafe=True, quiet=True
+        )
+
+    assert dump(project) == before
+    assert "0003_people" in before
+    assert git(project.path, "ls-files", "--unmerged") == ""
+
+
+def test_with_a_conflict_the_database_is_left_alone_and_the_file_is_named(
+    next_template: Project, start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = start(HEAD, next_template.path)
+    live_with(project)
+    replace(project, "app/logs.py", '"%H:%M:%S"', '"%d %H:%M"')
+    commit(project, "Days")
+    before = dump(project)
+    replace(next_template, "template/app/logs.py", '"%H:%M:%S"', '"%H.%M.%S"')
+    release(next_template, PENS)
+
+    run_update(project.path, vcs_ref=NEXT, defaults=True, overwrite=True, unsafe=True, quiet=True)
+
+    said = capfd.readouterr().out
+    assert "[update]     app/logs.py" in said
+    assert "the database is as it was" in said
+    assert git(project.path, "diff", "--name-only", "--diff-filter=U") == "app/logs.py\n"
+    assert dump(project) == before
+    # The migrations are in order by now: mending the file is all that is left.
+    assert "9999_pens (head)" in project.succeed("alembic", "heads")
+
+
+def test_two_ends_of_the_owners_own_are_named_and_not_guessed_at(
+    next_template: Project,
+    start: Start,
+    update: Update,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    project = start(HEAD, next_template.path)
+    live_with(project)
+    fork = PENS.lstrip().format(parent="0001_book").replace("9999_pens", "0002_fork")
+    (project.path / "alembic/versions/0002_fork.py").write_text(fork)
+    commit(project, "Fork")
+    release(next_template, PENS)
+
+    update(project, NEXT)
+
+    said = capfd.readouterr().out
+    assert "Your own migrations end twice (0002_fork, 0002_year), so nothing was migrated." in said
+    assert 'down_revision = "41d7a60c93be"' in project.read("alembic/versions/9999_next.py")
+
+
+def dump(project: Project) -> str:
+    with closing(sqlite3.connect(project.path / "app.db")) as connection:
+        return "\n".join(connection.iterdump())

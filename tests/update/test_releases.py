@@ -1,0 +1,145 @@
+"""From every release to today's template: nobody's work is lost, and what results is sound."""
+
+import itertools
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.projects import Project
+from tests.releases import releases
+from tests.update.conftest import Start, Update
+from tests.update.edits import (
+    commit,
+    fill,
+    git,
+    live_with,
+    owners_lines,
+    replace,
+    rows,
+    schema,
+)
+
+pytestmark = pytest.mark.slow
+
+HEAD = "v1000.0.0"
+VERSIONS = [f"v{version}" for version in releases()]
+Report = Callable[[str], None]
+
+
+def is_merged(project: Project, owned: dict[str, set[str]]) -> None:
+    """No conflict, and every line of the owner's is where it was."""
+    assert git(project.path, "ls-files", "--unmerged") == ""
+    assert list(project.path.rglob("*.rej")) == []
+    for file, lines in owned.items():
+        text = project.read(file)
+        assert "<<<<<<<" not in text, file
+        assert [line for line in lines if line not in text] == [], file
+    assert not project.has("setup.bat")
+    assert not project.has("app/api/v1/home_router.py")
+
+
+def is_one_line(project: Project) -> None:
+    """One head, and no revision that two others follow."""
+    assert len(project.succeed("alembic", "heads").strip().splitlines()[-1:]) == 1
+    history = [
+        line for line in project.succeed("alembic", "history").splitlines() if " -> " in line
+    ]
+    parents = [line.split(" -> ")[0] for line in history]
+    assert len(set(parents)) == len(parents) == len(list(versions(project)))
+    assert not any("branchpoint" in line or "mergepoint" in line for line in history)
+
+
+def versions(project: Project) -> dict[str, bytes]:
+    return {
+        file.name: file.read_bytes() for file in (project.path / "alembic/versions").glob("*.py")
+    }
+
+
+def migrates_alike(project: Project, tmp_path: Path) -> None:
+    """The database that was lived with and a fresh one end up with the same schema."""
+    fresh = tmp_path / "fresh.db"
+    project.succeed("alembic", "-x", f"url=sqlite:///{fresh}", "upgrade", "head")
+    assert schema(project.path / "app.db") == schema(fresh)
+    before = rows(project)
+    project.succeed("alembic", "downgrade", "-1")
+    project.succeed("alembic", "upgrade", "head")
+    assert rows(project) == before
+    assert schema(project.path / "app.db") == schema(fresh)
+
+
+def kept_files(project: Project) -> dict[str, str]:
+    """What git would keep of a project, but for the README, which no update touches."""
+    names = git(project.path, "ls-files", "--cached", "--others", "--exclude-standard").split()
+    return {n: project.read(n) for n in names if n != "README.md" and project.has(n)}
+
+
+def is_clean(project: Project) -> None:
+    for command in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
+        project.succeed(*command)
+
+
+@pytest.mark.parametrize("answers", [{}, {"auth": True}], ids=["as it is", "with log-in"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_project_that_was_lived_with_is_updated(
+    start: Start,
+    update: Update,
+    tmp_path: Path,
+    version: str,
+    answers: dict[str, bool],
+    report: Report,
+) -> None:
+    project = start(version)
+    live_with(project)
+    fill(project)
+    (project.path / ".env").write_text("SHELF=oak\n# mine\n")
+    kept = rows(project)
+    committed, owned = versions(project), owners_lines(project)
+
+    started = time.perf_counter()
+    update(project, HEAD, **answers)
+    report(f"copier update {version} to head: {time.perf_counter() - started:.1f} s")
+
+    is_merged(project, owned)
+    assert project.has("app/services/login.py") == ("auth" in answers)
+    assert {name: text for name, text in versions(project).items() if name in committed} == (
+        committed
+    )
+    is_one_line(project)
+    project.succeed("alembic", "upgrade", "head")
+    assert rows(project) == kept
+    migrates_alike(project, tmp_path)
+    assert (project.path / ".env").read_text() == "SHELF=oak\n# mine\n"
+    (project.path / ".env").unlink()
+    is_clean(project)
+    commit(project, "Update")
+    update(project, HEAD)
+    assert git(project.path, "status", "--porcelain") == ""
+    if answers:
+        # Routes that were open to all before: the test of the guards asks for a word on each.
+        public = '    ("GET", "/api/v1/books/count"),\n    ("GET", "/api/v1/books/shelf"),\n'
+        replace(project, "tests/auth/test_users.py", "PUBLIC = {\n", f"PUBLIC = {{\n{public}")
+    assert "passed" in project.succeed("pytest", "-q")
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.pairwise([*VERSIONS, HEAD])))
+def test_release_by_release_it_ends_where_one_leap_ends(
+    start: Start, update: Update, tmp_path: Path, before: str, after: str
+) -> None:
+    """What only the template wrote is the same, whichever way it came."""
+    project = start(before)
+    live_with(project)
+    owned = owners_lines(project)
+    shutil.copytree(project.path, tmp_path / "leap")
+    leap = Project(tmp_path / "leap", {})
+
+    update(project, after)
+    is_merged(project, owned)
+    commit(project, "Step")
+    update(project, HEAD)
+    is_merged(project, owned)
+    update(leap, HEAD)
+
+    assert kept_files(project) == kept_files(leap)

@@ -1,0 +1,126 @@
+"""Moving a migration that arrived, in a real git repository and without Copier around it."""
+
+from pathlib import Path
+
+import pytest
+
+from revisions import UndecidedError, reparent
+from tests.update.edits import git
+
+PLAIN = '"""{0}\n\nRevises: {1}\n"""\n\nrevision = "{0}"\ndown_revision = "{1}"\n'
+FIRST = 'revision = "a"\ndown_revision = None\n'
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """With the template's revision a, and the owner's b upon it."""
+    folder = tmp_path / "My Projects ü & co"
+    (folder / "alembic/versions").mkdir(parents=True)
+    git(folder, "init", "--quiet")
+    write(folder, "a", FIRST)
+    write(folder, "b", PLAIN.format("b", "a"))
+    save(folder)
+    return folder
+
+
+def write(shelf: Path, name: str, text: str) -> Path:
+    file = shelf / f"alembic/versions/{name}.py"
+    file.write_bytes(text.encode())
+    return file
+
+
+def save(shelf: Path) -> None:
+    git(shelf, "add", "--all")
+    git(shelf, "commit", "--quiet", "-m", "Work")
+
+
+def test_what_arrived_moves_and_what_is_committed_stays(shelf: Path) -> None:
+    c = write(shelf, "c", PLAIN.format("c", "a"))
+    d = write(shelf, "d", PLAIN.format("d", "c"))
+
+    assert reparent(shelf) == ["migrations: c now follows b, the last you have"]
+
+    assert c.read_text() == PLAIN.format("c", "b")
+    assert d.read_text() == PLAIN.format("d", "c")
+    assert git(shelf, "diff", "--name-only") == ""
+
+
+def test_a_second_run_moves_nothing(shelf: Path) -> None:
+    write(shelf, "c", PLAIN.format("c", "a"))
+    reparent(shelf)
+
+    assert reparent(shelf) == []
+
+
+def test_it_moves_again_with_the_next_release(shelf: Path) -> None:
+    write(shelf, "c", PLAIN.format("c", "a"))
+    reparent(shelf)
+    save(shelf)
+    write(shelf, "e", PLAIN.format("e", "c"))
+    save(shelf)
+    late = write(shelf, "d", PLAIN.format("d", "c"))
+
+    reparent(shelf)
+
+    assert 'down_revision = "e"' in late.read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'revision: str = "c"\ndown_revision: str | None = "a"\n',
+        "# ü\r\nrevision = 'c'\r\ndown_revision = 'a'\r\n",
+        'revision = "c"\ndown_revision = "a"  # ü\n',
+        'revision = "c"\ndown_revision = None\n',
+    ],
+    ids=["with types", "Windows", "with a comment", "without a parent"],
+)
+def test_it_moves_however_it_is_written(shelf: Path, text: str) -> None:
+    file = write(shelf, "c", text)
+
+    reparent(shelf)
+
+    moved = file.read_bytes().decode()
+    assert "down_revision" in moved
+    assert '"b"' in moved
+    assert moved.count("\n") == text.count("\n")
+    assert moved.count("\r") == text.count("\r")
+    assert ("ü" in moved) == ("ü" in text)
+
+
+def test_a_project_without_migrations_of_its_own_keeps_the_templates_order(shelf: Path) -> None:
+    git(shelf, "rm", "--quiet", "alembic/versions/b.py")
+    save(shelf)
+    c = write(shelf, "c", PLAIN.format("c", "a"))
+
+    assert reparent(shelf) == []
+    assert c.read_text() == PLAIN.format("c", "a")
+
+
+def test_of_two_ends_neither_is_guessed(shelf: Path) -> None:
+    write(shelf, "x", PLAIN.format("x", "a"))
+    save(shelf)
+    c = write(shelf, "c", PLAIN.format("c", "a"))
+
+    with pytest.raises(UndecidedError, match=r"end twice \(b, x\).*alembic merge heads"):
+        reparent(shelf)
+
+    assert c.read_text() == PLAIN.format("c", "a")
+
+
+def test_a_fork_that_arrived_is_not_guessed_at(shelf: Path) -> None:
+    c = write(shelf, "c", PLAIN.format("c", "a"))
+    write(shelf, "d", PLAIN.format("d", "c"))
+    write(shelf, "e", PLAIN.format("e", "c"))
+
+    with pytest.raises(UndecidedError, match="More than one line"):
+        reparent(shelf)
+
+    assert c.read_text() == PLAIN.format("c", "a")
+
+
+def test_files_that_are_no_revisions_are_left_alone(shelf: Path) -> None:
+    write(shelf, "notes", "broken (")
+    write(shelf, "helpers", "x = 1\n")
+
+    assert reparent(shelf) == []
