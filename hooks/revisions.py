@@ -6,10 +6,11 @@ changed. What just arrived has run nowhere, so it moves.
 """
 
 import ast
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from repository import git, names
 
 VERSIONS = "alembic/versions"
 
@@ -54,8 +55,8 @@ def assignments(text: str) -> list[tuple[ast.Name, ast.expr]]:
 
 def committed(project: Path) -> dict[str, Revision]:
     """The revisions that the last commit has, by name."""
-    listing = git(project, "ls-tree", "-r", "-z", "--name-only", "HEAD", "--", VERSIONS)
-    files = [file for file in listing.split("\0") if file.endswith(".py")]
+    listing = names(project, "ls-tree", "-r", "--name-only", "HEAD", VERSIONS)
+    files = [file for file in listing if file.endswith(".py")]
     return by_name((file, git(project, "show", f"HEAD:./{file}")) for file in files)
 
 
@@ -74,6 +75,19 @@ def heads(revisions: Iterable[Revision]) -> list[str]:
     revisions = list(revisions)
     followed = {parent for revision in revisions for parent in revision.parents}
     return sorted(revision.name for revision in revisions if revision.name not in followed)
+
+
+def restore_committed(project: Path) -> list[str]:
+    """Bring back the revisions that an update took away with an option; a sentence for each."""
+    there = present(project)
+    gone = [revision for name, revision in committed(project).items() if name not in there]
+    for revision in gone:
+        write(project / revision.file, revision.text)
+    return [
+        f"migrations: {revision.name} stays, since your database has it, and so do its tables and "
+        'rows; `alembic revision -m "drop" --autogenerate` makes a migration that drops them'
+        for revision in gone
+    ]
 
 
 def reparent(project: Path) -> list[str]:
@@ -144,9 +158,3 @@ def read(file: Path) -> str:
 def write(file: Path, text: str) -> None:
     with file.open("w", encoding="utf-8", newline="") as target:
         target.write(text)
-
-
-def git(project: Path, *arguments: str) -> str:
-    """What git prints; quietly nothing in a folder without commits."""
-    run = subprocess.run(["git", *arguments], cwd=project, capture_output=True, check=False)
-    return run.stdout.decode("utf-8", "surrogateescape")

@@ -4,33 +4,33 @@ A new router stands beside other routers: when the next release has one too, git
 conflict. In the files where both add lines by design, both are kept.
 """
 
+import difflib
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from revisions import git
+from repository import conflicted, git, sides_of
+
+# Which lines of a text become which: from, up to but not including, by whom, the new lines.
+Change = tuple[int, int, str, list[str]]
 
 MARK = re.compile(r"(<{7}|\|{7}|={7}|>{7})( .*)?\r?\n?")
 
 
 def merge_seams(project: Path, shared: list[str]) -> list[str]:
-    """Mend the conflicts of these files in which one side only added lines; which files those are."""
+    """Mend the conflicts of these files where no line was changed by both; which files those are."""
     return [file for file in conflicted(project) if file in shared and mend(project, file)]
-
-
-def conflicted(project: Path) -> list[str]:
-    """Files, relative to the project, that the update could not merge."""
-    unmerged = git(project, "diff", "--name-only", "--diff-filter=U", "--relative", "-z")
-    rejected = git(project, "ls-files", "--others", "--exclude-standard", "-z", "*.rej")
-    return sorted({*unmerged.split("\0"), *rejected.split("\0")} - {""})
 
 
 def mend(project: Path, file: str) -> bool:
     """Whether every conflict of a file could be mended; otherwise it stays as it is."""
+    sides = sides_of(project, file)
+    if len(sides) < 3:
+        return False
     merged = []
-    for part in three_ways(project, file):
+    for part in three_ways(sides):
         if len(part) == 1:
             merged += part[0]
             continue
@@ -44,13 +44,12 @@ def mend(project: Path, file: str) -> bool:
     return True
 
 
-def three_ways(project: Path, file: str) -> Iterator[list[list[str]]]:
-    """The file in parts: lines that are merged, or (ours, before, theirs) where they are not."""
-    names = ("ours", "before", "theirs")
+def three_ways(sides: dict[str, bytes]) -> Iterator[list[list[str]]]:
+    """The file in parts: lines that are merged, or (yours, before, template) where they are not."""
     with tempfile.TemporaryDirectory() as folder:
-        for stage, name in zip((2, 1, 3), names, strict=True):
-            Path(folder, name).write_bytes(git(project, "show", f":{stage}:./{file}").encode())
-        command = ["git", "merge-file", "-p", "--diff3", *names]
+        for name, text in sides.items():
+            Path(folder, name).write_bytes(text)
+        command = ["git", "merge-file", "-p", "--diff3", "yours", "before", "template"]
         run = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     part: list[list[str]] = [[]]
     for line in run.stdout.decode("utf-8").splitlines(keepends=True):
@@ -65,15 +64,28 @@ def three_ways(project: Path, file: str) -> Iterator[list[list[str]]]:
     yield part
 
 
-def with_both(ours: list[str], before: list[str], theirs: list[str]) -> list[str] | None:
-    """What both made of the lines before; None unless one side left those alone and added others."""
-    for added, other in ((ours, theirs), (theirs, ours)):
-        count = len(before)
-        if added[:count] == before:
-            return in_order(other + added[count:])
-        if added[len(added) - count :] == before:
-            return in_order(added[: len(added) - count] + other)
-    return None
+def with_both(yours: list[str], before: list[str], template: list[str]) -> list[str] | None:
+    """The changes of both, the template's first where both add; None if they change the same lines.
+
+    Finer than git, to which changes of neighbouring lines are a conflict.
+    """
+    merged: list[str] = []
+    done = 0
+    for start, end, _, lines in sorted(
+        [*changes(before, template, "template"), *changes(before, yours, "yours")]
+    ):
+        if start < done:
+            return None
+        merged += before[done:start] + lines
+        done = end
+    return in_order(merged + before[done:])
+
+
+def changes(before: list[str], after: list[str], side: str) -> Iterator[Change]:
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for kind, start, end, first, last in matcher.get_opcodes():
+        if kind != "equal":
+            yield start, end, side, after[first:last]
 
 
 def in_order(lines: list[str]) -> list[str]:

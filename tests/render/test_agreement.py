@@ -147,3 +147,17 @@ def installed_by(requirements: list[str]) -> set[str]:
                 wanted.append(needed)
         found.add(name)
     return found
+
+
+def test_whose_file_is_whose_is_the_same_everywhere(generate: Generate) -> None:
+    config = yaml.safe_load(read("copier.yml"))
+    yours, shared = config["_skip_if_exists"], config["shared"]["default"]
+    (row,) = [line for line in read("docs/upgrading.md").splitlines() if "| shared |" in line]
+
+    assert yours == ["/README.md"]
+    assert re.findall(r"`([^`]+)`", row) == shared
+    for auth in (True, False):
+        project = generate(auth=auth)
+        there = [file for file in shared if project.has(file)]
+        assert set(shared) - set(there) <= {"app/permissions.py"}
+        assert ", ".join(there) in project.read("README.md")

@@ -146,7 +146,10 @@ def test_with_a_conflict_the_database_is_left_alone_and_the_file_is_named(
     replace(next_template, "template/app/logs.py", '"%H:%M:%S"', '"%H.%M.%S"')
     release(next_template, PENS)
 
-    run_update(project.path, vcs_ref=NEXT, defaults=True, overwrite=True, unsafe=True, quiet=True)
+    with pytest.raises(TaskError):
+        run_update(
+            project.path, vcs_ref=NEXT, defaults=True, overwrite=True, unsafe=True, quiet=True
+        )
 
     said = capfd.readouterr().out
     assert "[update]     app/logs.py" in said
@@ -155,6 +158,74 @@ def test_with_a_conflict_the_database_is_left_alone_and_the_file_is_named(
     assert dump(project) == before
     # The migrations are in order by now: mending the file is all that is left.
     assert "9999_pens (head)" in project.succeed("alembic", "heads")
+
+
+def test_what_the_owner_changed_in_a_file_moves_along_when_the_release_renames_it(
+    next_template: Project, start: Start, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = start(HEAD, next_template.path)
+    live_with(project)
+    changed = owners_lines(project)["app/errors.py"]
+    git(next_template.path, "mv", "template/app/errors.py", "template/app/api/problems.py")
+    replace(
+        next_template, "template/app/api/problems.py", "import json", "import decimal\nimport json"
+    )
+    release(next_template, PENS)
+
+    update(project, NEXT)
+
+    assert "app/errors.py is app/api/problems.py now" in capfd.readouterr().out
+    assert not project.has("app/errors.py")
+    text = project.read("app/api/problems.py")
+    assert [line for line in changed if line not in text] == []
+    assert "import decimal" in text
+    assert git(project.path, "ls-files", "--unmerged") == ""
+
+
+def test_what_both_changed_in_a_renamed_file_is_a_conflict_under_its_new_name(
+    next_template: Project, start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = start(HEAD, next_template.path)
+    live_with(project)
+    git(next_template.path, "mv", "template/app/errors.py", "template/app/api/problems.py")
+    line = '"There is nothing here."'
+    replace(next_template, "template/app/api/problems.py", line, '"There is nothing there."')
+    release(next_template, PENS)
+
+    with pytest.raises(TaskError):
+        run_update(
+            project.path, vcs_ref=NEXT, defaults=True, overwrite=True, unsafe=True, quiet=True
+        )
+
+    assert "[update]     app/api/problems.py" in capfd.readouterr().out
+    text = project.read("app/api/problems.py")
+    assert "Nothing here, sorry." in text
+    assert "There is nothing there." in text
+    unmerged = git(project.path, "diff", "--name-only", "--diff-filter=U")
+    assert unmerged == "app/api/problems.py\n"
+
+
+def test_a_file_that_the_release_drops_goes_unless_the_owner_changed_it(
+    next_template: Project, start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = start(HEAD, next_template.path)
+    live_with(project)
+    replace(project, "app/transfer.py", "import hashlib", "import hashlib  # mine")
+    commit(project, "Transfer")
+    git(next_template.path, "rm", "--quiet", "template/app/transfer.py", "template/app/doctor.py")
+    release(next_template, PENS)
+
+    with pytest.raises(TaskError):
+        run_update(
+            project.path, vcs_ref=NEXT, defaults=True, overwrite=True, unsafe=True, quiet=True
+        )
+
+    said = capfd.readouterr().out
+    assert "app/transfer.py: the template no longer has it, and you changed it" in said
+    assert "the database is as it was" in said
+    assert "import hashlib  # mine" in project.read("app/transfer.py")
+    assert not project.has("app/doctor.py")
+    assert git(project.path, "status", "--porcelain", "app/transfer.py") == "UD app/transfer.py\n"
 
 
 def test_two_ends_of_the_owners_own_are_named_and_not_guessed_at(
@@ -170,7 +241,8 @@ def test_two_ends_of_the_owners_own_are_named_and_not_guessed_at(
     commit(project, "Fork")
     release(next_template, PENS)
 
-    update(project, NEXT)
+    with pytest.raises(TaskError):
+        update(project, NEXT)
 
     said = capfd.readouterr().out
     assert "Your own migrations end twice (0002_fork, 0002_year), so nothing was migrated." in said

@@ -1,58 +1,64 @@
-"""An option that is turned on later, with rows in the database: real Copier, real git."""
-
-import subprocess
-from pathlib import Path
+"""An option that is turned on or off later, with rows in the database: real Copier, real git."""
 
 import pytest
-from copier import run_copy, run_update
+from copier.errors import TaskError
 
-from tests.machines import check_out
-from tests.projects import Project
+from tests.update.conftest import Start, Update
+from tests.update.edits import commit, fill, git, live_with, rows
 
 pytestmark = pytest.mark.slow
 
+HEAD = "v1000.0.0"
 PASSWORD = "seven wet otters on a raft"
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return check_out(tmp_path_factory.mktemp("checkout"))
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
-    command = ["git", "-C", str(folder), *identity, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def test_log_in_comes_to_a_project_that_was_started_without(checkout: Path, tmp_path: Path) -> None:
-    project = Project(tmp_path / "shelf", {})
-    run_copy(
-        str(checkout), project.path, {"auth": False}, defaults=True, skip_tasks=True, quiet=True
-    )
+def test_log_in_comes_to_a_project_that_was_started_without(start: Start, update: Update) -> None:
+    project = start(HEAD, auth=False)
     git(project.path, "init", "--quiet")
-    git(project.path, "add", "--all")
-    git(project.path, "commit", "--quiet", "-m", "Start")
+    commit(project, "Start")
     project.succeed("alembic", "upgrade", "head")
     before = project.files()
 
-    run_update(
-        project.path,
-        {"auth": True},
-        defaults=True,
-        skip_tasks=True,
-        overwrite=True,
-        unsafe=True,
-        quiet=True,
-    )
+    update(project, HEAD, auth=True)
 
-    assert "UU" not in git(project.path, "status", "--porcelain")
-    assert set(before) < set(project.files())
-    assert "Running upgrade 8ded3252ce31 -> 41d7a60c93be" in project.succeed(
-        "alembic", "upgrade", "head"
-    )
+    assert git(project.path, "ls-files", "--unmerged") == ""
+    assert set(before) <= set(project.files())
+    said = project.succeed("alembic", "upgrade", "head")
+    assert "Running upgrade 8ded3252ce31 -> 41d7a60c93be" in said
     create = ("app", "user", "create-admin", "ada", "ada@example.com")
     assert "holds every permission" in project.succeed(*create, stdin=f"{PASSWORD}\n")
     project.succeed("app", "check")
     project.succeed("mypy")
     project.succeed("pytest", "-q", "tests/auth/test_users.py", "-k", "z1 or openapi")
+
+
+def test_log_in_leaves_a_project_and_every_row_stays(
+    start: Start, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = start(HEAD, auth=True)
+    live_with(project)
+    fill(project)
+    kept = rows(project)
+
+    with pytest.raises(TaskError):
+        update(project, HEAD, auth=False)
+
+    said = capfd.readouterr().out
+    assert "41d7a60c93be stays, since your database has it" in said
+    # The owner's permission, and a line for the test of the guards: nothing of it is lost unseen.
+    theirs = ["app/permissions.py", "tests/auth/test_users.py"]
+    assert git(project.path, "diff", "--name-only", "--diff-filter=U").split() == theirs
+    assert all(f"{file}: the template no longer has it" in said for file in theirs)
+    git(project.path, "rm", "--quiet", *theirs)
+    assert not project.has("app/services")
+    assert not project.has("tests/auth")
+    assert "0002_year (head)" in project.succeed("alembic", "heads")
+    project.succeed("alembic", "upgrade", "head")
+    assert rows(project) == kept
+    drop = ("alembic", "revision", "-m", "drop", "--autogenerate", "--rev-id=0003")
+    project.succeed(*drop)
+    assert "op.drop_table('throttles')" in project.read("alembic/versions/0003_drop.py")
+    project.succeed("alembic", "upgrade", "head")
+    assert rows(project) == kept
+    project.succeed("mypy")
+    assert "passed" in project.succeed("pytest", "-q")

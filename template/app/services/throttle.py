@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.reference import insert_missing
@@ -85,8 +85,10 @@ async def lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
 
 
 async def forget_old(session: AsyncSession, now: datetime) -> None:
-    old = Throttle.since < now - FORGOTTEN_AFTER
-    await session.execute(delete(Throttle).where(old, Throttle.attempts < MOST_ATTEMPTS))
+    is_old = and_(Throttle.since < now - FORGOTTEN_AFTER, Throttle.attempts < MOST_ATTEMPTS)
+    # Not those that another attempt has just locked: each could wait for the other.
+    old = select(Throttle.id).where(is_old).with_for_update(skip_locked=True)
+    await session.execute(delete(Throttle).where(Throttle.id.in_(old)))
 
 
 async def refund(session: AsyncSession, account: str, address: str) -> None:

@@ -319,6 +319,21 @@ def test_a10_the_longest_wait_is_a_quarter_of_an_hour_until_fifty_failed(
     log_in("ada", new["password"])
 
 
+def test_a9_what_was_counted_is_forgotten_after_a_day_unless_the_account_is_locked(
+    client: TestClient, rows: Engine
+) -> None:
+    form = {"password": "wrong password, this one"}
+    for username in ("first", "second"):
+        client.post(LOGIN, data={**form, "username": username})
+    execute(rows, "UPDATE throttles SET attempts = 50 WHERE attempts = 1 AND id = 1")
+    move_clock(rows, "throttles", "since", -25 * 3600)
+
+    client.post(LOGIN, data={**form, "username": "third"})
+
+    attempts = execute(rows, "SELECT attempts FROM throttles ORDER BY attempts")
+    assert attempts == [(1,), (1,), (50,)]
+
+
 def test_a10_a_clock_that_was_set_back_locks_nobody_out(
     client: TestClient, make_user: MakeUser, rows: Engine
 ) -> None:

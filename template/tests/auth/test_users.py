@@ -587,4 +587,4 @@ def test_openapi_says_which_permission_each_operation_needs(app: FastAPI) -> Non
     assert found["GET", "/api/v1/users"] == ["users:read"]
     assert found["PUT", "/api/v1/users/{user_id}/permissions"] == ["permissions:write"]
     assert found["GET", "/api/v1/users/me"] == []
-    assert {name for names in found.values() for name in names} == set(PERMISSIONS)
+    assert {name for names in found.values() for name in names} <= set(PERMISSIONS)
