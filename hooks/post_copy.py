@@ -7,11 +7,21 @@ COPIER_FASTAPI_SETUP=skip renders only.
 import os
 from pathlib import Path
 
+from repository import git
 from set_up import SCRIPT, set_up
+
+# The commit in which Copier keeps uncommitted changes, in a clone that it deletes afterwards.
+DRAFT = "Copier automated commit for draft changes"
 
 
 def main() -> None:
     project = Path.cwd()
+    template = Path(__file__).resolve().parents[1]
+    if git(template, "log", "-1", "--format=%s").strip() == DRAFT:
+        print(
+            "WARNING: the template has uncommitted changes, and nothing will know later what they "
+            "were: this project can't be updated. To be able to, commit them, then generate it again."
+        )
     if os.environ.get("COPIER_FASTAPI_SETUP") == "skip":
         print(f"COPIER_FASTAPI_SETUP=skip: run {SCRIPT} in {project} to set it up.")
     elif not set_up(project):

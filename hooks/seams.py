@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pins import agree
 from repository import conflicted, git, sides_of
 
 # Which lines of a text become which: from, up to but not including, by whom, the new lines.
@@ -20,8 +21,16 @@ MARK = re.compile(r"(<{7}|\|{7}|={7}|>{7})( .*)?\r?\n?")
 
 
 def merge_seams(project: Path, shared: list[str]) -> list[str]:
-    """Mend the conflicts of these files where no line was changed by both; which files those are."""
-    return [file for file in conflicted(project) if file in shared and mend(project, file)]
+    """Mend conflicts in these files and folders where no line was changed by both; which files."""
+    return [
+        file
+        for file in conflicted(project)
+        if any(is_below(file, place) for place in shared) and mend(project, file)
+    ]
+
+
+def is_below(file: str, place: str) -> bool:
+    return f"{file}/".startswith(f"{place}/")
 
 
 def mend(project: Path, file: str) -> bool:
@@ -30,7 +39,7 @@ def mend(project: Path, file: str) -> bool:
     if len(sides) < 3:
         return False
     merged = []
-    for part in three_ways(sides):
+    for part in three_ways(agree(sides)):
         if len(part) == 1:
             merged += part[0]
             continue

@@ -7,7 +7,7 @@ from importlib import metadata
 import yaml
 from packaging.requirements import Requirement
 
-from tests.projects import ROOT, Generate, Project, questions
+from tests.projects import ROOT, Generate, Project, combinations, questions
 
 
 def read(file: str) -> str:
@@ -156,8 +156,8 @@ def test_whose_file_is_whose_is_the_same_everywhere(generate: Generate) -> None:
 
     assert yours == ["/README.md"]
     assert re.findall(r"`([^`]+)`", row) == shared
-    for auth in (True, False):
-        project = generate(auth=auth)
+    for answers in combinations():
+        project = generate(**answers)
         there = [file for file in shared if project.has(file)]
-        assert set(shared) - set(there) <= {"app/permissions.py"}
+        assert set(shared) - set(there) <= {".github", "app/permissions.py"}
         assert ", ".join(there) in project.read("README.md")

@@ -1,5 +1,6 @@
 """A next release, made up here, that changes every shared file as real ones do."""
 
+import re
 import shutil
 import sqlite3
 import sys
@@ -73,6 +74,10 @@ def release(template: Project, revision: str) -> None:
     replace(template, "template/app/permissions.py", line, '    "caps:read": "See caps",\n' + line)
     line = '    "sqlalchemy'
     replace(template, "template/pyproject.toml.jinja", line, '    "packaging>=24",\n' + line)
+    for file in ("constraints.txt.jinja", ".github/workflows/ci.yml"):
+        raise_versions(template, f"template/{file}", "77")
+    line = "      - run: $PROGRAMS/mypy\n"
+    replace(template, "template/.github/workflows/ci.yml", line, line + "      - run: caps\n")
     with (template.path / "template/.env.example").open("a") as example:
         example.write("# CAPS=3\n")
     replace(template, "template/README.md.jinja", "## Map", "## Caps\n\nNew.\n\n## Map")
@@ -80,13 +85,27 @@ def release(template: Project, revision: str) -> None:
     git(template.path, "tag", NEXT)
 
 
+def raise_versions(project: Project, file: str, version: str) -> None:
+    """As those do who keep libraries up to date."""
+    text = project.read(file)
+    text = re.sub(r"^(anyio|idna)==.*", rf"\1=={version}", text, flags=re.MULTILINE)
+    text = re.sub(r"(setup-python)@.*", rf"\1@{version * 20} # v{version}", text)
+    (project.path / file).write_text(text, "utf-8")
+
+
 def test_what_owner_and_template_add_in_one_place_is_kept_of_both(
     next_template: Project, start: Start, update: Update
 ) -> None:
     project = start(HEAD, next_template.path)
     live_with(project)
+    raise_versions(project, ".github/workflows/ci.yml", "88")
+    raise_versions(project, "constraints.txt", "66")
+    line = "      - run: $PROGRAMS/mypy\n"
+    replace(project, ".github/workflows/ci.yml", line, line + "      - run: mine\n")
+    commit(project, "Newer libraries")
     fill(project)
     kept, owned = rows(project), owners_lines(project)
+    owned.pop("constraints.txt")
     release(next_template, PENS)
 
     update(project, NEXT)
@@ -100,6 +119,9 @@ def test_what_owner_and_template_add_in_one_place_is_kept_of_both(
         assert "<<<<<<<" not in text
         assert "caps" in text or "packaging" in text
     assert "## Caps" not in project.read("README.md")
+    assert "anyio==77\n" in project.read("constraints.txt")
+    assert "idna==77\n" in project.read("constraints.txt")
+    assert "      - run: caps\n      - run: mine\n" in project.read(".github/workflows/ci.yml")
     assert "9999_pens (head)" in project.succeed("alembic", "heads")
     said = project.succeed("alembic", "upgrade", "head")
     assert "Running upgrade 0002_year -> 9999_pens" in said

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from plumbum import local
 
 from tests.projects import Project
 from tests.releases import releases
@@ -99,9 +100,13 @@ def test_a_project_that_was_lived_with_is_updated(
     kept = rows(project)
     committed, owned = versions(project), owners_lines(project)
 
+    trace = tmp_path / "trace"
+    trace.mkdir()
     started = time.perf_counter()
-    update(project, HEAD, **answers)
-    report(f"copier update {version} to head: {time.perf_counter() - started:.1f} s")
+    with local.env(GIT_TRACE2_EVENT=str(trace)):
+        update(project, HEAD, **answers)
+    seconds, calls = time.perf_counter() - started, len(list(trace.iterdir()))
+    report(f"copier update {version} to head: {seconds:.1f} s, {calls} processes of git")
 
     is_merged(project, owned)
     assert project.has("app/services/login.py") == (had_log_in or "auth" in answers)

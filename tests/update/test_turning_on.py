@@ -4,7 +4,7 @@ import pytest
 from copier.errors import TaskError
 
 from tests.update.conftest import Start, Update
-from tests.update.edits import commit, fill, git, live_with, rows
+from tests.update.edits import commit, fill, git, live_with, replace, rows
 
 pytestmark = pytest.mark.slow
 
@@ -62,3 +62,33 @@ def test_log_in_leaves_a_project_and_every_row_stays(
     assert rows(project) == kept
     project.succeed("mypy")
     assert "passed" in project.succeed("pytest", "-q")
+
+
+def test_workflows_come_and_go_and_an_own_one_stays(
+    start: Start, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = start(HEAD, auth=False, github=False)
+    git(project.path, "init", "--quiet")
+    (project.path / ".github/workflows").mkdir(parents=True)
+    (project.path / ".github/workflows/deploy.yml").write_text("name: Deploy\n")
+    commit(project, "Start")
+
+    update(project, HEAD, github=True)
+
+    assert sorted(path.name for path in (project.path / ".github/workflows").iterdir()) == [
+        "ci.yml",
+        "deploy.yml",
+        "template-update.yml",
+    ]
+    replace(project, ".github/workflows/ci.yml", "fail-fast: false", "fail-fast: true")
+    commit(project, "Workflows")
+    with pytest.raises(TaskError):
+        update(project, HEAD, github=False)
+    asked = ".github/workflows/ci.yml: the template no longer has it, and you changed it"
+    assert asked in capfd.readouterr().out
+    assert git(project.path, "diff", "--name-only", "--diff-filter=U").split() == [
+        ".github/workflows/ci.yml"
+    ]
+    assert "fail-fast: true" in project.read(".github/workflows/ci.yml")
+    assert project.has(".github/workflows/deploy.yml")
+    assert not project.has(".github/dependabot.yml")

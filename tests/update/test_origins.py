@@ -1,0 +1,125 @@
+"""Where a template can come from: each project can be updated, or says at once that it can't."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.projects import Project, clean_environment
+from tests.update.conftest import Update
+from tests.update.edits import commit, git
+
+pytestmark = pytest.mark.slow
+
+# Set-up stops at once: this is about what is rendered.
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "UV_OFFLINE": "1", "UV_NO_CACHE": "1"}
+
+
+@pytest.fixture
+def origin(template: Path, tmp_path: Path) -> Path:
+    """A clone of the template to commit to."""
+    folder = tmp_path / "My Templates ü & co"
+    shutil.copytree(template, folder)
+    return folder
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command],
+        env={**clean_environment(), **OFFLINE, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.stdout
+
+
+def create(script: Path, shelf: Path, template: str) -> Project:
+    said = run(script, shelf, "--template", template)
+    assert "the project is complete" in said
+    project = Project(shelf, {})
+    git(shelf, "init", "--quiet")
+    commit(project, "Start")
+    return project
+
+
+def release(origin: Path, tag: str = "") -> None:
+    with (origin / "template/.gitattributes").open("a") as file:
+        file.write("*.next text\n")
+    git(origin, "commit", "--quiet", "--all", "-m", "Next")
+    if tag:
+        git(origin, "tag", tag)
+
+
+@pytest.mark.parametrize("scheme", ["", "git+file://"], ids=["path", "URL"])
+def test_a_project_from_a_path_or_a_url_is_updated_to_the_next_release(
+    origin: Path, update: Update, tmp_path: Path, scheme: str
+) -> None:
+    project = create(origin / "create_project.py", tmp_path / "shelf", f"{scheme}{origin}")
+    assert "_commit: v1000.0.0\n" in project.read(".copier-answers.yml")
+    release(origin, "v1001.0.0")
+
+    update(project)
+
+    assert "*.next text" in project.read(".gitattributes")
+    assert "_commit: v1001.0.0\n" in project.read(".copier-answers.yml")
+    assert git(project.path, "ls-files", "--unmerged") == ""
+
+
+@pytest.mark.parametrize("tag", ["", "v1001.0.0"], ids=["to the next commit", "to a first tag"])
+def test_a_project_from_a_template_without_tags_is_updated(
+    origin: Path, update: Update, tmp_path: Path, tag: str
+) -> None:
+    git(origin, "tag", "--delete", *git(origin, "tag").split())
+    project = create(origin / "create_project.py", tmp_path / "shelf", str(origin))
+    release(origin, tag)
+
+    update(project)
+
+    assert "*.next text" in project.read(".gitattributes")
+    assert git(project.path, "ls-files", "--unmerged") == ""
+
+
+def test_a_template_without_history_is_told_about_when_the_project_is_made(
+    origin: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(origin / ".git")
+
+    said = run(origin / "create_project.py", tmp_path / "shelf")
+
+    assert "the template has no git history, so this project can't be updated later" in said
+
+
+def test_copier_copy_from_uncommitted_files_says_what_it_costs(
+    origin: Path, tmp_path: Path
+) -> None:
+    (origin / "template/.gitattributes").write_text("* text=auto\n")
+    copy = ["-m", "copier", "copy", "--trust", "--defaults", "--vcs-ref", "HEAD"]
+
+    said = run(*copy, origin, tmp_path / "shelf", COPIER_FASTAPI_SETUP="skip")
+
+    assert "WARNING: the template has uncommitted changes" in said
+    assert "commit them, then generate it again" in said
+    clean = run(*copy, "--vcs-ref=v1000.0.0", origin, tmp_path / "clean")
+    assert "uncommitted" not in clean
+
+
+def test_a_relative_path_is_told_about_when_the_project_is_made(
+    origin: Path, tmp_path: Path
+) -> None:
+    copy = ["-m", "copier", "copy", "--trust", "--defaults", "--vcs-ref=v1000.0.0"]
+    relative = origin.relative_to(tmp_path)
+
+    said = subprocess.run(
+        [sys.executable, *copy, f"./{relative}", "shelf"],
+        cwd=tmp_path,
+        env={**clean_environment(), "COPIER_FASTAPI_SETUP": "skip"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+
+    assert "WARNING: the template was given as a relative path" in said

@@ -1,0 +1,211 @@
+"""The scheduled update on GitHub: its own scripts, run in order, with a bare repository for GitHub.
+
+What GitHub does is done here: checkout, artifacts, expressions, `if`, outputs. Only `gh`, which would
+talk to GitHub, is a script that writes down what it was asked for.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.projects import Project, clean_environment
+from tests.update.conftest import Start
+from tests.update.edits import commit, git, replace
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="it runs on Linux")]
+
+GH = """#!/bin/sh
+echo "gh $*" >> "$GH_LOG"
+case "$*" in
+"pr list"*) grep -c "gh pr create" "$GH_LOG" ;;
+"pr create"*) cp "$RUNNER_TEMP/update/description.md" "$GH_LOG.description" ;;
+esac
+true
+"""
+EXPRESSION = re.compile(r"\$\{\{ (.+?) \}\}")
+
+
+@dataclass
+class Runner:
+    """Runs the jobs of a workflow as GitHub would, one after the other, each in a fresh clone."""
+
+    folder: Path
+    remote: Path
+    log: str = ""
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        (self.folder / "bin").mkdir(parents=True)
+        (self.folder / "temp").mkdir()
+        (self.folder / "bin/gh").write_text(GH)
+        (self.folder / "bin/gh").chmod(0o755)
+        (self.folder / "gh.log").touch()
+
+    def run(self, *, set_up: bool = False) -> int:
+        """The exit code of the first step that fails, or 0. Without set-up, this environment serves."""
+        for name in ("update", "propose"):
+            clone = self.folder / name
+            url = f"file://{self.remote}"
+            subprocess.run(["git", "clone", "--quiet", "--depth=1", url, clone], check=True)
+            if not set_up:
+                (clone / ".venv").mkdir()
+                (clone / ".venv/bin").symlink_to(Path(sys.executable).parent)
+            workflow = clone / ".github/workflows/template-update.yml"
+            job = yaml.safe_load(workflow.read_text("utf-8"))["jobs"][name]
+            if not self.value(job.get("if", "true")):
+                continue
+            for step in job["steps"]:
+                if "run" in step and (set_up or step["name"] != "Set up"):
+                    code = self.step(clone, job, step, skip_set_up=not set_up)
+                    if code:
+                        return code
+        return 0
+
+    def value(self, expression: str) -> str:
+        known = {
+            "true": "true",
+            "secrets.TEMPLATE_UPDATE_TOKEN || github.token": "token",
+            "needs.update.outputs.version": self.outputs.get("version", ""),
+            "steps.update.outputs.version": self.outputs.get("version", ""),
+            "steps.update.outputs.failed": self.outputs.get("failed", ""),
+        }
+        return known[expression]
+
+    def step(self, clone: Path, job: Any, step: Any, *, skip_set_up: bool) -> int:
+        if not self.value(step.get("if", "true")):
+            return 0
+        given = {**job.get("env", {}), **step.get("env", {})}
+        output = self.folder / "output"
+        output.write_text("")
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            cwd=clone,
+            env={
+                **clean_environment(),
+                **{k: EXPRESSION.sub(lambda e: self.value(e[1]), v) for k, v in given.items()},
+                **({"COPIER_FASTAPI_SETUP": "skip"} if skip_set_up else {}),
+                "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+                "RUNNER_TEMP": str(self.folder / "temp"),
+                "GITHUB_OUTPUT": str(output),
+                "GH_LOG": str(self.folder / "gh.log"),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        self.log += done.stdout
+        for line in output.read_text().splitlines():
+            name, _, value = line.partition("=")
+            self.outputs[name] = value
+        return done.returncode
+
+    @property
+    def gh(self) -> str:
+        return (self.folder / "gh.log").read_text()
+
+    @property
+    def description(self) -> str:
+        return (self.folder / "gh.log.description").read_text()
+
+
+@pytest.fixture
+def origin(template: Path, tmp_path: Path) -> Project:
+    folder = tmp_path / "template"
+    shutil.copytree(template, folder)
+    return Project(folder, {})
+
+
+@pytest.fixture
+def shelf(start: Start, origin: Project, tmp_path: Path) -> Project:
+    """A project without log-in, pushed to a bare repository."""
+    project = start("v1000.0.0", origin.path, auth=False)
+    git(project.path, "init", "--quiet", "--initial-branch=main")
+    commit(project, "Start")
+    git(tmp_path, "clone", "--quiet", "--bare", str(project.path), "github.git")
+    return project
+
+
+def release(origin: Project) -> None:
+    replace(origin, "template/app/errors.py", '"There is nothing here."', '"Nothing is here."')
+    commit(origin, "Next")
+    git(origin.path, "tag", "v1001.0.0")
+
+
+def branches(remote: Path) -> list[str]:
+    return git(remote, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
+
+
+def test_a_release_is_set_up_tested_and_proposed_once(
+    shelf: Project, origin: Project, tmp_path: Path
+) -> None:
+    release(origin)
+    remote = tmp_path / "github.git"
+    before = git(remote, "rev-parse", "main")
+
+    runner = Runner(tmp_path / "first", remote)
+    assert runner.run(set_up=True) == 0, runner.log
+
+    assert branches(remote) == ["main", "template-update-v1001.0.0"]
+    assert git(remote, "rev-parse", "main") == before
+    changed = git(remote, "diff", "--name-only", "main", "template-update-v1001.0.0").split()
+    assert changed == [".copier-answers.yml", "app/errors.py"]
+    assert "gh pr create --head template-update-v1001.0.0" in runner.gh
+    assert "tests **passed** with this update" in runner.description
+    assert "left to you" not in runner.description
+
+    again = Runner(tmp_path / "second", remote)
+    (again.folder / "gh.log").write_text(runner.gh)
+    assert again.run() == 0, again.log
+    assert again.gh.count("gh pr create") == 1
+    assert "v1001.0.0 is proposed already" in again.log
+
+
+def test_a_conflict_is_proposed_with_its_marks_and_says_so(
+    shelf: Project, origin: Project, tmp_path: Path
+) -> None:
+    replace(shelf, "app/errors.py", '"There is nothing here."', '"Nothing here, sorry."')
+    commit(shelf, "Sorry")
+    remote = tmp_path / "github.git"
+    git(shelf.path, "push", "--quiet", str(remote), "main")
+    release(origin)
+
+    runner = Runner(tmp_path / "runner", remote)
+    assert runner.run() == 0, runner.log
+
+    errors = git(remote, "show", "template-update-v1001.0.0:app/errors.py")
+    assert "<<<<<<<" in errors
+    assert "Nothing here, sorry." in errors
+    assert "Nothing is here." in errors
+    assert "**Something is left to you**" in runner.description
+    assert "tests **failed**" in runner.description
+    assert "[update]     app/errors.py" in runner.description
+
+
+def test_without_a_release_nothing_is_proposed(shelf: Project, tmp_path: Path) -> None:
+    remote = tmp_path / "github.git"
+
+    runner = Runner(tmp_path / "runner", remote)
+    assert runner.run() == 0, runner.log
+
+    assert branches(remote) == ["main"]
+    assert runner.gh == ""
+
+
+def test_a_template_that_is_gone_fails_the_workflow(
+    shelf: Project, origin: Project, tmp_path: Path
+) -> None:
+    shutil.rmtree(origin.path)
+
+    runner = Runner(tmp_path / "runner", tmp_path / "github.git")
+
+    assert runner.run() == 1
+    assert branches(runner.remote) == ["main"]
