@@ -13,7 +13,7 @@ set "STAMP=import os, pathlib, sys; p = pathlib.Path; wanted = chr(10).join([os.
 
 rem "not errorlevel 1" means success.
 set "UV="
-uv --version >nul 2>nul
+call uv --version >nul 2>nul
 if not errorlevel 1 set "UV=yes"
 
 if not exist constraints.txt goto no_project
@@ -30,21 +30,31 @@ goto settings
 
 :make_environment
 if defined UV goto make_environment_with_uv
-rem The alias that opens the Microsoft Store is called python too, and fails.
 set "PYTHON="
-python --version >nul 2>nul
-if not errorlevel 1 set "PYTHON=python"
-py -3 --version >nul 2>nul
-if not errorlevel 1 set "PYTHON=py -3"
-if not defined PYTHON goto no_python
-%PYTHON% -c "import sys; sys.exit(sys.version_info < (3, 11))"
-if errorlevel 1 goto old_python
-%PYTHON% -m venv --clear .venv
+set "TOO_OLD="
+call :try py -3
+if not defined PYTHON call :try python
+if defined PYTHON goto make_environment_with_python
+if defined TOO_OLD goto old_python
+goto no_python
+
+rem The alias that opens the Microsoft Store is called python too, and fails.
+rem "call", because a python that is itself a .bat would not come back here.
+:try
+call %* --version >nul 2>nul
+if errorlevel 1 exit /b 0
+set "TOO_OLD=%*"
+call %* -c "import sys; sys.exit(sys.version_info < (3, 11))"
+if not errorlevel 1 set "PYTHON=%*"
+exit /b 0
+
+:make_environment_with_python
+call %PYTHON% -m venv --clear .venv
 if errorlevel 1 goto no_environment
 goto install
 
 :make_environment_with_uv
-uv venv --quiet --clear --seed --python ">=3.11" .venv
+call uv venv --quiet --clear --seed --python ">=3.11" .venv
 if errorlevel 1 goto no_environment
 
 :install
@@ -56,7 +66,7 @@ if errorlevel 1 goto no_dependencies
 goto remember
 
 :install_with_uv
-uv pip install --python "%VENV_PYTHON%" --constraint constraints.txt --editable ".[dev]"
+call uv pip install --python "%VENV_PYTHON%" --constraint constraints.txt --editable ".[dev]"
 if errorlevel 1 goto no_dependencies
 
 :remember
@@ -84,29 +94,44 @@ exit /b 0
 
 :no_project
 echo [setup] ERROR: setup.bat is not in its project.
-exit /b 1
+set "CODE=1"
+goto stop
 
 :no_python
 echo [setup] ERROR: Python 3.11 or newer was not found. Get it from https://www.python.org/downloads/ and tick "Add to PATH".
-exit /b 10
+set "CODE=10"
+goto stop
 
 :old_python
 echo [setup] ERROR: Python 3.11 or newer is needed, and this is:
-%PYTHON% --version
-exit /b 11
+call %TOO_OLD% --version
+set "CODE=11"
+goto stop
 
 :no_environment
 echo [setup] ERROR: could not create .venv
-exit /b 12
+set "CODE=12"
+goto stop
 
 :no_dependencies
 echo [setup] ERROR: the dependencies could not be installed. Once the network is there, run setup.bat again.
-exit /b 14
+set "CODE=14"
+goto stop
 
 :no_settings
 echo [setup] ERROR: could not write .env
-exit /b 15
+set "CODE=15"
+goto stop
 
 :no_database
 echo [setup] ERROR: the database could not be migrated, see above
-exit /b 16
+set "CODE=16"
+goto stop
+
+rem After a double click, the window would close with the reason in it.
+:stop
+setlocal EnableDelayedExpansion
+set "STARTED_BY=!CMDCMDLINE!"
+if not defined STARTED_BY exit /b %CODE%
+if not "!STARTED_BY:%~f0=!"=="!STARTED_BY!" pause
+exit /b %CODE%

@@ -35,9 +35,13 @@ def database_url() -> URL:
         named = "database_url" in settings.model_fields_set
         url = settings.database_url if named else context.config.get_main_option("sqlalchemy.url")
     parsed = parse_url(url or "")
-    folder = Path(parsed.database or "").absolute().parent
-    if parsed.get_backend_name() == "sqlite" and not folder.is_dir():
-        raise SystemExit(f"The folder of the database does not exist: {folder}")
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        file = Path(parsed.database).absolute()
+        if not file.parent.is_dir():
+            raise SystemExit(f"The folder of the database does not exist: {file.parent}")
+        # SQLite would make it for all to read; its -wal and -shm take after it.
+        if not file.exists() and not context.is_offline_mode():
+            file.touch(mode=0o600)
     return parsed
 
 

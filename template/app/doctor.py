@@ -51,9 +51,13 @@ def examine_settings(settings: Settings) -> list[Finding]:
         Finding("doubt", f".env: {name} is not a setting of this app{hint}")
         for name, hint in unknown_names()
     ]
-    if os.name == "posix" and ENV_FILE.exists() and ENV_FILE.stat().st_mode & 0o077:
+    if can_be_read_by_all(ENV_FILE, 0o077):
         findings.append(Finding("mend", ".env can be read by others: run `chmod 600 .env`"))
     return findings
+
+
+def can_be_read_by_all(file: Path, bits: int) -> bool:
+    return os.name == "posix" and file.exists() and bool(file.stat().st_mode & bits)
 
 
 def examine_sqlite_version(version: tuple[int, ...]) -> Finding:
@@ -72,13 +76,18 @@ def examine_sqlite_version(version: tuple[int, ...]) -> Finding:
 def examine_place(database: str) -> list[Finding]:
     """Write-ahead logging shares memory between processes, which no network file system can."""
     file, mounts = Path(database).absolute(), Path("/proc/mounts")
+    findings = []
+    if can_be_read_by_all(file, 0o007):
+        findings.append(Finding("doubt", f"{file} can be read by all: run `chmod 600` on it"))
     if not mounts.exists():
-        return []
+        return findings
     kinds = {line.split()[1]: line.split()[2] for line in mounts.read_text("utf-8").splitlines()}
     mount = next(str(folder) for folder in file.parents if str(folder) in kinds)
     if kinds[mount] in NETWORK_FILE_SYSTEMS:
-        return [Finding("mend", f"{file} is on a network file system ({kinds[mount]}): move it")]
-    return []
+        findings.append(
+            Finding("mend", f"{file} is on a network file system ({kinds[mount]}): move it")
+        )
+    return findings
 
 
 async def examine_database(session: AsyncSession) -> list[Finding]:

@@ -32,6 +32,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs_are_on else None,
+        # A client that follows would send its password again, and maybe without TLS.
+        redirect_slashes=False,
     )
     app.state.settings = settings
     add_middleware(app, settings)

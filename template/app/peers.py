@@ -1,5 +1,6 @@
 """Who is asking: the peer of the connection, unless TRUSTED_PROXIES names it as a proxy."""
 
+import ipaddress
 from typing import Any, cast
 
 from starlette.applications import Starlette
@@ -37,7 +38,16 @@ class PeerMiddleware:
         if "X-Forwarded-Proto" in headers:
             scope["scheme"] = "ws" if scope["type"] == "websocket" else "http"
         forwarded = ", ".join(headers.getlist("X-Forwarded-For"))
-        # With the port: a real peer has one, and most of what is forwarded has 0.
         claimed = self.believed.get_trusted_client_address(forwarded) if forwarded else None
-        if claimed and scope.get("client") and claimed == tuple(scope["client"]):
+        if not claimed or not scope.get("client") or claimed != tuple(scope["client"]):
+            return
+        # A real peer has a port, and may claim its own: but it is believed on this machine only.
+        if claimed[1] == 0 or is_loopback(scope.get("server")):
             scope["client"] = (BELIEVED_BY_UVICORN, 0)
+
+
+def is_loopback(server: tuple[str, int | None] | None) -> bool:
+    try:
+        return server is not None and ipaddress.ip_address(server[0]).is_loopback
+    except ValueError:
+        return False

@@ -102,7 +102,9 @@ def test_i11_head_is_get_without_the_body(client: TestClient) -> None:
     assert head.headers["content-length"] == client.get("/api/v1/").headers["content-length"]
 
 
-@pytest.mark.parametrize("claimed", ["203.0.113.5", "127.0.0.1", "198.51.100.7"])
+@pytest.mark.parametrize(
+    "claimed", ["203.0.113.5", "203.0.113.5:50000", "127.0.0.1", "198.51.100.7"]
+)
 def test_x9_a_visitor_is_logged_under_the_address_they_come_from(
     app: FastAPI, caplog: pytest.LogCaptureFixture, claimed: str
 ) -> None:

@@ -85,7 +85,7 @@ def test_the_readme_names_every_question_and_no_other() -> None:
 def test_the_set_up_scripts_take_the_same_steps() -> None:
     shell, batch = read("template/setup.sh"), read("template/setup.bat")
     step = re.compile(r"\[?\b([1-4]/4 [^\"\r\n]+)")
-    codes = re.compile(r"(?:fail|exit /b) (1\d)\b")
+    codes = re.compile(r"(?:fail |CODE=)(1\d)\b")
 
     assert set(step.findall(shell)) == set(step.findall(batch))
     assert set(codes.findall(shell)) == set(codes.findall(batch))

@@ -86,9 +86,14 @@ async def change_password(
         stored = await session.scalar(select(User.password).where(User.id == who.user_id))
     if not (await verify_password(current, stored or DECOY)).is_right:
         raise WrongCurrentPassword
-    async with database.writers.begin() as session:
-        await throttle.refund(session, account, client.address)
-    hashed = await hash_new_password(settings, new, who.username, who.email, field="new_password")
+    try:
+        hashed = await hash_new_password(
+            settings, new, who.username, who.email, field="new_password"
+        )
+    finally:
+        # Not before: estimating takes long, and so a user has no more than five at once.
+        async with database.writers.begin() as session:
+            await throttle.refund(session, account, client.address)
     async with database.writers.begin() as session:
         user = await session.get(User, who.user_id, with_for_update=True)
         if user is None or not user.is_active or user.password != stored:

@@ -2,7 +2,7 @@
 
 import logging
 
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Conflict, NotFound
@@ -71,11 +71,25 @@ async def read_permission(session: AsyncSession, permission_id: int) -> Permissi
 async def permission_to_change(
     session: AsyncSession, actor: Identity, permission_id: int
 ) -> Permission:
-    """The permission, if `actor` holds it: or they could make it anew, and hold it then."""
+    """The permission, if `actor` holds it: or they could make it anew, and hold it then.
+
+    And if nobody above them does, whose rights would change with it.
+    """
     held = await rights.confirm(session, actor, "permissions:write")
     permission = await read_permission(session, permission_id)
     if permission.name not in held:
         raise PermissionDenied("You can only change a permission that you hold yourself.")
+    holders = select(user_permissions.c.user_id).where(
+        user_permissions.c.permission_id == permission.id
+    )
+    beyond = (
+        select(user_permissions.c.user_id)
+        .join(Permission, Permission.id == user_permissions.c.permission_id)
+        .where(user_permissions.c.user_id.in_(holders), Permission.name.not_in(held))
+        .limit(1)
+    )
+    if await session.scalar(beyond) is not None:
+        raise PermissionDenied("An account that has permissions which you lack holds it, too.")
     return permission
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import selectinload
 
 from app.errors import Conflict, Fault, Invalid, NotFound
 from app.models.user import Permission, User
-from app.permissions import ADMINISTRATION, PermissionName
+from app.permissions import ADMINISTRATION, PERMISSIONS, PermissionName
 from app.schemas.user import fold_name
 from app.security import PermissionDenied
 from app.services.identity import Identity
@@ -46,6 +46,7 @@ async def confirm(session: AsyncSession, actor: Identity, needed: PermissionName
     """Look again, before a change, at what an actor may do; rights are locked from here on.
 
     Since the request was let in they can have changed: PermissionDenied without what is needed.
+    Returns whose accounts are in reach: those that hold nothing else.
     """
     await lock_rights(session)
     try:
@@ -54,7 +55,17 @@ async def confirm(session: AsyncSession, actor: Identity, needed: PermissionName
         raise PermissionDenied from None
     if not user.is_active or needed not in held_by(user):
         raise PermissionDenied
-    return held_by(user)
+    return await reach(session, held_by(user))
+
+
+async def reach(session: AsyncSession, held: frozenset[str]) -> frozenset[str]:
+    """What is held, and for who holds all that the code declares, all that there is.
+
+    Otherwise a permission that somebody makes for themselves would put them above everyone.
+    """
+    if held >= PERMISSIONS.keys():
+        held |= frozenset(await session.scalars(select(Permission.name)))
+    return held
 
 
 async def load_user_within(session: AsyncSession, held: frozenset[str], user_id: int) -> User:

@@ -105,9 +105,26 @@ async def forget(session: AsyncSession, *accounts: str) -> None:
     await session.execute(delete(Throttle).where(Throttle.key_hash.in_(keys)))
 
 
+async def rename(session: AsyncSession, before: str, after: str) -> None:
+    """What was counted under one name counts under another one from now on."""
+    if before == after:
+        return
+    now = datetime.now(UTC)
+    old = await lock(session, account_key(before), now)
+    new = await lock(session, account_key(after), now)
+    if old.attempts > new.attempts:
+        new.attempts, new.since = old.attempts, old.since
+    await session.delete(old)
+
+
 def own_account(user_id: int) -> str:
     """Under which wrong current passwords are counted, apart from log-ins."""
     return f"user {user_id}"
+
+
+def own_names(user_id: int) -> str:
+    """Under which new names for oneself are counted."""
+    return f"names of user {user_id}"
 
 
 def account_key(name: str) -> str:

@@ -18,6 +18,7 @@ from app.security import PermissionDenied, Unauthenticated
 from app.services import rights, sessions, throttle
 from app.services.identity import Identity
 from app.services.names import fold_email
+from app.services.sessions import Client
 from app.services.user_queries import read_user
 from app.settings import Settings
 
@@ -60,14 +61,16 @@ async def update_user(
     if data.password is not None:
         if user_id == actor.user_id:
             raise PermissionDenied("Your own password is changed at /api/v1/auth/password.")
+        # First of all, since what is said about a password tells something about its user.
         async with database.readers() as reader:
-            before = await read_user(reader, user_id)
+            held = await rights.reach(reader, actor.permissions)
+            before = await rights.load_user_within(reader, held, user_id)
         names = (data.username or before.username, data.email or before.email)
         hashed = await hash_new_password(settings, data.password, *names)
     held = await rights.confirm(session, actor, "users:write")
     user = await rights.load_user_within(session, held, user_id)
     was_administrator = rights.is_administrator(user)
-    rename(user, data)
+    await rename(session, user, data)
     if data.is_active is not None:
         user.is_active = data.is_active
     if hashed is not None:
@@ -82,11 +85,17 @@ async def update_user(
     return await read_user(session, user_id)
 
 
-async def update_account(session: AsyncSession, who: Identity, data: AccountUpdate) -> UserRead:
+async def update_account(
+    database: Database, session: AsyncSession, who: Identity, data: AccountUpdate, client: Client
+) -> UserRead:
+    if data.username is not None or data.email is not None:
+        # Counted, since the answer tells whether there is such an account.
+        async with database.writers.begin() as counting:
+            await throttle.reserve(counting, throttle.own_names(who.user_id), client.address)
     user = await session.get(User, who.user_id, with_for_update=True)
     if user is None or not user.is_active:
         raise Unauthenticated
-    rename(user, data)
+    await rename(session, user, data)
     with taken_names():
         await session.flush()
     logger.info("User changed", extra={"event": "user_changed", "subject": user.id})
@@ -110,11 +119,17 @@ async def log_out_user(session: AsyncSession, actor: Identity, user_id: int) -> 
     await sessions.revoke_all(session, user.id)
 
 
-def rename(user: User, data: AccountUpdate | UserUpdateByAdministrator) -> None:
+async def rename(
+    session: AsyncSession, user: User, data: AccountUpdate | UserUpdateByAdministrator
+) -> None:
+    """New names, under which log-ins that failed stay counted."""
     if data.username is not None:
+        await throttle.rename(session, user.username, data.username)
         user.username = data.username
     if data.email is not None:
-        user.email = fold_email(data.email)
+        email = fold_email(data.email)
+        await throttle.rename(session, user.email, email)
+        user.email = email
 
 
 async def set_password(session: AsyncSession, user: User, hashed: str) -> None:

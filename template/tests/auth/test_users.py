@@ -26,6 +26,7 @@ from app.schemas.user import UserCreate
 from app.security import PermissionDenied, Unauthenticated
 from app.services import permissions, users
 from app.services.identity import Identity
+from app.services.sessions import Client
 from tests.auth.conftest import (
     ADA,
     LOGIN,
@@ -214,6 +215,57 @@ def test_z5_nobody_renames_or_deletes_a_permission_that_they_lack(
 
     assert [answer.status_code for answer in (renamed, described, deleted)] == [403] * 3
     assert client.delete(place, headers=admin).status_code == 204
+
+
+def test_z5_a_permission_of_ones_own_puts_nobody_above_an_administrator(
+    client: TestClient, make_user: MakeUser, log_in: LogIn, admin: dict[str, str]
+) -> None:
+    carl, eve = make_user("carl", "permissions:write"), make_user("eve")
+    made = client.post("/api/v1/permissions", json={"name": "mine"}, headers=log_in("carl"))
+    assert grant(client, log_in("carl"), eve, "mine")[0] == 200
+
+    assert grant(client, admin, carl)[0] == 200
+    assert client.patch(f"{USERS}/{eve}", json={"is_active": False}, headers=admin).is_success
+    assert client.delete(made.headers["location"], headers=admin).status_code == 204
+    assert client.delete(f"{USERS}/{carl}", headers=admin).status_code == 204
+
+
+def test_z5_nobody_takes_a_permission_from_an_account_above_them_by_deleting_it(
+    client: TestClient, make_user: MakeUser, log_in: LogIn, admin: dict[str, str]
+) -> None:
+    made = client.post("/api/v1/permissions", json={"name": "payroll"}, headers=admin)
+    make_user("dora", "permissions:write", "payroll")
+
+    renamed = client.patch(
+        made.headers["location"], json={"name": "rollpay"}, headers=log_in("dora")
+    )
+    deleted = client.delete(made.headers["location"], headers=log_in("dora"))
+
+    assert (renamed.status_code, deleted.status_code) == (403, 403)
+    assert "payroll" in client.get(ME, headers=admin).text
+
+
+def test_z5_what_is_said_of_a_password_tells_nothing_of_an_account_above(
+    client: TestClient, manager: dict[str, str], admin: dict[str, str]
+) -> None:
+    above = client.get(ME, headers=admin).json()["id"]
+
+    for password in ("admin seven wet otters", "nine dry owls on a roof"):
+        change = {"password": password}
+        assert client.patch(f"{USERS}/{above}", json=change, headers=manager).status_code == 403
+
+
+def test_a9_asking_by_a_new_name_which_accounts_there_are_gets_slow(
+    client: TestClient, make_user: MakeUser, visitor: dict[str, str]
+) -> None:
+    make_user("ada")
+
+    answers = [
+        client.patch(ME, json={"username": name}, headers=visitor).status_code
+        for name in ("ada", "first", "ada", "second", "ada", "third")
+    ]
+
+    assert answers == [409, 200, 409, 200, 409, 429]
 
 
 def test_z5_nobody_gets_around_the_current_password_of_their_own(
@@ -480,7 +532,9 @@ def test_z7_what_was_taken_while_a_request_was_on_its_way_is_gone(
 
     async def attempt() -> list[type[AppError]]:
         changes: list[Callable[[AsyncSession], Awaitable[object]]] = [
-            lambda session: users.update_account(session, before, AccountUpdate(username="eve")),
+            lambda session: users.update_account(
+                database, session, before, AccountUpdate(username="eve"), Client("testclient", "")
+            ),
             lambda session: users.create_user(session, settings, before, UserCreate(**ADA)),
             lambda session: permissions.create_permission(
                 session, before, PermissionCreate(name="test:made")

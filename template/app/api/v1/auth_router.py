@@ -17,7 +17,8 @@ from app.services.login import WrongCredentials
 from app.services.sessions import IssuedToken
 from app.services.throttle import TooManyAttempts
 
-router = APIRouter(prefix="/auth", tags=["auth"], route_class=StrictRoute)
+# Read before anyone is known.
+router = APIRouter(prefix="/auth", tags=["auth"], route_class=StrictRoute, max_body_size=16 * 1024)
 
 
 @router.post(

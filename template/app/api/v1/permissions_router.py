@@ -15,7 +15,9 @@ from app.schemas.user import PermissionRead
 from app.services import permissions
 from app.services.identity import Identity
 
-router = APIRouter(prefix="/permissions", tags=["permissions"], route_class=StrictRoute)
+router = APIRouter(
+    prefix="/permissions", tags=["permissions"], route_class=StrictRoute, max_body_size=16 * 1024
+)
 
 MayWriteRecently = Annotated[Identity, require("permissions:write", recent_login=True)]
 

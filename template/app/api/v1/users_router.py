@@ -3,7 +3,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api.auth import CurrentUser, RecentLogin, require
+from app.api.auth import ClientDep, CurrentUser, RecentLogin, require
 from app.api.deps import DatabaseDep, IdPath, SessionDep, SettingsDep
 from app.api.openapi import answers
 from app.api.pagination import Page, PagingDep, Slice
@@ -14,8 +14,11 @@ from app.schemas.auth import AccountUpdate, UserPermissions, UserUpdateByAdminis
 from app.schemas.user import Search, UserCreate, UserRead
 from app.services import rights, user_queries, users
 from app.services.identity import Identity
+from app.services.throttle import TooManyAttempts
 
-router = APIRouter(prefix="/users", tags=["users"], route_class=StrictRoute)
+router = APIRouter(
+    prefix="/users", tags=["users"], route_class=StrictRoute, max_body_size=128 * 1024
+)
 
 MayWrite = Annotated[Identity, require("users:write")]
 MayWriteRecently = Annotated[Identity, require("users:write", recent_login=True)]
@@ -27,11 +30,15 @@ async def read_account(identity: CurrentUser, session: SessionDep) -> UserRead:
     return await user_queries.read_user(session, identity.user_id)
 
 
-@router.patch("/me", responses=answers(Conflict))
+@router.patch("/me", responses=answers(Conflict, TooManyAttempts))
 async def update_account(
-    data: AccountUpdate, identity: RecentLogin, session: SessionDep
+    data: AccountUpdate,
+    identity: RecentLogin,
+    client: ClientDep,
+    database: DatabaseDep,
+    session: SessionDep,
 ) -> UserRead:
-    return await users.update_account(session, identity, data)
+    return await users.update_account(database, session, identity, data, client)
 
 
 @router.get("", response_model=Page[UserRead], dependencies=[require("users:read")])
