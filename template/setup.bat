@@ -133,5 +133,5 @@ rem After a double click, the window would close with the reason in it.
 setlocal EnableDelayedExpansion
 set "STARTED_BY=!CMDCMDLINE!"
 if not defined STARTED_BY exit /b %CODE%
-if not "!STARTED_BY:%~f0=!"=="!STARTED_BY!" pause
+if not "!STARTED_BY:\%~nx0=!"=="!STARTED_BY!" pause
 exit /b %CODE%
