@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "installed.txt"
+# pytest's exit code for it.
+NOTHING_RAN = 5
 
 
 def wanted() -> str:
@@ -33,19 +35,24 @@ def make_environment() -> None:
     STAMP.write_text(wanted(), "utf-8")
 
 
+def run(arguments: list[str]) -> int:
+    return subprocess.run([PYTHON, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
+
+
 def main(arguments: list[str]) -> int:
     if sys.version_info < (3, 11):
         sys.exit("The tests need Python 3.11 or newer, and this is %d.%d." % sys.version_info[:2])
     if not STAMP.is_file() or STAMP.read_text("utf-8") != wanted():
         make_environment()
-    # The slow ring measures and kills: it has the machine to itself.
-    ring = ["-m", "not slow", "--numprocesses", "auto"]
-    if "--slow" in arguments:
-        arguments.remove("--slow")
-        ring = []
-    return subprocess.run(
-        [PYTHON, "-m", "pytest", *ring, *arguments], cwd=ROOT, check=False
-    ).returncode
+    every_core = ["--numprocesses", "auto", "--dist", "loadgroup"]
+    if "--slow" not in arguments:
+        return run(["-m", "not slow", *every_core, *arguments])
+    arguments.remove("--slow")
+    together = run(["-m", "slow and not alone", *every_core, *arguments])
+    alone = run(["-m", "slow and alone", *arguments])
+    codes = {together, alone}
+    # A part that has none of the tests that were asked for is no failure, if the other has some.
+    return max(codes - {NOTHING_RAN} or codes)
 
 
 if __name__ == "__main__":

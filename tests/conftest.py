@@ -1,6 +1,7 @@
 """Projects to look at: rendered once per set of answers by the real Copier, through pytest-copier."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,20 @@ from pytest_copier.plugin import CopierFixture
 
 from tests.projects import ROOT, Generate, Project, combinations, describe
 
-FIGURES = pytest.StashKey[list[str]]()
-
 
 @pytest.fixture
-def report(pytestconfig: pytest.Config) -> Callable[[str], None]:
+def report(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Says a measured figure in the summary of the run, whether or not the test passes."""
-    return pytestconfig.stash.setdefault(FIGURES, []).append
+    return partial(record_property, "figure")
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    if figures := config.stash.get(FIGURES, []):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    figures = [text for test in reports for name, text in test.user_properties if name == "figure"]
+    if figures:
         terminalreporter.section("figures")
         for figure in figures:
-            terminalreporter.write_line(figure)
+            terminalreporter.write_line(str(figure))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

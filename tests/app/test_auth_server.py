@@ -57,6 +57,7 @@ def bearer(server: Server) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+@pytest.mark.alone
 def test_r26_health_answers_while_twenty_log_ins_hash(
     server: Server, folder: Path, report: Report
 ) -> None:
@@ -78,6 +79,7 @@ def test_r26_health_answers_while_twenty_log_ins_hash(
     assert p99 < 0.1
 
 
+@pytest.mark.alone
 def test_a9_fifty_guesses_at_two_workers_are_five_and_a_restart_forgets_none(
     machine: Machine, folder: Path
 ) -> None:
@@ -89,11 +91,10 @@ def test_a9_fifty_guesses_at_two_workers_are_five_and_a_restart_forgets_none(
         guesses = guessers.map(lambda n: server.log_in("ada", f"{WRONG} {n}").status, range(20))
         after = Counter(guesses)
 
-    assert statuses[401] <= 5
-    assert statuses == {401: statuses[401], 429: 50 - statuses[401]}
+    assert statuses.keys() | after.keys() <= {401, 429}
+    assert 1 <= statuses[401] <= 5
     # One for each wait that the restart took, where a new count would give five.
     assert after[401] <= 2
-    assert after == {401: after[401], 429: 20 - after[401]}
 
 
 def test_x9_nobody_chooses_the_address_that_is_counted_and_logged(
@@ -230,6 +231,7 @@ def test_g5_production_refuses_to_start_with(
     assert "app:postgres" not in said
 
 
+@pytest.mark.alone
 def test_i13_two_hundred_slow_clients_keep_nobody_out(server: Server) -> None:
     slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
     try:

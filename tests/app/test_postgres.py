@@ -21,7 +21,11 @@ from tests.servers import Server
 
 Report = Callable[[str], None]
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="Debian's PostgreSQL")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("postgres"),
+    pytest.mark.skipif(os.name == "nt", reason="Debian's PostgreSQL"),
+]
 
 UVICORN = [sys.executable, "-m", "uvicorn", "probe:app", "--log-level", "warning"]
 
@@ -215,6 +219,7 @@ def test_a_move_that_was_killed_can_be_run_again(probed: Path, url: str) -> None
     assert query(url, "SELECT count(*), max(id) FROM permissions") == [(30_000, 30_000)]
 
 
+@pytest.mark.alone
 def test_a_restart_of_the_server_is_an_outage_and_no_more(
     machine: Machine, probed: Path, postgres: Postgres, url: str, report: Report
 ) -> None:

@@ -18,7 +18,11 @@ from alembic.script import ScriptDirectory
 from tests.machines import Machine, base_python
 from tests.servers import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="setup.bat's twin")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("set-up"),
+    pytest.mark.skipif(os.name == "nt", reason="setup.bat's twin"),
+]
 
 UV = str(Path(sys.executable).with_name("uv"))
 

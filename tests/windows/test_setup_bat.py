@@ -13,6 +13,7 @@ from tests.wine import Wine, windows_path
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("wine"),
     pytest.mark.skipif(
         os.name == "nt", reason="Windows needs no Wine: the workflow runs setup.bat"
     ),
