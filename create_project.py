@@ -15,6 +15,7 @@ if sys.version_info < (3, 11):
 
 import argparse
 import importlib.metadata
+import io
 import os
 import re
 import shutil
@@ -25,7 +26,7 @@ from pathlib import Path
 COPIER = "copier>=9.19,<10"
 TEMPLATE_VARIABLE = "COPIER_FASTAPI_TEMPLATE"
 WINDOWS = os.name == "nt"
-SET_UP = "setup.bat" if WINDOWS else "./setup.sh"
+SET_UP = ".\\setup.bat" if WINDOWS else "./setup.sh"
 
 
 class Refusal(Exception):
@@ -34,6 +35,10 @@ class Refusal(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     """Create the project. Exit codes: 0 done; 1 nothing was created; 3 created, but not set up."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # On Windows a pipe has the old code page, which lacks most of the world's letters.
+            stream.reconfigure(errors="backslashreplace")
     options = parse(arguments)
     try:
         destination = free_destination(options.folder)
@@ -155,7 +160,8 @@ def local_template(path: Path, reference: str | None) -> tuple[str, str | None]:
 def git(folder: Path, *arguments: str) -> str:
     """What git prints, or nothing if it fails."""
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    run = subprocess.run(command, capture_output=True, check=False)
+    return run.stdout.decode("utf-8", "replace").strip()
 
 
 def find_copier() -> list[str]:
@@ -260,10 +266,10 @@ def set_up(destination: Path) -> int:
     uvicorn = ".venv\\Scripts\\uvicorn" if WINDOWS else ".venv/bin/uvicorn"
     say(f"{destination} is ready. Next:\n")
     print(f'    cd "{destination}"\n    {uvicorn} app.main:app --reload --port 8001\n')
-    print(
-        "Template updates need a history to merge into. Keep one from the start:\n\n"
-        '    git init && git add --all && git commit -m "Start from the template"\n'
-    )
+    print("Template updates need a history to merge into. Keep one from the start:\n")
+    # A line each: the PowerShell that comes with Windows knows no &&.
+    for step in ("init", "add --all", 'commit -m "Start from the template"'):
+        print(f"    git {step}")
     return 0
 
 

@@ -7,6 +7,7 @@ COPIER_FASTAPI_SETUP=skip renders only.
 import os
 from pathlib import Path
 
+from console import escape_what_cannot_be_printed
 from repository import git
 from set_up import SCRIPT, set_up
 
@@ -33,4 +34,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    escape_what_cannot_be_printed()
     main()

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from console import escape_what_cannot_be_printed
 from removed import keep_changed
 from repository import conflicted
 from revisions import UndecidedError, reparent, restore_committed
@@ -52,4 +53,5 @@ def order_migrations(project: Path) -> bool:
 
 
 if __name__ == "__main__":
+    escape_what_cannot_be_printed()
     sys.exit(main(sys.argv[1], sys.argv[2].split()))

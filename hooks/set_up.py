@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-SCRIPT = "setup.bat" if os.name == "nt" else "./setup.sh"
+SCRIPT = ".\\setup.bat" if os.name == "nt" else "./setup.sh"
 
 
 def set_up(project: Path) -> bool:

@@ -128,10 +128,11 @@ echo [setup] ERROR: the database could not be migrated, see above
 set "CODE=16"
 goto stop
 
-rem After a double click, the window would close with the reason in it.
+rem After a double click, the window would close with the reason in it. Only Explorer's command ends so: cmd /c ""C:\...\setup.bat" "
 :stop
 setlocal EnableDelayedExpansion
 set "STARTED_BY=!CMDCMDLINE!"
 if not defined STARTED_BY exit /b %CODE%
-if not "!STARTED_BY:\%~nx0=!"=="!STARTED_BY!" pause
+set "LAST=!STARTED_BY:~-3!"
+if "!LAST:"=x!"=="x x" pause
 exit /b %CODE%

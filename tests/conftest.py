@@ -1,5 +1,7 @@
 """Projects to look at: rendered once per set of answers by the real Copier, through pytest-copier."""
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -9,6 +11,8 @@ import pytest
 from pytest_copier.plugin import CopierFixture
 
 from tests.projects import ROOT, Generate, Project, combinations, describe
+from tests.releases import tag
+from tests.update.edits import git
 
 
 @pytest.fixture
@@ -70,3 +74,23 @@ def generate(copier_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def project(request: pytest.FixtureRequest, generate: Generate) -> Project:
     return generate(**request.param)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of this repository with its releases tagged, and the working tree as its head."""
+    clone = tmp_path_factory.mktemp("template") / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    listing = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in git(clone, "ls-files", "-z").split("\0"):
+        if name:
+            (clone / name).unlink(missing_ok=True)
+    for name in listing.split("\0"):
+        if name and (ROOT / name).is_file():
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, clone / name)
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--allow-empty", "-m", "Head")
+    tag(clone)
+    git(clone, "tag", "v1000.0.0")
+    return clone

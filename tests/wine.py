@@ -78,6 +78,10 @@ class Wine:
             **more,
         }
 
+    def drive(self, letter: str) -> str:
+        """Where a drive of this Windows is on Linux, without a slash at its end."""
+        return str((self.prefix / f"dosdevices/{letter.lower()}:").resolve()).rstrip("/")
+
     def start(
         self, folder: Path, *command: str, path: tuple[Path, ...] = (), **environment: str
     ) -> subprocess.Popen[str]:
@@ -126,7 +130,7 @@ class Wine:
             archive.writestr("__main__.py", code)
         exe.parent.mkdir(parents=True, exist_ok=True)
         python = windows_path(self.python / "python.exe")
-        exe.write_bytes(launcher + f"#!{python}\n".encode() + script.getvalue())
+        exe.write_bytes(launcher + f"#!{python} -I -S\n".encode() + script.getvalue())
         return exe.parent
 
 

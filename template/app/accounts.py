@@ -1,12 +1,11 @@
 """Accounts on the command line: the first administrator is made here, and nowhere else."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.console import ask_secret, fail
+from app.console import ask_secret, fail, run
 from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ def with_database(work: Callable[["Database", Settings], Awaitable[None]]) -> No
             await work(database, settings)
 
     try:
-        asyncio.run(opened())
+        run(opened())
     except AppError as error:
         raise fail(" ".join(fault.msg for fault in error.errors or ()) or error.detail) from None
     except ValidationError as error:

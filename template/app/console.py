@@ -1,10 +1,27 @@
 """How commands speak to the person at the terminal."""
 
+import asyncio
+import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import typer
+
+Result = TypeVar("Result")
+
+
+def escape_what_cannot_be_printed() -> None:
+    """On Windows a pipe or a file gets the old code page, which has few of the world's letters."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """As `asyncio.run`; psycopg can't use the event loop that Windows has by default."""
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        return runner.run(work)
 
 
 def fail(reason: object) -> typer.Exit:

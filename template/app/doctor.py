@@ -82,11 +82,9 @@ def examine_place(database: str) -> list[Finding]:
     if not mounts.exists():
         return findings
     kinds = {line.split()[1]: line.split()[2] for line in mounts.read_text("utf-8").splitlines()}
-    mount = next(str(folder) for folder in file.parents if str(folder) in kinds)
-    if kinds[mount] in NETWORK_FILE_SYSTEMS:
-        findings.append(
-            Finding("mend", f"{file} is on a network file system ({kinds[mount]}): move it")
-        )
+    kind = next((kinds[str(folder)] for folder in file.parents if str(folder) in kinds), "")
+    if kind in NETWORK_FILE_SYSTEMS:
+        findings.append(Finding("mend", f"{file} is on a network file system ({kind}): move it"))
     return findings
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import os
 import shutil
 import sqlite3
 import threading
@@ -287,6 +288,7 @@ def test_the_log_of_a_database_that_was_moved_away_is_kept(database: Path, tmp_p
     assert log.read_text() == "rows of the other database"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps an open file where it is")
 def test_two_workers_refuse_a_file_that_was_replaced(
     make_settings: MakeSettings, database: Path, tmp_path: Path
 ) -> None:

@@ -154,16 +154,25 @@ def test_the_server_stops_with_a_sentence_instead_of_a_traceback(tmp_path: Path)
     assert "Traceback" not in stopped.stderr
 
 
-def run_check(database: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run_check(
+    database: Path, *options: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "app", "check", *options],
         cwd=PROJECT,
-        env={"DATABASE_URL": f"sqlite:///{database}", **SYSTEM},
+        env={"DATABASE_URL": f"sqlite:///{database}", **SYSTEM, **environment},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+
+
+def test_what_a_code_page_lacks_is_escaped(tmp_path: Path) -> None:
+    checked = run_check(tmp_path / "名.db", PYTHONIOENCODING="cp437")
+
+    assert checked.returncode == 1
+    assert f"{tmp_path}{os.sep}\\u540d.db does not exist" in checked.stdout
 
 
 def test_check_finds_a_sound_project_sound(database: Path) -> None:

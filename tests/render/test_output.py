@@ -86,6 +86,18 @@ def test_no_file_is_a_link(project: Project) -> None:
     assert not any(path.is_symlink() for path in project.path.rglob("*"))
 
 
+def test_the_batch_file_asks_after_each_step_whether_it_failed(project: Project) -> None:
+    """`&&` would be shorter; but a step inside parentheses sees the exit code of before them."""
+    lines = project.read("setup.bat").splitlines()
+    starts = ('"%VENV_PYTHON%" ', "call uv", "call %", "copy ", "move ")
+    steps = {n for n, line in enumerate(lines) if line.startswith(starts)}
+    # What only tells about a Python that is too old.
+    steps -= {n for n in steps if lines[n] == "call %TOO_OLD% --version"}
+
+    assert len(steps) > 10
+    assert [lines[n] for n in steps if not re.match(r"if (not )?errorlevel [12] ", lines[n + 1])] == []
+
+
 @pytest.mark.skipif(os.name == "nt", reason="NTFS has no run bits")
 def test_the_set_up_script_can_be_run(project: Project) -> None:
     assert (project.path / "setup.sh").stat().st_mode & stat.S_IXUSR

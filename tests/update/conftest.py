@@ -1,7 +1,5 @@
-"""The template with its history and its releases, and projects that are updated from it."""
+"""Projects that are updated from a release of the template."""
 
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,32 +8,10 @@ import pytest
 from copier import run_copy, run_update
 from plumbum import local
 
-from tests.projects import ROOT, Project
-from tests.releases import tag
-from tests.update.edits import git
+from tests.projects import Project
 
 Start = Callable[..., Project]
 Update = Callable[..., None]
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of this repository with its releases tagged, and the working tree as its head."""
-    clone = tmp_path_factory.mktemp("template") / "clone"
-    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-    listing = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    for name in git(clone, "ls-files", "-z").split("\0"):
-        if name:
-            (clone / name).unlink(missing_ok=True)
-    for name in listing.split("\0"):
-        if name and (ROOT / name).is_file():
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, clone / name)
-    git(clone, "add", "--all")
-    git(clone, "commit", "--quiet", "--allow-empty", "-m", "Head")
-    tag(clone)
-    git(clone, "tag", "v1000.0.0")
-    return clone
 
 
 @pytest.fixture

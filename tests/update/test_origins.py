@@ -123,3 +123,49 @@ def test_a_relative_path_is_told_about_when_the_project_is_made(
     ).stderr
 
     assert "WARNING: the template was given as a relative path" in said
+
+
+def test_letters_that_a_code_page_lacks_stop_neither_the_script_nor_the_hook(
+    origin: Path, tmp_path: Path
+) -> None:
+    """Output into a pipe on Windows can't hold most names."""
+    folder = tmp_path / "名"
+    template = Path(shutil.copytree(origin, folder / "template"))
+    old = {"PYTHONIOENCODING": "cp437"}
+    copy = ("-m", "copier", "copy", "--trust", "--defaults", "--quiet", template)
+
+    said = run(template / "create_project.py", folder / "shelf", **old)
+    hook = run(*copy, folder / "other", COPIER_FASTAPI_SETUP="skip", **old)
+
+    assert "Rendering" in said
+    assert "the project is complete" in said
+    assert "COPIER_FASTAPI_SETUP=skip: run ./setup.sh in " in hook
+    assert "Traceback" not in said + hook
+    assert "\\u540d" in said
+    assert "\\u540d" in hook
+
+
+@pytest.mark.parametrize("setting", ["true", "input"])
+def test_line_endings_survive_an_update_whatever_git_is_told_to_convert(
+    origin: Path, update: Update, tmp_path: Path, setting: str
+) -> None:
+    """git for Windows sets core.autocrlf; what the owner's editor saved is the owner's."""
+    project = create(origin / "create_project.py", tmp_path / "shelf", str(origin))
+    git(project.path, "config", "core.autocrlf", setting)
+    git(project.path, "rm", "--quiet", "-r", "--cached", ".")
+    git(project.path, "reset", "--quiet", "--hard")
+    with (project.path / "app/settings.py").open("a", newline="") as settings:
+        settings.write("# mine\r\n")
+    commit(project, "Mine")
+    with (origin / "template/setup.bat").open("ab") as script:
+        script.write(b"rem next\r\n")
+    release(origin, "v1001.0.0")
+
+    update(project)
+
+    changed = git(project.path, "diff", "--name-only").split()
+    assert changed == [".copier-answers.yml", ".gitattributes", "setup.bat"]
+    script_bytes = (project.path / "setup.bat").read_bytes()
+    assert script_bytes.endswith(b"\r\nrem next\r\n")
+    assert script_bytes.count(b"\n") == script_bytes.count(b"\r\n")
+    assert b"\r" not in (project.path / ".gitattributes").read_bytes()

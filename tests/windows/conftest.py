@@ -1,14 +1,18 @@
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.projects import Generate, Project
-from tests.wine import Wine, make_wine
+from tests.windows.git_stand_in import git_for
+from tests.wine import Wine, make_wine, windows_path
 
 # What breaks careless scripts: spaces, parentheses, the sign that joins commands, no ASCII.
 FOLDER = "My Projects (x) & ü"
+
+Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="session")
@@ -18,19 +22,28 @@ def wine(generate: Generate) -> Iterator[Wine]:
     wine.stop()
 
 
+@pytest.fixture(scope="session")
+def run_with_git(wine: Wine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    folder = tmp_path_factory.mktemp("git")
+    with git_for(wine, folder) as environment:
+        run: Run = wine.run
+        yield partial(run, path=(folder, wine.python), **environment)
+
+
 @pytest.fixture
 def shelf(generate: Generate, tmp_path: Path) -> Path:
     """A project that was just rendered."""
     return Path(shutil.copytree(generate().path, tmp_path / FOLDER / "my_new_app"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ready(
-    wine: Wine, generate: Generate, tmp_path_factory: pytest.TempPathFactory
+    run_with_git: Run, template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Project, str]:
-    """A project that setup.bat has set up, and what it said."""
-    folder = tmp_path_factory.mktemp("windows") / FOLDER / "my_new_app"
-    shutil.copytree(generate().path, folder)
-    code, said = wine.set_up(folder)
+    """A project that create_project.py has made and set up, and what was said."""
+    folder = tmp_path_factory.mktemp("windows") / FOLDER
+    folder.mkdir()
+    script = windows_path(template / "create_project.py")
+    code, said = run_with_git(folder, "python", script, "my_new_app")
     assert code == 0, said
-    return Project(folder, {}), said
+    return Project(folder / "my_new_app", {}), said

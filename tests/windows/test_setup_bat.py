@@ -34,7 +34,7 @@ def away(file: Path) -> Iterator[None]:
         aside.rename(file)
 
 
-def test_it_takes_every_step_and_says_what_comes_next(ready: Ready) -> None:
+def test_create_project_takes_every_step_and_says_what_comes_next(ready: Ready) -> None:
     project, said = ready
 
     steps = [line for line in said.splitlines() if line.startswith("[setup]")]

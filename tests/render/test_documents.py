@@ -1,0 +1,50 @@
+"""The commands that the documents show for Windows, where other shells have other rules."""
+
+import re
+
+import pytest
+import tree_sitter_pwsh
+from tree_sitter import Language, Node, Parser
+
+from tests.projects import ROOT
+
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "template/README.md.jinja"]
+)
+POWERSHELL = Parser(Language(tree_sitter_pwsh.language()))
+
+
+def blocks(language: str) -> list[str]:
+    fence = re.compile(rf"^```{language}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    return [block for document in DOCUMENTS for block in fence.findall(document.read_text("utf-8"))]
+
+
+def faults(code: str) -> list[str]:
+    """What is no PowerShell in this."""
+
+    def look(node: Node) -> list[str]:
+        if node.type == "ERROR" or node.is_missing:
+            return [code[node.start_byte : node.end_byte] or node.type]
+        return [fault for child in node.children for fault in look(child)]
+
+    return look(POWERSHELL.parse(code.encode()).root_node)
+
+
+@pytest.mark.parametrize("block", blocks("powershell"))
+def test_what_is_shown_for_powershell_is_powershell(block: str) -> None:
+    assert faults(block) == []
+    # The one that comes with Windows has no such operators.
+    assert not re.search(r"&&|\|\|", block)
+    assert "/bin/" not in block
+
+
+def test_what_is_no_powershell_is_seen() -> None:
+    assert faults("$env:A = 'x\n")
+    assert faults("if ($x { 1 }\n")
+
+
+def test_every_program_of_the_environment_has_its_place_on_windows_named_too() -> None:
+    for document in ("README.md", "template/README.md.jinja"):
+        text = (ROOT / document).read_text("utf-8")
+        assert ".venv/bin/uvicorn" in text, document
+        assert ".venv\\Scripts\\uvicorn" in text, document

@@ -1,0 +1,137 @@
+"""A project on Windows after its set-up: it serves, its own tests pass, and it can be updated."""
+
+import http.client
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.projects import Project
+from tests.servers import free_port
+from tests.update.edits import commit, git, replace
+from tests.windows.conftest import Run
+from tests.wine import Wine, windows_path
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("wine"),
+    pytest.mark.skipif(os.name == "nt", reason="Windows needs no Wine: the workflow runs it there"),
+]
+
+Ready = tuple[Project, str]
+
+MIGRATION = """
+revision = "{name}"
+down_revision = "41d7a60c93be"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE {name} (id INTEGER)")
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE {name}")
+"""
+# The event loop of Windows loses wake-ups in Wine 8: a test now and then would wait for ever.
+SELECTOR_LOOP = """
+import asyncio
+
+asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
+"""
+
+
+def test_the_command_that_set_up_prints_starts_the_app(wine: Wine, ready: Ready) -> None:
+    project, said = ready
+    (command,) = {line.strip() for line in said.splitlines() if "uvicorn app.main" in line}
+    port = free_port()
+    server = wine.start(project.path, "cmd", "/c", *command.replace("8001", str(port)).split())
+    try:
+        answers = [ask(port, path) for path in ("/health/ready", "/api/v1/users")]
+    finally:
+        wine.stop()
+        output, _ = server.communicate(timeout=30)
+
+    assert [status for status, _ in answers] == [200, 401], output
+    assert answers[0][1] == {"status": "ok"}
+
+
+def ask(port: int, path: str) -> tuple[int, dict[str, str]]:
+    """The status and the JSON that come back, once the server is there."""
+    deadline = time.monotonic() + 60
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        except ConnectionError:
+            assert time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.5)
+        finally:
+            connection.close()
+
+
+def test_its_own_tests_pass(wine: Wine, ready: Ready, tmp_path: Path) -> None:
+    project, _ = ready
+    (tmp_path / "selector_loop.py").write_text(SELECTOR_LOOP)
+    command = [".venv\\Scripts\\python.exe", "-m", "pytest", "-q", "-p", "selector_loop"]
+
+    code, said = wine.run(project.path, *command, PYTHONPATH=windows_path(tmp_path))
+
+    assert code == 0, said[-3000:]
+    assert " passed" in said
+
+
+def test_an_update_keeps_both_sides_migrates_and_leaves_line_endings_alone(
+    ready: Ready, run_with_git: Run, template: Path, tmp_path: Path
+) -> None:
+    project, _ = ready
+    next_template = Project(Path(shutil.copytree(template, tmp_path / "template")), {})
+    replace(
+        project, ".copier-answers.yml", windows_path(template), windows_path(next_template.path)
+    )
+    git(project.path, "init", "--quiet")
+    add_setting_and_migration(project, "app/settings.py", "shelf")
+    commit(project, "Shelves")
+    add_setting_and_migration(next_template, "template/app/settings.py.jinja", "cap")
+    with (next_template.path / "template/setup.bat").open("ab") as script:
+        script.write(b"rem new\r\n")
+    commit(next_template, "Caps")
+    git(next_template.path, "tag", "v1001.0.0")
+
+    copier = ".venv\\Scripts\\copier.exe"
+    code, said = run_with_git(project.path, copier, "update", "--trust", "--defaults")
+
+    assert code == 0, said
+    assert "[update] app/settings.py: kept what you added and what the template added" in said
+    assert "[update] migrations: cap now follows shelf, the last you have" in said
+    assert "Running upgrade shelf -> cap" in said
+    assert "[setup] Done." in said
+    changed = git(project.path, "status", "--porcelain", "--untracked-files=all").split()
+    assert changed[1::2] == [
+        ".copier-answers.yml",
+        "app/settings.py",
+        "setup.bat",
+        "alembic/versions/cap.py",
+    ]
+    text = (project.path / "app/settings.py").read_bytes()
+    assert b"    cap: int = 3\n" in text
+    assert b"    shelf: int = 3\n" in text
+    assert b"\r" not in text + (project.path / "alembic/versions/cap.py").read_bytes()
+    script_bytes = (project.path / "setup.bat").read_bytes()
+    assert script_bytes.endswith(b"exit /b %CODE%\r\nrem new\r\n")
+    assert script_bytes.count(b"\n") == script_bytes.count(b"\r\n")
+
+
+def add_setting_and_migration(project: Project, settings: str, name: str) -> None:
+    """What an owner and a release do in the same places."""
+    line = "\n    @property\n    def in_development"
+    replace(project, settings, line, f"    {name}: int = 3\n{line}")
+    versions = Path(settings).parents[1] / f"alembic/versions/{name}.py"
+    text = f"from alembic import op\n{MIGRATION.format(name=name)}"
+    (project.path / versions).write_text(text)
