@@ -58,16 +58,13 @@ def set_password(username: str) -> None:
 @user.command(name="list")
 def list_users() -> None:
     """Show every account: id, username, e-mail, whether it is active, its permissions."""
-    from sqlalchemy import select
-
-    from app.models.user import User
     from app.services import user_queries
 
     async def work(database: "Database", _: Settings) -> None:
-        last, page = 0, select(User).order_by(User.id).limit(500)
+        last = 0
         while True:
             async with database.readers() as session:
-                found = await user_queries.list_users(session, page.where(User.id > last), None)
+                found = await user_queries.list_users(session, after=last, count=500)
             if not found:
                 return
             last = found[-1].id

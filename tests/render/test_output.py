@@ -95,7 +95,9 @@ def test_the_batch_file_asks_after_each_step_whether_it_failed(project: Project)
     steps -= {n for n in steps if lines[n] == "call %TOO_OLD% --version"}
 
     assert len(steps) > 10
-    assert [lines[n] for n in steps if not re.match(r"if (not )?errorlevel [12] ", lines[n + 1])] == []
+    assert [
+        lines[n] for n in steps if not re.match(r"if (not )?errorlevel [12] ", lines[n + 1])
+    ] == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="NTFS has no run bits")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 
 from tests.projects import Project
 from tests.wine import Wine, windows_path
@@ -166,9 +167,10 @@ def test_settings_that_cannot_be_written_are_told(wine: Wine, ready: Ready) -> N
 
 def test_a_migration_that_fails_stops_it_with_its_reason(wine: Wine, ready: Ready) -> None:
     project, _ = ready
+    newest = ScriptDirectory(str(project.path / "alembic")).get_current_head()
     broken = project.path / "alembic/versions/broken.py"
     broken.write_text(
-        'revision = "broken"\ndown_revision = "41d7a60c93be"\n\n\n'
+        f'revision = "broken"\ndown_revision = "{newest}"\n\n\n'
         'def upgrade() -> None:\n    raise RuntimeError("boom")\n'
     )
     try:

@@ -88,7 +88,7 @@ def refuse_old_login(identity: Identity, settings: Settings) -> None:
         raise LoginTooOld
 
 
-def get_client(request: Request) -> Client:
+async def get_client(request: Request) -> Client:
     address = request.client.host if request.client else "unknown"
     return Client(address, request.headers.get("User-Agent", ""))
 

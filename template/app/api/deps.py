@@ -11,12 +11,13 @@ from app.db.session import Database, get_session
 from app.settings import Settings
 
 
-def get_settings(request: Request) -> Settings:
+# Asynchronous, though they wait for nothing: FastAPI runs every other function in a thread.
+async def get_settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def get_database(request: Request) -> Database:
+async def get_database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 

@@ -77,7 +77,7 @@ class Paging:
         return Slice(items, None if is_last else encode_cursor(items[-1].id))
 
 
-def get_paging(
+async def get_paging(
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: Annotated[Cursor | None, Query(description="The `next` of the page before.")] = None,
 ) -> Paging:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.errors import NotFound
 from app.models.session import AuthSession
 from app.security import digest, new_token
-from app.services.identity import is_live
+from app.services.identity import IS_LIVE, lifetimes
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ async def open_session(
 async def list_sessions(
     session: AsyncSession, settings: Settings, user_id: int
 ) -> list[AuthSession]:
-    mine = and_(AuthSession.user_id == user_id, is_live(settings, datetime.now(UTC)))
-    found = await session.scalars(select(AuthSession).where(mine).order_by(AuthSession.id))
+    mine = select(AuthSession).where(AuthSession.user_id == user_id, IS_LIVE)
+    found = await session.scalars(mine.order_by(AuthSession.id), lifetimes(settings))
     return list(found)
 
 

@@ -9,7 +9,6 @@ from app.api.openapi import answers
 from app.api.pagination import Page, PagingDep, Slice
 from app.api.strict_json import StrictRoute
 from app.errors import Conflict, NotFound
-from app.models.user import User
 from app.schemas.auth import AccountUpdate, UserPermissions, UserUpdateByAdministrator
 from app.schemas.user import Search, UserCreate, UserRead
 from app.services import rights, user_queries, users
@@ -47,7 +46,9 @@ async def list_users(
     session: SessionDep,
     q: Annotated[Search | None, Query(description="Part of a username or an e-mail.")] = None,
 ) -> Slice[UserRead]:
-    return paging.slice(await user_queries.list_users(session, paging.of(User), q))
+    count = paging.limit + 1
+    found = await user_queries.list_users(session, after=paging.after, count=count, search=q)
+    return paging.slice(found)
 
 
 @router.post(

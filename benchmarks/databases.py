@@ -1,0 +1,70 @@
+"""A rendered project with a database of many users, an administrator who can log in among them."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from tests.projects import clean_environment
+
+ADMINISTRATOR = "ada"
+PASSWORD = "seven wet otters on a raft"  # noqa: S105  (of a database that is thrown away)
+PERMISSIONS_OF_A_USER = 3
+COPIER = str(Path(sys.executable).with_name("copier"))
+
+
+def render(template: Path, project: Path) -> Path:
+    command = [COPIER, "copy", "--skip-tasks", "--defaults", "--quiet"]
+    subprocess.run([*command, str(template), str(project)], check=True, capture_output=True)
+    return project
+
+
+def fill(project: Path, users: int) -> Path:
+    """A database with the project's migrations and so many users; it is 2 GB for ten million."""
+    file = project.parent / f"{users}.db"
+    run(project, file, "alembic", "upgrade", "head")
+    account = [ADMINISTRATOR, "ada@example.com"]
+    run(project, file, "app", "user", "create-admin", *account, given=f"{PASSWORD}\n")
+    with closing(sqlite3.connect(file)) as connection, connection:
+        held = [number for (number,) in connection.execute("SELECT id FROM permissions")]
+        connection.executemany("INSERT INTO users VALUES (?, ?, ?, '!', 1)", accounts(users))
+        connection.executemany("INSERT INTO user_permissions VALUES (?, ?)", links(users, held))
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("ANALYZE")
+        connection.commit()
+    return file
+
+
+def accounts(users: int) -> Iterator[tuple[int, str, str]]:
+    for number in range(2, users + 1):
+        yield number, f"user-{number}", f"user-{number}@example.com"
+
+
+def links(users: int, held: list[int]) -> Iterator[tuple[int, int]]:
+    for number in range(2, users + 1):
+        for k in range(PERMISSIONS_OF_A_USER):
+            yield number, held[(number + k) % len(held)]
+
+
+def run(project: Path, file: Path, *command: str, given: str = "") -> None:
+    subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=project,
+        env={**clean_environment(), "DATABASE_URL": f"sqlite:///{file}"},
+        input=given,
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+
+
+def copy_of(file: Path, name: str) -> Path:
+    """Each target writes into a database of its own."""
+    target = file.with_name(f"{name}-{file.name}")
+    shutil.copy(file, target)
+    os.sync()
+    return target
