@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -57,7 +57,15 @@ def take_over_transactions(engine: Engine, begin: str, pragmas: Pragmas) -> None
 
     @event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        driver = connection.connection.dbapi_connection
+        if not isinstance(driver, AdaptedConnection):
+            connection.exec_driver_sql(begin)
+            return
+        # Through SQLAlchemy's cursor, this would be three turns of the driver's thread.
+        try:
+            driver.run_async(lambda aiosqlite: aiosqlite.execute(begin))
+        except sqlite3.OperationalError as error:
+            raise OperationalError(begin, None, error) from None
 
 
 class DatabaseFile:

@@ -76,6 +76,7 @@ async def permission_to_change(
     And if nobody above them does, whose rights would change with it.
     """
     held = await rights.confirm(session, actor, "permissions:write")
+    held = await rights.reach(session, held)
     permission = await read_permission(session, permission_id)
     if permission.name not in held:
         raise PermissionDenied("You can only change a permission that you hold yourself.")

@@ -3,18 +3,25 @@
 import logging
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from app.errors import Conflict, Fault, Invalid, NotFound
-from app.models.user import Permission, User
+from app.models.user import Permission, User, user_permissions
 from app.permissions import ADMINISTRATION, PERMISSIONS, PermissionName
 from app.schemas.user import fold_name
 from app.security import PermissionDenied
 from app.services.identity import Identity
 
 logger = logging.getLogger(__name__)
+
+HELD = (
+    select(Permission.__table__.c.name)
+    .join(user_permissions, user_permissions.c.permission_id == Permission.__table__.c.id)
+    .join(User.__table__, User.__table__.c.id == user_permissions.c.user_id)
+    .where(User.__table__.c.id == bindparam("user_id"), User.__table__.c.is_active)
+)
 
 
 def held_by(user: User) -> frozenset[str]:
@@ -30,8 +37,9 @@ async def lock_rights(session: AsyncSession) -> None:
 
     A transaction that writes has SQLite's only lock already; PostgreSQL locks this row.
     """
-    query = select(Permission.id).where(Permission.name == ADMINISTRATION).with_for_update()
-    await session.execute(query)
+    if session.get_bind().dialect.name != "sqlite":
+        query = select(Permission.id).where(Permission.name == ADMINISTRATION).with_for_update()
+        await session.execute(query)
 
 
 async def load_user(session: AsyncSession, user_id: int) -> User:
@@ -46,21 +54,19 @@ async def confirm(session: AsyncSession, actor: Identity, needed: PermissionName
     """Look again, before a change, at what an actor may do; rights are locked from here on.
 
     Since the request was let in they can have changed: PermissionDenied without what is needed.
-    Returns whose accounts are in reach: those that hold nothing else.
+    Returns what they hold.
     """
     await lock_rights(session)
-    try:
-        user = await load_user(session, actor.user_id)
-    except NotFound:
-        raise PermissionDenied from None
-    if not user.is_active or needed not in held_by(user):
+    held = frozenset(await session.scalars(HELD, {"user_id": actor.user_id}))
+    if needed not in held:
         raise PermissionDenied
-    return await reach(session, held_by(user))
+    return held
 
 
 async def reach(session: AsyncSession, held: frozenset[str]) -> frozenset[str]:
-    """What is held, and for who holds all that the code declares, all that there is.
+    """Whose accounts are in reach: those that hold nothing else than this.
 
+    That is what is held, and for who holds all that the code declares, all that there is.
     Otherwise a permission that somebody makes for themselves would put them above everyone.
     """
     if held >= PERMISSIONS.keys():
@@ -69,9 +75,9 @@ async def reach(session: AsyncSession, held: frozenset[str]) -> frozenset[str]:
 
 
 async def load_user_within(session: AsyncSession, held: frozenset[str], user_id: int) -> User:
-    """The user, with permissions; PermissionDenied if one of them is not held."""
+    """The user, with permissions; PermissionDenied if who holds these does not reach them."""
     user = await load_user(session, user_id)
-    if not held_by(user) <= held:
+    if not held_by(user) <= await reach(session, held):
         raise PermissionDenied("This account has permissions that you lack.")
     return user
 
@@ -93,6 +99,7 @@ async def replace_permissions(
 ) -> None:
     held = await confirm(session, actor, "permissions:write")
     user = await load_user_within(session, held, user_id)
+    held = await reach(session, held)
     permissions = await find_permissions(session, names)
     if not frozenset(names) - held_by(user) <= held:
         raise PermissionDenied("You can only grant what you hold yourself.")

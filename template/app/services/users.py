@@ -63,8 +63,7 @@ async def update_user(
             raise PermissionDenied("Your own password is changed at /api/v1/auth/password.")
         # First of all, since what is said about a password tells something about its user.
         async with database.readers() as reader:
-            held = await rights.reach(reader, actor.permissions)
-            before = await rights.load_user_within(reader, held, user_id)
+            before = await rights.load_user_within(reader, actor.permissions, user_id)
         names = (data.username or before.username, data.email or before.email)
         hashed = await hash_new_password(settings, data.password, *names)
     held = await rights.confirm(session, actor, "users:write")
