@@ -1,0 +1,66 @@
+"""What can be counted exactly: `python -m benchmarks.counting PROJECT DATABASE` prints it as JSON.
+
+For each kind of request the statements that it sends, with the plans that SQLite makes for them, and
+the turns of the driver's thread.
+"""
+
+import asyncio
+import json
+import random
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from aiosqlite.core import Connection
+from sqlalchemy import Engine, event
+
+from benchmarks.client import call
+from benchmarks.targets import ours
+
+SCENARIOS = ("no database", "user", "list", "last page", "create")
+
+
+async def count(project: Path, database: Path, users: int) -> dict[str, Any]:
+    statements: list[tuple[str, Any]] = []
+    turns: list[str] = []
+    take_turn: Any = Connection._execute
+
+    async def counted(self: Connection, function: Any, *args: Any, **kwargs: Any) -> Any:
+        turns.append(getattr(function, "__name__", "open"))
+        return await take_turn(self, function, *args, **kwargs)
+
+    Connection._execute = counted  # type: ignore[method-assign, assignment]
+
+    @event.listens_for(Engine, "before_cursor_execute")
+    def remember(*sent: Any) -> None:
+        statements.append((sent[2], sent[3]))
+
+    found: dict[str, Any] = {}
+    async with ours.opened(project, database) as (app, requests):
+        for scenario in SCENARIOS:
+            for _ in range(3):
+                statements.clear()
+                turns.clear()
+                method, path, body = requests.next(scenario, users, random.Random(1))  # noqa: S311
+                status, answer = await call(app, method, path, requests.token, body)
+                assert status in {200, 201}, answer
+            found[scenario] = {"turns": turns[:], "plans": explain(database, statements)}
+    return found
+
+
+def explain(database: Path, statements: list[tuple[str, Any]]) -> dict[str, list[str]]:
+    """Statement → the steps that SQLite takes."""
+    with closing(sqlite3.connect(database)) as connection:
+        return {
+            statement: [
+                row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            ]
+            for statement, parameters in statements
+        }
+
+
+if __name__ == "__main__":
+    counts = asyncio.run(count(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))
+    print(json.dumps(counts))

@@ -1,0 +1,87 @@
+"""What a request costs, as far as it can be counted: time is for the benchmarks."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.databases import fill
+from tests.projects import ROOT, Generate, Project, clean_environment
+
+USERS = 300
+# What serves no request: each costs every start, and every worker memory.
+NOT_FOR_SERVING = {
+    "alembic",
+    "copier",
+    "dns",
+    "httpx2",
+    "jinja2",
+    "mako",
+    "pytest",
+    "rich",
+    "typer",
+    "yaml",
+}
+
+
+@pytest.fixture(scope="module")
+def counts(generate: Generate, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("cost")
+    project = Path(shutil.copytree(generate().path, folder / "project"))
+    database = fill(project, USERS)
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.counting", project, database, str(USERS)],
+        cwd=ROOT,
+        env={**clean_environment(), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "statements", "turns"),
+    [
+        ("no database", 0, 0),
+        # Who may, and the data: four turns each; and begin, commit and the pool's rollback.
+        ("user", 2, 11),
+        ("list", 2, 11),
+        ("last page", 2, 11),
+        # Who may; once more, under the lock; the row.
+        ("create", 3, 17),
+    ],
+)
+def test_a_request_sends_no_statement_too_many(
+    counts: Any, scenario: str, statements: int, turns: int
+) -> None:
+    assert len(counts[scenario]["plans"]) == statements
+    assert len(counts[scenario]["turns"]) == turns, counts[scenario]["turns"]
+
+
+@pytest.mark.parametrize("scenario", ["user", "list", "last page", "create"])
+def test_no_statement_reads_a_whole_table_or_sorts(counts: Any, scenario: str) -> None:
+    for statement, plan in counts[scenario]["plans"].items():
+        tables = r"\b(users|sessions|permissions|user_permissions)\b"
+        slow = [step for step in plan if "TEMP B-TREE" in step or re.match(rf"SCAN {tables}", step)]
+        assert slow == [], (statement, plan)
+
+
+def test_the_server_imports_nothing_that_it_does_not_serve_with(project: Project) -> None:
+    code = "import sys, app.main; print(*{name.partition('.')[0] for name in sys.modules})"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project.path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert NOT_FOR_SERVING & set(run.stdout.split()) == set()
