@@ -2,19 +2,17 @@
 
 import asyncio
 import logging
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from alembic import context
-from alembic.runtime.migration import MigrationInfo
 from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import app.models  # noqa: F401  (registers every table)
-from app.db.backup import back_up, file_has_own_rows, opened
 from app.db.base import Base, UtcDateTime
 from app.db.engine import WAL, parse_url, take_over_transactions
+from app.db.migration_guard import MigrationGuard
 from app.db.reference import add_reference_rows, reference_statements
 from app.settings import load_settings
 
@@ -52,7 +50,7 @@ def migrate(connection: Connection) -> None:
         raise RuntimeError("foreign_keys has to be off before the transaction begins: see env.py")
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('alembic'))"))
-    guard = Guard(connection, is_sqlite=is_sqlite)
+    guard = MigrationGuard(connection)
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -62,7 +60,8 @@ def migrate(connection: Connection) -> None:
         render_item=render_item,
         # So is DDL on SQLite, once the driver no longer commits before it.
         transactional_ddl=True,
-        on_version_apply=guard.look_after_step,
+        # It passes its arguments by name, which its own type does not say.
+        on_version_apply=guard.look_after_step,  # type: ignore[arg-type]
     )
     context.run_migrations()
     guard.refuse_new_orphans()
@@ -82,42 +81,6 @@ def render_item(kind: str, item: object, _: object) -> str | Literal[False]:
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
     return False
-
-
-class Guard:
-    """Keeps a copy of a SQLite database with rows before it changes, and checks its references after.
-
-    Alembic calls it after each step, in the migration's transaction. Another connection still sees
-    the database as it was before that, and nobody else can have written to it since.
-    """
-
-    def __init__(self, connection: Connection, *, is_sqlite: bool) -> None:
-        self.connection = connection
-        self.is_sqlite = is_sqlite
-        self.has_stamped = False
-        self.file = Path(connection.engine.url.database or "").resolve()
-        self.orphans: int | None = None
-
-    def look_after_step(self, *, step: MigrationInfo, **_: object) -> None:
-        self.has_stamped = self.has_stamped or step.is_stamp
-        if not self.is_sqlite or self.orphans is not None or step.is_stamp:
-            return
-        with opened(self.file, "ro") as before:
-            self.orphans = len(before.execute("PRAGMA foreign_key_check").fetchall())
-        if file_has_own_rows(self.file):
-            folder = self.file.parent / "backups"
-            folder.mkdir(mode=0o700, exist_ok=True)
-            revision = "-".join(step.source_revision_ids) or "base"
-            copy = folder / f"{self.file.stem}-{revision}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.db"
-            back_up(self.file, copy)
-            logger.info("Backed up to %s", copy)
-
-    def refuse_new_orphans(self) -> None:
-        if self.orphans is None:
-            return
-        orphans = self.connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-        if len(orphans) > self.orphans:
-            raise RuntimeError(f"Rows would be left that refer to nothing, as in {orphans[-5:]}")
 
 
 def migrate_sync(url: URL) -> None:

@@ -69,7 +69,9 @@ def examine_sqlite_version(version: tuple[int, ...]) -> Finding:
     if is_mended:
         return Finding("ok", name)
     return Finding(
-        "doubt", f"{name}: it has the WAL-reset bug, rare but corrupting; 3.51.3 has not"
+        "doubt",
+        f"{name} can, rarely, corrupt a database in WAL mode (sqlite.org/wal.html, 'WAL-reset bug'): "
+        "use a Python with SQLite 3.51.3 or newer",
     )
 
 

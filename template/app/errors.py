@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import NamedTuple
-from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.db.faults import is_conflict, is_outage
-from app.logs import request_id
+from app.logs import quoted, request_id
 from app.request_faults import allowed_methods, describe_faults, has_wrong_content_type
 
 logger = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ def problem(
         "title": title,
         "status": status,
         "detail": detail or title,
-        "instance": quote(path, errors="replace"),
+        "instance": quoted(path),
         "request_id": request_id.get(),
     }
     if errors is not None:

@@ -4,6 +4,7 @@ import json
 import logging
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 from app.settings import Settings
 
@@ -12,11 +13,18 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 address: ContextVar[str | None] = ContextVar("address", default=None)
 user_id: ContextVar[int | None] = ContextVar("user_id", default=None)
 
+LONGEST_PATH = 500
+
 STANDARD_FIELDS = logging.makeLogRecord({}).__dict__.keys() | {
     "message",
     "asctime",
     "color_message",
 }
+
+
+def quoted(path: str) -> str:
+    """A path as a log line or an answer shows it: cut, since its length is the visitor's choice."""
+    return quote(path[:LONGEST_PATH], errors="replace")
 
 
 def extra_fields(record: logging.LogRecord) -> dict[str, object]:

@@ -52,7 +52,7 @@ def warn_of_unknown_names() -> None:
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with Database(app.state.settings) as database:
         app.state.database = database
-        if app.state.settings.environment == "production":
+        if not app.state.settings.in_development:
             await database.probe()
         yield
 

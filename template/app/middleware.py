@@ -3,7 +3,6 @@
 import logging
 import time
 from http import HTTPStatus
-from urllib.parse import quote
 from uuid import uuid4
 
 from starlette.applications import Starlette
@@ -14,7 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import AppError, problem
-from app.logs import address, request_id
+from app.logs import address, quoted, request_id
 from app.peers import add_peer_middleware
 from app.settings import Settings
 
@@ -89,8 +88,7 @@ class RequestMiddleware:
         finally:
             milliseconds = round((time.perf_counter() - started_at) * 1000, 1)
             fields = {"status": status, "milliseconds": milliseconds}
-            path = quote(scope["path"], errors="replace")
-            logger.info("%s %s", scope["method"], path, extra=fields)
+            logger.info("%s %s", scope["method"], quoted(scope["path"]), extra=fields)
 
 
 class ProblemMiddleware:

@@ -26,7 +26,11 @@ class PeerMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.believed = ProxyHeadersMiddleware(cast(Any, app), BELIEVED_BY_UVICORN).trusted_hosts
+        # What uvicorn makes of the header by default, and when it is told to believe everybody.
+        self.readings = [
+            ProxyHeadersMiddleware(cast(Any, app), trusted).trusted_hosts
+            for trusted in (BELIEVED_BY_UVICORN, "*")
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in {"http", "websocket"}:
@@ -37,12 +41,15 @@ class PeerMiddleware:
         headers = Headers(scope=scope)
         if "X-Forwarded-Proto" in headers:
             scope["scheme"] = "ws" if scope["type"] == "websocket" else "http"
-        forwarded = ", ".join(headers.getlist("X-Forwarded-For"))
-        claimed = self.believed.get_trusted_client_address(forwarded) if forwarded else None
-        if not claimed or not scope.get("client") or claimed != tuple(scope["client"]):
+        forwarded, client = ", ".join(headers.getlist("X-Forwarded-For")), scope.get("client")
+        if not forwarded or not client:
             return
-        # A real peer has a port, and may claim its own: but it is believed on this machine only.
-        if claimed[1] == 0 or is_loopback(scope.get("server")):
+        claims = [reading.get_trusted_client_address(forwarded) for reading in self.readings]
+        if tuple(client) not in claims:
+            return
+        # uvicorn writes port 0, unless the claim has one: then only where uvicorn believes it, which
+        # is on loopback, can it be told from a real connection.
+        if client[1] == 0 or is_loopback(scope.get("server")):
             scope["client"] = (BELIEVED_BY_UVICORN, 0)
 
 

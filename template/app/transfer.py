@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import app.models  # noqa: F401  (registers every table)
 from app.db.base import Base
 from app.db.engine import parse_url, synchronous_url, take_over_transactions
-from app.db.reference import clear_reference_rows, table_has_own_rows
+from app.db.reference import clear_reference_rows, own_row
 
 BATCH_ROWS = 1_000
 
@@ -24,7 +24,7 @@ class TransferError(Exception):
 
 
 def transfer(source_url: str, target_url: str, progress: Progress) -> dict[str, int]:
-    """Copy every row of every model's table; the rows of each table.
+    """Copy every row of every model's table; returns how many rows each table had.
 
     The target has to be migrated and empty. All of it is one transaction there, so after a crash
     it is empty again, and the copy can be run anew. Before the commit each table is read back and
@@ -77,7 +77,7 @@ def refuse_unless_alike(
     known = {table.name for table in tables} | {"alembic_version"}
     if unknown := set(sa.inspect(reader).get_table_names()) - known:
         raise TransferError(f"No model has the tables {', '.join(sorted(unknown))}: write one.")
-    filled = [table.name for table in tables if table_has_own_rows(writer, table)]
+    filled = [table.name for table in tables if writer.execute(own_row(table)).first()]
     if filled:
         raise TransferError(f"The target has rows already, in {', '.join(filled)}.")
 

@@ -1,12 +1,13 @@
 import base64
 import hashlib
 import logging
+import re
 from html import escape
 from pathlib import Path
 
 import pytest
 from alembic import command
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
 import app as project
@@ -122,6 +123,28 @@ def test_x9_a_visitor_is_logged_under_the_address_they_come_from(
     assert set(seen) - {None} == {"203.0.113.5"}
 
 
+@pytest.mark.parametrize("claimed", ["203.0.113.5, 127.0.0.1", "203.0.113.5, 198.51.100.7"])
+def test_x9_what_uvicorn_was_made_to_believe_is_taken_back(app: FastAPI, claimed: str) -> None:
+    """It gives a claimed address the port 0, which no connection has."""
+    seen: list[str | None] = []
+
+    @app.get("/peer")
+    async def note(request: Request) -> None:
+        seen.append(request.client.host if request.client else None)
+
+    with TestClient(app, client=("203.0.113.5", 0)) as client:
+        client.get("/peer", headers={"X-Forwarded-For": claimed})
+
+    assert seen == ["127.0.0.1"]
+
+
+def test_the_documentation_runs_only_the_code_that_was_looked_at(client: TestClient) -> None:
+    page = client.get("/docs").text
+
+    assert page.count("https://cdn.jsdelivr.net/") == 2
+    assert len(re.findall(r'"https://[^"]+" integrity="sha384-[^"]{64}" crossorigin=', page)) == 2
+
+
 def test_openapi_describes_every_error_as_a_problem(app: FastAPI) -> None:
     operations = [
         operation for path in app.openapi()["paths"].values() for operation in path.values()
@@ -129,5 +152,8 @@ def test_openapi_describes_every_error_as_a_problem(app: FastAPI) -> None:
 
     assert operations
     for operation in operations:
-        assert "application/problem+json" in operation["responses"]["default"]["content"]
+        errors = {s: r for s, r in operation["responses"].items() if not s.startswith("2")}
+        assert "default" in errors
+        for response in errors.values():
+            assert response["content"].keys() == {"application/problem+json"}
     assert "HTTPValidationError" not in app.openapi()["components"]["schemas"]

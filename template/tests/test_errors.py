@@ -180,6 +180,21 @@ def test_what_is_taken_is_a_conflict(client: TestClient) -> None:
 def test_x5_a_browser_is_told_to_stay_with_https(app: FastAPI) -> None:
     with TestClient(app, base_url="https://testserver") as client:
         assert "max-age=31536000" in client.get("/api/v1/").headers["strict-transport-security"]
+    with TestClient(app) as client:
+        assert "strict-transport-security" not in client.get("/api/v1/").headers
+
+
+def test_a_long_path_makes_no_long_line_and_no_long_answer(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    answer = client.get("/" + "%ff" * 20_000)
+
+    assert answer.status_code == 404
+    assert len(answer.content) < 10_000
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "app.request"]
+    assert len(line) < 10_000
 
 
 @pytest.mark.parametrize("path", ["/bodies", "/writes", "/api/v1/", "/nowhere"])

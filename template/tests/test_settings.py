@@ -91,7 +91,13 @@ def test_production_names_its_hosts(hosts: str, monkeypatch: pytest.MonkeyPatch)
         ("TRUSTED_PROXIES", "proxy.example.com"),
         ("TRUSTED_PROXIES", "0.0.0.0/1"),
         ("TRUSTED_PROXIES", "::/8"),
+        ("TRUSTED_PROXIES", "::ffff:0:0/96"),
+        ("DATABASE_URL", f"postgresql://host/shelf?user=me&password={SECRET}"),
+        ("DATABASE_URL", "postgresql://shelf:Shelf@host/shelf"),
+        ("DATABASE_URL", "postgresql://me:Postgres@host/shelf"),
+        ("ALLOWED_HOSTS", "*"),
         ("FORWARDED_ALLOW_IPS", "*"),
+        ("UVICORN_FORWARDED_ALLOW_IPS", "*"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused(
@@ -99,9 +105,11 @@ def test_a_value_that_cannot_work_is_refused(
 ) -> None:
     monkeypatch.setenv(name, value)
 
-    with pytest.raises(SystemExit, match=f"{name}") as refusal:
+    with pytest.raises(SystemExit) as refusal:
         load_settings()
 
+    named = "TRUSTED_PROXIES" if name.endswith("FORWARDED_ALLOW_IPS") else name
+    assert f"  {named}: " in str(refusal.value)
     assert SECRET not in str(refusal.value)
 
 
@@ -116,11 +124,21 @@ def test_g4_the_example_becomes_production_only_with_what_production_needs(
         load_settings()
 
 
-def test_production_does_not_start_without_a_database(
-    make_settings: MakeSettings, database: Path
+def test_x9_uvicorn_is_not_told_on_its_command_line_whom_to_trust(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["uvicorn", "app.main:app", "--forwarded-allow-ips=*"])
+
+    with pytest.raises(SystemExit, match="TRUSTED_PROXIES"):
+        load_settings()
+
+
+@pytest.mark.parametrize("environment", ["production", None])
+def test_outside_of_development_nothing_starts_without_a_database(
+    make_settings: MakeSettings, database: Path, environment: str | None
 ) -> None:
     database.unlink()
-    app = create_app(make_settings(environment="production"))
+    app = create_app(make_settings(environment=environment))
 
     with pytest.raises(RuntimeError, match="does not exist"), TestClient(app):
         pass

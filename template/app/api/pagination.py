@@ -67,9 +67,14 @@ class Paging:
     limit: int
     after: int
 
+    @property
+    def rows(self) -> int:
+        """How many to ask for: one more than the page has tells whether there is a next one."""
+        return self.limit + 1
+
     def of(self, model: type[Model]) -> Select[Model]:
-        """The rows of this page in order of their ids, and one more: it tells of a next page."""
-        return select(model).where(model.id > self.after).order_by(model.id).limit(self.limit + 1)
+        """The rows of this page, in order of their ids."""
+        return select(model).where(model.id > self.after).order_by(model.id).limit(self.rows)
 
     def slice(self, rows: Sequence[Row]) -> Slice[Row]:
         items = rows[: self.limit]

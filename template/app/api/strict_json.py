@@ -13,7 +13,7 @@ from app.errors import UnsupportedMediaType
 class StrictRequest(Request):
     async def json(self) -> Any:
         text = (await self.body()).decode("utf-8")
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        return json.loads(text, object_pairs_hook=object_of, parse_constant=refuse_constant)
 
 
 class StrictRoute(APIRoute):
@@ -33,12 +33,12 @@ class StrictRoute(APIRoute):
         return handle_strictly
 
 
-def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name came twice")
     return found
 
 
-def refuse(constant: str) -> NoReturn:
+def refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")

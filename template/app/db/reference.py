@@ -6,8 +6,9 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Insert, Table, delete, literal, select
+from sqlalchemy import Connection, Insert, Select, Table, TableClause, delete, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.base import Base
@@ -25,20 +26,23 @@ def keep_rows(table: Table, key: str, rows: Sequence[Mapping[str, str]]) -> None
     table.info["reference"] = ReferenceRows(key, rows)
 
 
-def reference_rows(table: Table | None) -> ReferenceRows | None:
-    found: ReferenceRows | None = None if table is None else table.info.get("reference")
+def reference_rows(table: TableClause) -> ReferenceRows | None:
+    found: ReferenceRows | None = table.info.get("reference") if isinstance(table, Table) else None
     return found
 
 
-def insert_missing(dialect: str, table: Table, rows: Sequence[Mapping[str, object]]) -> Insert:
-    """The statement that inserts those rows whose unique values are not taken."""
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return insert(table).values([dict(row) for row in rows]).on_conflict_do_nothing()
+def insert_into(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT with the `on_conflict_...` methods that both databases know."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def reference_statements(dialect: str) -> list[Insert]:
     tables = ((table, reference_rows(table)) for table in Base.metadata.sorted_tables)
-    return [insert_missing(dialect, table, kept.rows) for table, kept in tables if kept]
+    return [
+        insert_into(dialect, table).values([*kept.rows]).on_conflict_do_nothing()
+        for table, kept in tables
+        if kept
+    ]
 
 
 def add_reference_rows(connection: Connection) -> None:
@@ -64,29 +68,26 @@ def clear_reference_rows(connection: Connection) -> None:
             connection.execute(delete(table))
 
 
-def table_has_own_rows(connection: Connection, table: Table) -> bool:
-    """Whether a table has a row that is not a reference row."""
+def own_row(table: TableClause) -> Select[Any]:
+    """A query for a row of a table that is not a reference row."""
     query = select(literal(1)).select_from(table).limit(1)
     if reference := reference_rows(table):
         keys = [row[reference.key] for row in reference.rows]
         query = query.where(table.c[reference.key].not_in(keys))
-    return connection.execute(query).first() is not None
+    return query
 
 
 def has_own_rows(connection: sqlite3.Connection) -> bool:
-    """The same of every table of an SQLite database, without SQLAlchemy."""
+    """Whether any table of an SQLite database, known to a model or not, has such a row."""
     names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    return any(
-        sqlite_table_has_own_rows(connection, name)
+    tables: list[TableClause] = [
+        Base.metadata.tables.get(name, TableClause(name))
         for (name,) in names
         if name != "alembic_version" and not name.startswith("sqlite_")
-    )
+    ]
+    return any(connection.execute(in_sqlite(own_row(table))).fetchone() for table in tables)
 
 
-def sqlite_table_has_own_rows(connection: sqlite3.Connection, name: str) -> bool:
-    query = f'SELECT 1 FROM "{name}"'  # noqa: S608
-    reference = reference_rows(Base.metadata.tables.get(name))
-    keys = [row[reference.key] for row in reference.rows] if reference else []
-    if reference:
-        query += f' WHERE "{reference.key}" NOT IN ({", ".join("?" for _ in keys)})'
-    return connection.execute(f"{query} LIMIT 1", keys).fetchone() is not None
+def in_sqlite(query: Select[Any]) -> str:
+    compiled = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+    return str(compiled)

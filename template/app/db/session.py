@@ -1,6 +1,7 @@
 """The database of a running app. A request is one transaction, and `get_session` commits it.
 
-Only what must hold no lock while it works, such as hashing, opens transactions of its own.
+What opens transactions of its own has a reason: hashing must hold no lock, a counted attempt must
+outlast a refusal, and the check of a token reads before a write begins.
 """
 
 from collections.abc import AsyncIterator
@@ -29,7 +30,7 @@ from app.db.engine import (
 from app.settings import Settings
 
 BUSY_TIMEOUT_MILLISECONDS = 5_000
-OPTIONS: dict[str, Any] = {
+ENGINE_OPTIONS: dict[str, Any] = {
     # A request that gets no connection in so many seconds is answered 503.
     "pool_timeout": 10,
     # Errors are logged; values, such as the hash of a password, are not.
@@ -37,7 +38,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 # As on SQLite: who waits in vain for the server, or for a row, is told to come back.
-POSTGRESQL = {"connect_timeout": "5", "options": "-c lock_timeout=5s"}
+POSTGRESQL_ARGUMENTS = {"connect_timeout": "5", "options": "-c lock_timeout=5s"}
 
 
 class Database:
@@ -53,7 +54,10 @@ class Database:
             self._engines = sqlite_engines(url, settings.sqlite_synchronous)
         else:
             engine = create_async_engine(
-                url, pool_pre_ping=True, connect_args=POSTGRESQL | dict(url.query), **OPTIONS
+                url,
+                pool_pre_ping=True,
+                connect_args=POSTGRESQL_ARGUMENTS | dict(url.query),
+                **ENGINE_OPTIONS,
             )
             self._engines = engine, engine
         reading, writing = self._engines
@@ -95,7 +99,7 @@ def sqlite_engines(url: URL, synchronous: str) -> tuple[AsyncEngine, AsyncEngine
     }
 
     def engine(begin: str, pragmas: Pragmas, **pool: int) -> AsyncEngine:
-        engine = create_async_engine(existing_file_url(url, file.path), **OPTIONS, **pool)
+        engine = create_async_engine(existing_file_url(url, file.path), **ENGINE_OPTIONS, **pool)
         file.guard(engine.sync_engine)
         take_over_transactions(engine.sync_engine, begin, pragmas)
         return engine

@@ -7,7 +7,7 @@ from app.db.base import Base, BigInt
 
 
 class AuthSession(Base):
-    """A log-in, until it is used no more. The token itself is with the user alone."""
+    """Somebody who is logged in. Of the token, only its digest is stored."""
 
     __tablename__ = "sessions"
     __table_args__ = (
@@ -35,5 +35,5 @@ class Throttle(Base):
 
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
     attempts: Mapped[int]
-    # The last attempt of an account; the first of those that count, of an address.
+    # Of an account, the time of the last attempt; of an address, when the current window began.
     since: Mapped[datetime] = mapped_column(index=True)

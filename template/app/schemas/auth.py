@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.schemas.user import Email, Line, Password, Username, UserUpdate
+from app.schemas.user import Email, Line, Password, Username
 
 NewPermissionName = Annotated[str, Field(pattern=r"^[a-z0-9_-]+(:[a-z0-9_-]+)*$", max_length=64)]
 
@@ -44,12 +44,6 @@ class AccountUpdate(BaseModel):
 
     username: Username | None = None
     email: Email | None = None
-
-
-class UserUpdateByAdministrator(UserUpdate):
-    """A new password, like deactivation, ends every session of the user; null changes nothing."""
-
-    password: Password | None = None
 
 
 class UserPermissions(BaseModel):

@@ -3,8 +3,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-# Of a name or an address. What is longer is refused as it is: to fold_name it could take long.
-LONGEST = 254
+# The longest e-mail address (RFC 5321). What is longer is not folded, since the time for that grows
+# with the square of the length, but refused as it is.
+LONGEST_EMAIL = 254
 
 
 def fold_name(text: object) -> object:
@@ -12,7 +13,7 @@ def fold_name(text: object) -> object:
 
     A domain is in lower case only: folded, straße.de would be strasse.de, which is another one.
     """
-    if not isinstance(text, str) or len(text) > LONGEST:
+    if not isinstance(text, str) or len(text) > LONGEST_EMAIL:
         return text
     name, at, domain = unicodedata.normalize("NFKC", text).strip().partition("@")
     return f"{name.casefold()}{at}{domain.lower()}"
@@ -31,13 +32,11 @@ Username = Annotated[
 Email = Annotated[
     str,
     BeforeValidator(fold_name),
-    Field(pattern=rf"^[^@\s{UNSEEN}]+@[^@\s{UNSEEN}]+\.[^@\s{UNSEEN}]+$", max_length=LONGEST),
-    WithJsonSchema({"type": "string", "format": "email", "maxLength": LONGEST}),
+    Field(pattern=rf"^[^@\s{UNSEEN}]+@[^@\s{UNSEEN}]+\.[^@\s{UNSEEN}]+$", max_length=LONGEST_EMAIL),
+    WithJsonSchema({"type": "string", "format": "email", "maxLength": LONGEST_EMAIL}),
 ]
 # Long ones are taken whole, short ones never (OWASP Authentication cheat sheet).
 Password = Annotated[str, Field(min_length=8, max_length=256)]
-# Part of a name or an address, spelt as those are.
-Search = Annotated[Line, Field(max_length=100), BeforeValidator(fold_name)]
 
 
 class PermissionRead(BaseModel):
@@ -57,11 +56,14 @@ class UserCreate(BaseModel):
 
 
 class UserUpdate(BaseModel):
+    """What an administrator may change; null leaves it as it is."""
+
     model_config = ConfigDict(extra="forbid")
 
     username: Username | None = None
     email: Email | None = None
     is_active: bool | None = None
+    password: Password | None = None
 
 
 class UserRead(BaseModel):

@@ -1,7 +1,7 @@
 """Who is asking: what every request with a token looks up first."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import and_, bindparam, select, update
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.session import Database
 from app.models.session import AuthSession
 from app.models.user import Permission, User, user_permissions
-from app.security import digest
+from app.security import Unauthenticated, digest
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -28,34 +28,47 @@ class Identity:
     username: str
     email: str
     session_id: int
+    token_hash: str = field(repr=False)
     logged_in_at: datetime
     last_used_at: datetime
     permissions: frozenset[str]
 
 
-# Neither unused nor old; nor from so far in the future that it would live on and on.
+# Neither idle nor too old, nor dated far ahead by a clock that was wrong: it would never end.
 IS_LIVE = and_(
     AuthSession.created_at.between(bindparam("oldest"), bindparam("youngest")),
     AuthSession.last_used_at.between(bindparam("unused_since"), bindparam("used_at_most")),
 )
 
-# Token to session to user to permissions, in the statement that every request needs. Of tables,
-# and made once: of models, and made by each request, it would take twice as long.
+# Token to session to user to permissions: the one statement that every request with a token needs.
+# Built once, and from tables: an ORM query that each request builds takes twice as long.
 users, sessions, permissions = User.__table__, AuthSession.__table__, Permission.__table__
-WHO = (
+SESSION_TO_PERMISSIONS = (
+    sessions.join(users, users.c.id == sessions.c.user_id)
+    .outerjoin(user_permissions, user_permissions.c.user_id == users.c.id)
+    .outerjoin(permissions, permissions.c.id == user_permissions.c.permission_id)
+)
+HAS_TOKEN = and_(sessions.c.token_hash == bindparam("token_hash"), users.c.is_active)
+IDENTITY_QUERY = (
     select(
         users.c.id,
         users.c.username,
         users.c.email,
         sessions.c.id,
+        sessions.c.token_hash,
         sessions.c.created_at,
         sessions.c.last_used_at,
         permissions.c.name,
     )
-    .join_from(sessions, users, users.c.id == sessions.c.user_id)
-    .outerjoin(user_permissions, user_permissions.c.user_id == users.c.id)
-    .outerjoin(permissions, permissions.c.id == user_permissions.c.permission_id)
-    .where(sessions.c.token_hash == bindparam("token_hash"), IS_LIVE, users.c.is_active)
+    .select_from(SESSION_TO_PERMISSIONS)
+    .where(HAS_TOKEN, IS_LIVE)
+)
+# PostgreSQL keeps the session from ending before the change that relies on it is committed.
+CONFIRMATION_QUERY = (
+    select(permissions.c.name)
+    .select_from(SESSION_TO_PERMISSIONS)
+    .where(HAS_TOKEN)
+    .with_for_update(read=True, of=sessions)
 )
 
 
@@ -75,11 +88,22 @@ def lifetimes(settings: Settings) -> dict[str, datetime]:
 async def identify(session: AsyncSession, settings: Settings, token: str) -> Identity | None:
     """Who has this token, and what they may do at this moment."""
     parameters = {"token_hash": digest(token), **lifetimes(settings)}
-    rows = (await session.execute(WHO, parameters)).all()
+    rows = (await session.execute(IDENTITY_QUERY, parameters)).all()
     if not rows:
         return None
     names = frozenset(row[-1] for row in rows if row[-1] is not None)
     return Identity(*rows[0][:-1], names)
+
+
+async def confirm_session(session: AsyncSession, actor: Identity) -> frozenset[str]:
+    """What an actor may do by now; Unauthenticated if their session has ended.
+
+    For the transaction of a change, which may have waited for its turn since the actor was let in.
+    """
+    rows = (await session.execute(CONFIRMATION_QUERY, {"token_hash": actor.token_hash})).all()
+    if not rows:
+        raise Unauthenticated
+    return frozenset(name for (name,) in rows if name is not None)
 
 
 def needs_touch(identity: Identity) -> bool:

@@ -14,8 +14,8 @@ from app.errors import Conflict
 from app.models.user import User
 from app.passwords import hash_new_password
 from app.security import DECOY, PermissionDenied, Unauthenticated, verify_password
-from app.services import sessions, throttle
-from app.services.identity import Identity
+from app.services import sessions, throttle, throttle_keys
+from app.services.identity import Identity, confirm_session
 from app.services.names import fold_login
 from app.services.sessions import Client, IssuedToken
 from app.settings import Settings
@@ -41,11 +41,11 @@ async def log_in(
     database: Database, settings: Settings, login: str, password: str, client: Client
 ) -> IssuedToken:
     name = fold_login(login)
-    # Counted by what was typed: by the user's id, it would tell which name and e-mail are one's.
-    # What can't be a name may be a password in the wrong field: not even its hash is stored.
+    # Counted by the name that was typed and not by the user's id: a shared count would tell that a
+    # username and an e-mail address belong together. What can't be a name may be a password in the
+    # wrong field, so not even its hash is stored.
     account = name or f"no name, from {client.address}"
-    async with database.writers.begin() as session:
-        await throttle.reserve(session, account, client.address)
+    await throttle.reserve(database, account, client.address)
     for _ in range(ROUNDS):
         async with database.readers() as session:
             user = await find_user(session, name)
@@ -77,26 +77,28 @@ async def find_user(session: AsyncSession, name: str | None) -> User | None:
 
 
 async def change_password(
-    database: Database, settings: Settings, who: Identity, current: str, new: str, client: Client
+    database: Database, settings: Settings, actor: Identity, current: str, new: str, client: Client
 ) -> IssuedToken:
     """Replace one's own password, end every session, and begin a new one."""
-    account = throttle.own_account(who.user_id)
-    async with database.writers.begin() as session:
-        await throttle.reserve(session, account, client.address)
-        stored = await session.scalar(select(User.password).where(User.id == who.user_id))
+    account = throttle_keys.own_account(actor.user_id)
+    await throttle.reserve(database, account, client.address)
+    async with database.readers() as session:
+        stored = await session.scalar(select(User.password).where(User.id == actor.user_id))
     if not (await verify_password(current, stored or DECOY)).is_right:
         raise WrongCurrentPassword
     try:
         hashed = await hash_new_password(
-            settings, new, who.username, who.email, field="new_password"
+            settings, new, actor.username, actor.email, field="new_password"
         )
     finally:
-        # Not before: estimating takes long, and so a user has no more than five at once.
+        # Only now: until then, it limits a user to five estimates of a password at a time. And not
+        # for the address: a new password costs more than a log-in, so there every one counts.
         async with database.writers.begin() as session:
-            await throttle.refund(session, account, client.address)
+            await throttle.forget(session, account)
     async with database.writers.begin() as session:
-        user = await session.get(User, who.user_id, with_for_update=True)
-        if user is None or not user.is_active or user.password != stored:
+        user = await session.get(User, actor.user_id, with_for_update=True)
+        await confirm_session(session, actor)
+        if user is None or user.password != stored:
             raise Conflict("Your password was changed meanwhile.")
         user.password = hashed
         await sessions.revoke_all(session, user.id)

@@ -71,9 +71,10 @@ async def read_permission(session: AsyncSession, permission_id: int) -> Permissi
 async def permission_to_change(
     session: AsyncSession, actor: Identity, permission_id: int
 ) -> Permission:
-    """The permission, if `actor` holds it: or they could make it anew, and hold it then.
+    """The permission, for a change; PermissionDenied if it is outside of the actor's reach.
 
-    And if nobody above them does, whose rights would change with it.
+    They have to hold it, or they could delete it, make it anew and so come to hold it. And no holder
+    may be above them, since a holder would lose a right.
     """
     held = await rights.confirm(session, actor, "permissions:write")
     held = await rights.reach(session, held)

@@ -3,25 +3,19 @@
 import logging
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from app.errors import Conflict, Fault, Invalid, NotFound
-from app.models.user import Permission, User, user_permissions
+from app.models.user import Permission, User
 from app.permissions import ADMINISTRATION, PERMISSIONS, PermissionName
-from app.schemas.user import fold_name
+from app.schemas.user import UserRead, fold_name
 from app.security import PermissionDenied
-from app.services.identity import Identity
+from app.services.identity import Identity, confirm_session
+from app.services.user_queries import read_user
 
 logger = logging.getLogger(__name__)
-
-HELD = (
-    select(Permission.__table__.c.name)
-    .join(user_permissions, user_permissions.c.permission_id == Permission.__table__.c.id)
-    .join(User.__table__, User.__table__.c.id == user_permissions.c.user_id)
-    .where(User.__table__.c.id == bindparam("user_id"), User.__table__.c.is_active)
-)
 
 
 def held_by(user: User) -> frozenset[str]:
@@ -53,21 +47,22 @@ async def load_user(session: AsyncSession, user_id: int) -> User:
 async def confirm(session: AsyncSession, actor: Identity, needed: PermissionName) -> frozenset[str]:
     """Look again, before a change, at what an actor may do; rights are locked from here on.
 
-    Since the request was let in they can have changed: PermissionDenied without what is needed.
-    Returns what they hold.
+    They can have changed since the request was let in: Unauthenticated if the session has ended,
+    PermissionDenied without what is needed. Returns what they hold.
     """
     await lock_rights(session)
-    held = frozenset(await session.scalars(HELD, {"user_id": actor.user_id}))
+    held = await confirm_session(session, actor)
     if needed not in held:
         raise PermissionDenied
     return held
 
 
 async def reach(session: AsyncSession, held: frozenset[str]) -> frozenset[str]:
-    """Whose accounts are in reach: those that hold nothing else than this.
+    """The permissions that an actor who holds these may manage, and so the accounts with no others.
 
-    That is what is held, and for who holds all that the code declares, all that there is.
-    Otherwise a permission that somebody makes for themselves would put them above everyone.
+    Normally those that they hold themselves. Whoever holds every declared permission may manage all
+    that there are: otherwise somebody could make a permission of their own, hold it alone, and be
+    out of every administrator's reach.
     """
     if held >= PERMISSIONS.keys():
         held |= frozenset(await session.scalars(select(Permission.name)))
@@ -75,7 +70,7 @@ async def reach(session: AsyncSession, held: frozenset[str]) -> frozenset[str]:
 
 
 async def load_user_within(session: AsyncSession, held: frozenset[str], user_id: int) -> User:
-    """The user, with permissions; PermissionDenied if who holds these does not reach them."""
+    """The user, with permissions; PermissionDenied if one of them is outside an actor's reach."""
     user = await load_user(session, user_id)
     if not held_by(user) <= await reach(session, held):
         raise PermissionDenied("This account has permissions that you lack.")
@@ -96,7 +91,7 @@ async def keep_an_administrator(session: AsyncSession) -> None:
 
 async def replace_permissions(
     session: AsyncSession, actor: Identity, user_id: int, names: Sequence[str]
-) -> None:
+) -> UserRead:
     held = await confirm(session, actor, "permissions:write")
     user = await load_user_within(session, held, user_id)
     held = await reach(session, held)
@@ -104,6 +99,7 @@ async def replace_permissions(
     if not frozenset(names) - held_by(user) <= held:
         raise PermissionDenied("You can only grant what you hold yourself.")
     await assign(session, user, permissions)
+    return await read_user(session, user_id)
 
 
 async def find_permissions(session: AsyncSession, names: Sequence[str]) -> list[Permission]:

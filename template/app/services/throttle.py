@@ -4,8 +4,6 @@ An attempt is counted before the password is looked at and given back if it was 
 fifty guesses at once are not fifty guesses. Sessions that exist are not affected.
 """
 
-import hashlib
-import ipaddress
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -14,16 +12,19 @@ from http import HTTPStatus
 from sqlalchemy import and_, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.reference import insert_missing
+from app.db.reference import insert_into
+from app.db.session import Database
 from app.errors import AppError
 from app.models.session import Throttle
+from app.services.throttle_keys import account_key, address_key
 
-# An account (its username and its e-mail apart): five attempts, then a wait that doubles. Nobody is locked out for longer than the
-# longest wait, until fifty in a row have failed: a hundred for both (NIST SP 800-63B-4, 3.2.2).
+# Of an account, by username and by e-mail apart: five attempts are free, then the wait doubles up to
+# LONGEST_WAIT. After MOST_ATTEMPTS failures in a row an administrator has to help; the two names
+# together allow a hundred (NIST SP 800-63B-4, 3.2.2).
 FREE_ATTEMPTS = 5
 LONGEST_WAIT = timedelta(minutes=15)
 MOST_ATTEMPTS = 50
-FORGOTTEN_AFTER = timedelta(days=1)
+FORGOTTEN_AFTER = timedelta(days=30)
 
 # An address, whichever accounts it tries.
 ADDRESS_ATTEMPTS = 30
@@ -40,31 +41,56 @@ class TooManyAttempts(AppError):
         self.headers: Mapping[str, str] = {"Retry-After": str(math.ceil(wait.total_seconds()))}
 
 
-async def reserve(session: AsyncSession, account: str, address: str) -> None:
-    """Count an attempt, in a transaction that commits before the password is checked.
+async def reserve(database: Database, account: str, address: str) -> None:
+    """Count an attempt; TooManyAttempts, counting nothing, if there were too many before.
 
-    Raises TooManyAttempts, counting nothing, if there were too many before.
+    It is committed before the password is checked. Whoever is to be refused is so without a lock:
+    otherwise a flood of refused attempts would keep the writers waiting.
     """
+    async with database.readers() as session:
+        await refuse_who_has_to_wait(session, account, address)
+    async with database.writers.begin() as session:
+        await count(session, account, address)
+
+
+async def refuse_who_has_to_wait(session: AsyncSession, account: str, address: str) -> None:
+    keys = account_key(account), address_key(address)
+    found = await session.scalars(select(Throttle).where(Throttle.key_hash.in_(keys)))
+    rows = {row.key_hash: row for row in found}
+    refuse(rows.get(keys[0]), rows.get(keys[1]), datetime.now(UTC))
+
+
+async def count(session: AsyncSession, account: str, address: str) -> None:
     now = datetime.now(UTC)
     # Always in this order, or two attempts could wait for each other.
     of_account = await lock(session, account_key(account), now)
     of_address = await lock(session, address_key(address), now)
-    # Taken without its sign, so that a clock that was set back locks nobody out.
-    since_last, since_first = abs(now - of_account.since), abs(now - of_address.since)
-    if of_account.attempts < MOST_ATTEMPTS and since_last > FORGOTTEN_AFTER:
+    refuse(of_account, of_address, now)
+    if age(of_account, now) > FORGOTTEN_AFTER:
         of_account.attempts = 0
-    if since_first > ADDRESS_WINDOW:
+    if age(of_address, now) > ADDRESS_WINDOW:
         of_address.attempts, of_address.since = 0, now
-    wait = wait_after(of_account.attempts) - since_last
-    if of_account.attempts >= MOST_ATTEMPTS:
-        wait = LONGEST_WAIT
-    if of_address.attempts >= ADDRESS_ATTEMPTS:
-        wait = max(wait, ADDRESS_WINDOW - since_first)
-    if wait > timedelta():
-        raise TooManyAttempts(wait)
     of_account.attempts, of_account.since = of_account.attempts + 1, now
     of_address.attempts += 1
     await forget_old(session, now)
+
+
+def refuse(of_account: Throttle | None, of_address: Throttle | None, now: datetime) -> None:
+    """TooManyAttempts if one of the two has to wait."""
+    wait = timedelta()
+    if of_account and of_account.attempts >= MOST_ATTEMPTS:
+        wait = LONGEST_WAIT
+    elif of_account:
+        wait = wait_after(of_account.attempts) - age(of_account, now)
+    if of_address and of_address.attempts >= ADDRESS_ATTEMPTS:
+        wait = max(wait, ADDRESS_WINDOW - age(of_address, now))
+    if wait > timedelta():
+        raise TooManyAttempts(wait)
+
+
+def age(row: Throttle, now: datetime) -> timedelta:
+    """Taken without its sign, so that a clock that was set back locks nobody out."""
+    return abs(now - row.since)
 
 
 def wait_after(attempts: int) -> timedelta:
@@ -76,12 +102,17 @@ def wait_after(attempts: int) -> timedelta:
 
 
 async def lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
-    """The row of a key, from now on only for this transaction."""
+    """The row of a key, from now on only for this transaction; a new one if there is none.
+
+    An update of nothing, because a row that is only looked for could be deleted before it is locked.
+    """
     row = {"key_hash": key, "attempts": 0, "since": now}
     table = Throttle.metadata.tables[Throttle.__tablename__]
-    await session.execute(insert_missing(session.get_bind().dialect.name, table, [row]))
-    query = select(Throttle).where(Throttle.key_hash == key).with_for_update()
-    return (await session.scalars(query)).one()
+    insert = insert_into(session.get_bind().dialect.name, table).values(row)
+    await session.execute(
+        insert.on_conflict_do_update(index_elements=["key_hash"], set_={"key_hash": key})
+    )
+    return (await session.scalars(select(Throttle).where(Throttle.key_hash == key))).one()
 
 
 async def forget_old(session: AsyncSession, now: datetime) -> None:
@@ -115,30 +146,3 @@ async def rename(session: AsyncSession, before: str, after: str) -> None:
     if old.attempts > new.attempts:
         new.attempts, new.since = old.attempts, old.since
     await session.delete(old)
-
-
-def own_account(user_id: int) -> str:
-    """Under which wrong current passwords are counted, apart from log-ins."""
-    return f"user {user_id}"
-
-
-def own_names(user_id: int) -> str:
-    """Under which new names for oneself are counted."""
-    return f"names of user {user_id}"
-
-
-def account_key(name: str) -> str:
-    return hashlib.sha256(f"account {name}".encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def address_key(address: str) -> str:
-    """Of IPv6, the first 64 bits: a household has all the rest."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        network = address
-    else:
-        mapped = getattr(parsed, "ipv4_mapped", None) or parsed
-        bits = 64 if mapped.version == 6 else 32
-        network = str(ipaddress.ip_network((mapped, bits), strict=False))
-    return hashlib.sha256(f"address {network}".encode()).hexdigest()

@@ -12,11 +12,11 @@ from app.db.session import Database
 from app.errors import Conflict
 from app.models.user import User
 from app.passwords import hash_new_password
-from app.schemas.auth import AccountUpdate, UserUpdateByAdministrator
-from app.schemas.user import UserCreate, UserRead
+from app.schemas.auth import AccountUpdate
+from app.schemas.user import UserCreate, UserRead, UserUpdate
 from app.security import PermissionDenied, Unauthenticated
-from app.services import rights, sessions, throttle
-from app.services.identity import Identity
+from app.services import rights, sessions, throttle, throttle_keys
+from app.services.identity import Identity, confirm_session
 from app.services.names import fold_email
 from app.services.sessions import Client
 from app.services.user_queries import read_user
@@ -55,7 +55,7 @@ async def update_user(
     settings: Settings,
     actor: Identity,
     user_id: int,
-    data: UserUpdateByAdministrator,
+    data: UserUpdate,
 ) -> UserRead:
     hashed = None
     if data.password is not None:
@@ -85,15 +85,15 @@ async def update_user(
 
 
 async def update_account(
-    database: Database, session: AsyncSession, who: Identity, data: AccountUpdate, client: Client
+    database: Database, session: AsyncSession, actor: Identity, data: AccountUpdate, client: Client
 ) -> UserRead:
     if data.username is not None or data.email is not None:
         # Counted, since the answer tells whether there is such an account.
-        async with database.writers.begin() as counting:
-            await throttle.reserve(counting, throttle.own_names(who.user_id), client.address)
-    user = await session.get(User, who.user_id, with_for_update=True)
+        await throttle.reserve(database, throttle_keys.own_names(actor.user_id), client.address)
+    user = await session.get(User, actor.user_id, with_for_update=True)
     if user is None or not user.is_active:
         raise Unauthenticated
+    await confirm_session(session, actor)
     await rename(session, user, data)
     with taken_names():
         await session.flush()
@@ -107,6 +107,8 @@ async def delete_user(session: AsyncSession, actor: Identity, user_id: int) -> N
     was_administrator = rights.is_administrator(user)
     await session.delete(user)
     await session.flush()
+    # SQLite gives the largest id again once its row is gone.
+    await throttle.forget(session, *throttle_keys.own_keys(user_id))
     if was_administrator:
         await rights.keep_an_administrator(session)
     logger.info("User deleted", extra={"event": "user_deleted", "subject": user_id})
@@ -118,9 +120,7 @@ async def log_out_user(session: AsyncSession, actor: Identity, user_id: int) -> 
     await sessions.revoke_all(session, user.id)
 
 
-async def rename(
-    session: AsyncSession, user: User, data: AccountUpdate | UserUpdateByAdministrator
-) -> None:
+async def rename(session: AsyncSession, user: User, data: AccountUpdate | UserUpdate) -> None:
     """New names, under which log-ins that failed stay counted."""
     if data.username is not None:
         await throttle.rename(session, user.username, data.username)
@@ -135,8 +135,7 @@ async def set_password(session: AsyncSession, user: User, hashed: str) -> None:
     """By somebody else: ends every session, and forgives what the user or a guesser mistyped."""
     user.password = hashed
     await sessions.revoke_all(session, user.id)
-    own = throttle.own_account(user.id)
-    await throttle.forget(session, user.username, user.email, own)
+    await throttle.forget(session, user.username, user.email, *throttle_keys.own_keys(user.id))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from app.services import rights
 from tests.conftest import MakeSettings
 
 PASSWORD = "seven wet otters on a raft"
+BOB = {"username": "bob", "email": "bob@example.com", "password": PASSWORD}
 ADA = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
 
 LOGIN = "/api/v1/auth/login"

@@ -104,7 +104,7 @@ def test_t4_a_new_password_ends_every_session_but_the_new_one(
 
 
 @pytest.mark.parametrize("change", [{"is_active": False}, {"password": NEW_PASSWORD}, None])
-def test_t4_so_do_deactivation_deletion_and_a_password_that_is_set(
+def test_t4_deactivation_deletion_and_a_password_that_is_set_end_every_session(
     client: TestClient,
     make_user: MakeUser,
     log_in: LogIn,

@@ -2,6 +2,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BeforeValidator, Field
 
 from app.api.auth import ClientDep, CurrentUser, RecentLogin, require
 from app.api.deps import DatabaseDep, IdPath, SessionDep, SettingsDep
@@ -9,8 +10,9 @@ from app.api.openapi import answers
 from app.api.pagination import Page, PagingDep, Slice
 from app.api.strict_json import StrictRoute
 from app.errors import Conflict, NotFound
-from app.schemas.auth import AccountUpdate, UserPermissions, UserUpdateByAdministrator
-from app.schemas.user import Search, UserCreate, UserRead
+from app.models.user import User
+from app.schemas.auth import AccountUpdate, UserPermissions
+from app.schemas.user import Line, UserCreate, UserRead, UserUpdate, fold_name
 from app.services import rights, user_queries, users
 from app.services.identity import Identity
 from app.services.throttle import TooManyAttempts
@@ -22,6 +24,9 @@ router = APIRouter(
 MayWrite = Annotated[Identity, require("users:write")]
 MayWriteRecently = Annotated[Identity, require("users:write", recent_login=True)]
 MayGrantRecently = Annotated[Identity, require("permissions:write", recent_login=True)]
+
+# Part of a username or an e-mail, spelt as those are stored.
+Search = Annotated[Line, Field(max_length=100), BeforeValidator(fold_name)]
 
 
 @router.get("/me")
@@ -46,13 +51,13 @@ async def list_users(
     session: SessionDep,
     q: Annotated[Search | None, Query(description="Part of a username or an e-mail.")] = None,
 ) -> Slice[UserRead]:
-    count = paging.limit + 1
-    found = await user_queries.list_users(session, after=paging.after, count=count, search=q)
+    found = await user_queries.list_users(session, after=paging.after, count=paging.rows, search=q)
     return paging.slice(found)
 
 
 @router.post(
     "",
+    response_model=UserRead,
     status_code=HTTPStatus.CREATED,
     responses=answers(Conflict),
 )
@@ -63,11 +68,11 @@ async def create_user(
     response: Response,
     session: SessionDep,
     settings: SettingsDep,
-) -> UserRead:
+) -> User:
     """A new account, without permissions."""
     user = await users.create_user(session, settings, actor, data)
     response.headers["Location"] = request.url_for("read_user", user_id=user.id).path
-    return UserRead.model_validate(user)
+    return user
 
 
 @router.get("/{user_id:id}", responses=answers(NotFound), dependencies=[require("users:read")])
@@ -78,13 +83,16 @@ async def read_user(user_id: IdPath, session: SessionDep) -> UserRead:
 @router.patch("/{user_id:id}", responses=answers(NotFound, Conflict))
 async def update_user(
     user_id: IdPath,
-    data: UserUpdateByAdministrator,
+    data: UserUpdate,
     actor: MayWriteRecently,
     database: DatabaseDep,
     session: SessionDep,
     settings: SettingsDep,
 ) -> UserRead:
-    """Change an account that holds no permission which you lack."""
+    """Change an account that holds no permission which you lack.
+
+    A new password ends every session of the user, and so does deactivation.
+    """
     return await users.update_user(database, session, settings, actor, user_id, data)
 
 
@@ -111,5 +119,4 @@ async def replace_permissions(
     session: SessionDep,
 ) -> UserRead:
     """All permissions of an account at once; you can only grant what you hold."""
-    await rights.replace_permissions(session, actor, user_id, data.permissions)
-    return await user_queries.read_user(session, user_id)
+    return await rights.replace_permissions(session, actor, user_id, data.permissions)
