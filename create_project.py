@@ -150,6 +150,11 @@ def local_template(path: Path, reference: str | None) -> tuple[str, str | None]:
     if not commit or git(path, "rev-parse", "--show-prefix"):
         say("WARNING: the template has no git history, so this project can't be updated later.")
         return str(path), None
+    if git(path, "rev-parse", "--is-shallow-repository") == "true":
+        say(
+            "WARNING: the template is a shallow clone, which forgets this version once it is updated; "
+            f"without it, updates fail. Fetch its history: git -C {path} fetch --unshallow"
+        )
     if git(path, "status", "--porcelain", "--", "copier.yml", "template", "hooks"):
         say("WARNING: the template has uncommitted changes; the project is made without them.")
     if reference == "HEAD" or (reference is None and not git(path, "tag")):

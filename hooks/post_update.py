@@ -5,19 +5,20 @@ Arguments: the template's address, and the files to which both the owner and the
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
-from console import escape_what_cannot_be_printed
+from console import escape_what_cannot_be_printed, say
+from interrupted import ANSWERS, end
+from notes import notes
 from removed import keep_changed
-from repository import conflicted
+from repository import changed, conflicted, last_committed
 from revisions import UndecidedError, reparent, restore_committed
 from seams import merge_seams
-from set_up import SCRIPT, set_up
+from set_up import SCRIPT, models_are_migrated, set_up
 
-
-def say(*lines: str) -> None:
-    print(*(f"[update] {line}" for line in lines), sep="\n", flush=True)
+CHANGELOG = Path(__file__).resolve().parents[1] / "CHANGELOG.md"
 
 
 def main(source: str, shared: list[str]) -> int:
@@ -28,19 +29,14 @@ def main(source: str, shared: list[str]) -> int:
     for line in [*restore_committed(project), *keep_changed(project, source)]:
         say(line)
     in_order = order_migrations(project)
+    say_what_changed(project)
     files = conflicted(project)
     if files:
         say("your changes and the template's meet in:", *(f"    {file}" for file in files))
     if files or not in_order:
         say(f"the database is as it was. When that is mended, run {SCRIPT}")
         return 1
-    if os.environ.get("COPIER_FASTAPI_SETUP") == "skip":
-        say(f"COPIER_FASTAPI_SETUP=skip: run {SCRIPT} for new dependencies and migrations.")
-        return 0
-    if not set_up(project):
-        say(f"the files are merged, set-up is not done: see above, then run {SCRIPT} again.")
-        return 1
-    return 0
+    return set_up_anew(project)
 
 
 def order_migrations(project: Path) -> bool:
@@ -52,6 +48,42 @@ def order_migrations(project: Path) -> bool:
     return True
 
 
+def say_what_changed(project: Path) -> None:
+    before, after = (
+        template_version(text)
+        for text in (last_committed(project, ANSWERS), (project / ANSWERS).read_bytes())
+    )
+    say(f"template: {before} -> {after}, {len(changed(project))} files changed; see `git diff`")
+    for note in notes(CHANGELOG, before, after):
+        say(note)
+
+
+def template_version(answers: bytes) -> str:
+    found = re.search(rb"^_commit: (\S+)", answers, re.MULTILINE)
+    return found[1].decode() if found else "unknown"
+
+
+def set_up_anew(project: Path) -> int:
+    if os.environ.get("COPIER_FASTAPI_SETUP") == "skip":
+        say(f"COPIER_FASTAPI_SETUP=skip: run {SCRIPT} for new dependencies and migrations.")
+        return 0
+    if not set_up(project):
+        say(f"the files are merged, set-up is not done: see above, then run {SCRIPT} again.")
+        return 1
+    if not models_are_migrated(project):
+        say(
+            "the database is at the newest migration, and the models differ from it: see above.",
+            'If you had dropped tables that came back with an option, `alembic revision -m "restore"',
+            "--autogenerate` makes them again; then `alembic upgrade head`.",
+        )
+        return 1
+    say("the database is at the newest migration. Run the tests, then commit.")
+    return 0
+
+
 if __name__ == "__main__":
     escape_what_cannot_be_printed()
-    sys.exit(main(sys.argv[1], sys.argv[2].split()))
+    try:
+        sys.exit(main(sys.argv[1], sys.argv[2].split()))
+    finally:
+        end(Path.cwd())

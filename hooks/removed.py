@@ -10,10 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from interrupted import ANSWERS
 from repository import arrived, git, last_committed, mark_conflicted, names
 from revisions import VERSIONS
-
-ANSWERS = ".copier-answers.yml"
 
 
 def keep_changed(project: Path, source: str) -> list[str]:

@@ -29,10 +29,18 @@ def arrived(project: Path) -> list[str]:
     return names(project, "ls-files", "--others", "--exclude-standard")
 
 
+def changed(project: Path) -> list[str]:
+    """Files that differ from the last commit, or are new."""
+    return names(
+        project, "status", "--porcelain", "--untracked-files=all", "--no-renames", "--", "."
+    )
+
+
 def conflicted(project: Path) -> list[str]:
     """Files that the update could not merge."""
     unmerged = names(project, "diff", "--name-only", "--diff-filter=U", "--relative")
-    rejected = [file for file in arrived(project) if file.endswith(".rej")]
+    # Also where git ignores them.
+    rejected = names(project, "ls-files", "--others", "--", "*.rej")
     return sorted({*unmerged, *rejected})
 
 

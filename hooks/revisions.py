@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from repository import git, names
+from repository import conflicted, git, last_committed, names
 
 VERSIONS = "alembic/versions"
 
@@ -22,29 +22,34 @@ class UndecidedError(Exception):
 @dataclass(frozen=True)
 class Revision:
     file: str
-    text: str
+    content: bytes
     name: str
     parents: tuple[str, ...]
 
 
-def read_revision(file: str, text: str) -> Revision | None:
-    """None for a file that holds no revision, or can't be read: Alembic will say so."""
+def read_revision(file: str, content: bytes) -> Revision | None:
+    """None for a file that is no migration; UndecidedError for one that only Alembic can read."""
     try:
         values = {
             target.id: ast.literal_eval(value)
-            for target, value in assignments(text)
+            for target, value in assignments(content)
             if target.id in {"revision", "down_revision"}
         }
-        name, parents = values["revision"], values["down_revision"]
-    except (SyntaxError, ValueError, KeyError):
+    except (SyntaxError, ValueError):
+        raise UndecidedError(
+            f"{file} can't be read without running it, so nothing was migrated. Write `revision` and "
+            "`down_revision` in it as plain strings, commit that, and update again."
+        ) from None
+    name, parents = values.get("revision"), values.get("down_revision")
+    if name is None:
         return None
-    return Revision(file, text, name, (parents,) if isinstance(parents, str) else parents or ())
+    return Revision(file, content, name, (parents,) if isinstance(parents, str) else parents or ())
 
 
-def assignments(text: str) -> list[tuple[ast.Name, ast.expr]]:
-    """`name = value` and `name: type = value`, at the top level of a module."""
+def assignments(content: bytes) -> list[tuple[ast.Name, ast.expr]]:
+    """`name = value` and `name: type = value`, at the top level of a module in any encoding."""
     found = []
-    for node in ast.parse(text).body:
+    for node in ast.parse(content).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         if isinstance(node, ast.AnnAssign):
             targets = [node.target]
@@ -53,20 +58,24 @@ def assignments(text: str) -> list[tuple[ast.Name, ast.expr]]:
     return found
 
 
+def committed_files(project: Path) -> list[str]:
+    listing = names(project, "ls-tree", "-r", "--name-only", "HEAD", VERSIONS)
+    return [file for file in listing if file.endswith(".py")]
+
+
 def committed(project: Path) -> dict[str, Revision]:
     """The revisions that the last commit has, by name."""
-    listing = names(project, "ls-tree", "-r", "--name-only", "HEAD", VERSIONS)
-    files = [file for file in listing if file.endswith(".py")]
-    return by_name((file, git(project, "show", f"HEAD:./{file}")) for file in files)
+    files = committed_files(project)
+    return by_name((file, last_committed(project, file)) for file in files)
 
 
 def present(project: Path) -> dict[str, Revision]:
-    files = sorted((project / VERSIONS).glob("*.py"))
-    return by_name((f"{VERSIONS}/{file.name}", read(file)) for file in files)
+    files = sorted((project / VERSIONS).rglob("*.py"))
+    return by_name((file.relative_to(project).as_posix(), file.read_bytes()) for file in files)
 
 
-def by_name(files: Iterable[tuple[str, str]]) -> dict[str, Revision]:
-    revisions = (read_revision(file, text) for file, text in files)
+def by_name(files: Iterable[tuple[str, bytes]]) -> dict[str, Revision]:
+    revisions = (read_revision(file, content) for file, content in files)
     return {revision.name: revision for revision in revisions if revision}
 
 
@@ -78,15 +87,18 @@ def heads(revisions: Iterable[Revision]) -> list[str]:
 
 
 def restore_committed(project: Path) -> list[str]:
-    """Bring back the revisions that an update took away with an option; a sentence for each."""
-    there = present(project)
-    gone = [revision for name, revision in committed(project).items() if name not in there]
-    for revision in gone:
-        write(project / revision.file, revision.text)
+    """Bring back the migrations that an update changed or took away; a sentence for each that was gone.
+
+    They may have run in production. One moves when it arrives, so the template's own is another.
+    """
+    files = committed_files(project)
+    gone = [file for file in files if not (project / file).exists()]
+    for file in {*gone, *set(files).intersection(conflicted(project))}:
+        git(project, "checkout", "--quiet", "HEAD", "--", f":(literal){file}")
     return [
-        f"migrations: {revision.name} stays, since your database has it, and so do its tables and "
+        f"migrations: {Path(file).name} stays, since your database has it, and so do its tables and "
         'rows; `alembic revision -m "drop" --autogenerate` makes a migration that drops them'
-        for revision in gone
+        for file in gone
     ]
 
 
@@ -94,17 +106,23 @@ def reparent(project: Path) -> list[str]:
     """Move the revisions that arrived behind the one head of those that are committed.
 
     Returns a sentence for each that moved; run again, there is nothing left to move. Raises
-    UndecidedError if there are two places where they could go.
+    UndecidedError if there are two places where they could go, or none that is known.
     """
     settled = committed(project)
-    arrived = {name: r for name, r in present(project).items() if name not in settled}
-    if not settled or not arrived:
-        return []
     ends = heads(settled.values())
-    if len(ends) != 1:
+    if len(ends) > 1:
         raise UndecidedError(
-            f"Your own migrations end twice ({', '.join(ends)}), so nothing was migrated. "
-            "Join all of them with `alembic merge heads -m merge`."
+            f"Your own migrations end more than once ({', '.join(ends)}), so nothing was migrated. Undo "
+            f"this update (`git reset --hard`, `git clean -fd`), join them with "
+            f"`alembic merge {' '.join(ends)} -m merge`, commit, and update again."
+        )
+    arrived = {name: r for name, r in present(project).items() if name not in settled}
+    if not arrived:
+        return []
+    if not ends:
+        raise UndecidedError(
+            f"A migration arrived in {VERSIONS}, where you have none, so nothing was migrated. Move "
+            "it to yours, and let its `down_revision` name your last one."
         )
     moves = []
     end = ends[0]
@@ -113,7 +131,7 @@ def reparent(project: Path) -> list[str]:
             moves.append((first, end))
         (end,) = heads(chain(first, arrived))
     for first, parent in moves:
-        write(project / first.file, with_parent(first, parent))
+        (project / first.file).write_bytes(with_parent(first, parent))
     return [f"migrations: {r.name} now follows {parent}, the last you have" for r, parent in moves]
 
 
@@ -135,26 +153,18 @@ def chain(first: Revision, arrived: dict[str, Revision]) -> list[Revision]:
     return found
 
 
-def with_parent(revision: Revision, parent: str) -> str:
-    """The text of a revision that follows another one, in its code and in its docstring."""
-    lines = revision.text.split("\n")
-    for target, value in assignments(revision.text):
+def with_parent(revision: Revision, parent: str) -> bytes:
+    """A revision of the template (in UTF-8) that follows another one, in its code and its docstring."""
+    lines = revision.content.split(b"\n")
+    for target, value in assignments(revision.content):
         if target.id == "down_revision":
-            line = lines[value.lineno - 1].encode()
+            line = lines[value.lineno - 1]
             quoted = f'"{parent}"'.encode()
             lines[value.lineno - 1] = (
                 line[: value.col_offset] + quoted + line[value.end_col_offset :]
-            ).decode()
-    before = ", ".join(revision.parents)
-    text = "\n".join(lines)
-    return text.replace(f"Revises: {before}", f"Revises: {parent}", 1) if before else text
-
-
-def read(file: Path) -> str:
-    with file.open(encoding="utf-8", newline="") as source:
-        return source.read()
-
-
-def write(file: Path, text: str) -> None:
-    with file.open("w", encoding="utf-8", newline="") as target:
-        target.write(text)
+            )
+    content = b"\n".join(lines)
+    if not revision.parents:
+        return content
+    before = f"Revises: {', '.join(revision.parents)}".encode()
+    return content.replace(before, f"Revises: {parent}".encode(), 1)

@@ -1,23 +1,35 @@
 """Merges what an owner and the template added in the same place of a shared file.
 
 A new router stands beside other routers: when the next release has one too, git calls it a
-conflict. In the files where both add lines by design, both are kept.
+conflict. In the files where both add lines by design, both are kept, unless both add the same thing.
 """
 
+import ast
 import difflib
 import re
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pins import agree
+from libraries import agree
 from repository import conflicted, git, sides_of
 
 # Which lines of a text become which: from, up to but not including, by whom, the new lines.
 Change = tuple[int, int, str, list[str]]
 
-MARK = re.compile(r"(<{7}|\|{7}|={7}|>{7})( .*)?\r?\n?")
+# Longer than git's own, which could stand in a text.
+MARKER_SIZE = 40
+MARK = re.compile(rf"([<|=>])\1{{{MARKER_SIZE - 1}}}( .*)?\r?\n?")
+
+# What a line defines: a function, a class, a table, an entry of a list or mapping, a key or setting.
+DEFINED = re.compile(
+    r"(?:async )?(?:def|class) (?P<code>\w+)"
+    r"|(?P<table>\[+[^]]+\]+)$"
+    r"|[\"'](?P<text>[^\"'<>=!~\[; ]+)"
+    r"|(?P<key>[\w.-]+)(?:\[[\w,-]+\])?\s*(?::|[=<>~!]?=|[<>]|$)"
+)
 
 
 def merge_seams(project: Path, shared: list[str]) -> list[str]:
@@ -36,20 +48,39 @@ def is_below(file: str, place: str) -> bool:
 def mend(project: Path, file: str) -> bool:
     """Whether every conflict of a file could be mended; otherwise it stays as it is."""
     sides = sides_of(project, file)
-    if len(sides) < 3:
+    if len(sides) < 3 or not sides["before"]:
+        # Both made a file of this name: neither is a part of the other.
         return False
-    merged = []
-    for part in three_ways(agree(sides)):
-        if len(part) == 1:
-            merged += part[0]
-            continue
-        both = with_both(*part)
-        if both is None:
-            return False
-        merged += both
+    try:
+        parts = [merge_part(part) for part in three_ways(agree(sides))]
+    except UnicodeDecodeError:
+        return False
+    if None in parts:
+        return False
+    merged = "".join(line for part in parts for line in part or [])
+    if not is_sound(file, merged):
+        return False
     with (project / file).open("w", encoding="utf-8", newline="") as target:
-        target.writelines(merged)
-    git(project, "reset", "--quiet", "--", file)
+        target.write(merged)
+    git(project, "reset", "--quiet", "--", f":(literal){file}")
+    return True
+
+
+def merge_part(part: list[list[str]]) -> list[str] | None:
+    if len(part) == 1:
+        return part[0]
+    return with_both(*part) if len(part) == 3 else None
+
+
+def is_sound(file: str, text: str) -> bool:
+    """Whether the merged text still is what its name says."""
+    try:
+        if file.endswith(".toml"):
+            tomllib.loads(text)
+        if file.endswith(".py"):
+            ast.parse(text)
+    except (tomllib.TOMLDecodeError, SyntaxError):
+        return False
     return True
 
 
@@ -58,14 +89,15 @@ def three_ways(sides: dict[str, bytes]) -> Iterator[list[list[str]]]:
     with tempfile.TemporaryDirectory() as folder:
         for name, text in sides.items():
             Path(folder, name).write_bytes(text)
-        command = ["git", "merge-file", "-p", "--diff3", "yours", "before", "template"]
+        command = ["git", "merge-file", "-p", "--diff3", f"--marker-size={MARKER_SIZE}"]
+        command += ["yours", "before", "template"]
         run = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     part: list[list[str]] = [[]]
     for line in run.stdout.decode("utf-8").splitlines(keepends=True):
         mark = MARK.fullmatch(line)
         if mark is None:
             part[-1].append(line)
-        elif mark[1] in {"<<<<<<<", ">>>>>>>"}:
+        elif mark[1] in "<>":
             yield part
             part = [[]]
         else:
@@ -74,15 +106,17 @@ def three_ways(sides: dict[str, bytes]) -> Iterator[list[list[str]]]:
 
 
 def with_both(yours: list[str], before: list[str], template: list[str]) -> list[str] | None:
-    """The changes of both, the template's first where both add; None if they change the same lines.
+    """The changes of both, the template's first where both add.
 
-    Finer than git, to which changes of neighbouring lines are a conflict.
+    Finer than git, to which changes of neighbouring lines are a conflict. None if they change the
+    same lines, or add the same thing: a setting, a library, a function of one name.
     """
+    theirs, ours = [*changes(before, template, "template")], [*changes(before, yours, "yours")]
+    if added(theirs, before) & added(ours, before):
+        return None
     merged: list[str] = []
     done = 0
-    for start, end, _, lines in sorted(
-        [*changes(before, template, "template"), *changes(before, yours, "yours")]
-    ):
+    for start, end, _, lines in sorted([*theirs, *ours]):
         if start < done:
             return None
         merged += before[done:start] + lines
@@ -95,6 +129,25 @@ def changes(before: list[str], after: list[str], side: str) -> Iterator[Change]:
     for kind, start, end, first, last in matcher.get_opcodes():
         if kind != "equal":
             yield start, end, side, after[first:last]
+
+
+def added(changes: list[Change], before: list[str]) -> set[str]:
+    """What these changes define, at the outermost level of each, that was not defined before."""
+    found = {name for _, _, _, lines in changes for name in defined(lines)}
+    return found - {name for line in before for name in defined([line])}
+
+
+def defined(lines: list[str]) -> Iterator[str]:
+    said = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    outermost = min((indentation(line) for line in said), default=0)
+    for line in said:
+        found = DEFINED.match(line.strip())
+        if found and indentation(line) == outermost:
+            yield next(name for name in found.groups() if name)
+
+
+def indentation(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def in_order(lines: list[str]) -> list[str]:

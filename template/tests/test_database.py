@@ -26,6 +26,10 @@ from app.schemas.user import PermissionRead, UserCreate
 from tests.conftest import MakeSettings, alembic_config
 
 ADA = {"username": "ada", "email": "ada@example.com", "password": "hash"}
+INSERT_ADA = """
+INSERT INTO users (id, username, email, password, is_active)
+VALUES (1, 'ada', 'ada@example.com', 'hash', true)
+"""
 
 
 def test_the_models_and_the_migrations_agree(database_url: str) -> None:
@@ -88,7 +92,7 @@ def test_a_database_is_behind_ahead_or_right(database_at: str, said: str) -> Non
 
 def test_without_a_backup_nothing_is_migrated(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', true)")
+        connection.execute(INSERT_ADA)
     (database.parent / "backups").write_text("a file in the way")
 
     with pytest.raises(FileExistsError):
@@ -100,7 +104,7 @@ def test_without_a_backup_nothing_is_migrated(database: Path) -> None:
 
 def test_a_migration_leaves_a_backup_of_what_was_there(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', true)")
+        connection.execute(INSERT_ADA)
 
     command.downgrade(alembic_config(f"sqlite:///{database}"), "base")
 
@@ -248,7 +252,7 @@ def test_a_backup_overwrites_nothing(database: Path, tmp_path: Path) -> None:
 
 def test_a_backup_comes_back_whole(database: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', true)")
+        connection.execute(INSERT_ADA)
     copy = tmp_path / "copy"
     back_up(database, copy)
     database.unlink()
@@ -268,7 +272,7 @@ def test_a_database_in_use_or_with_rows_is_not_replaced(database: Path, tmp_path
         connection.execute("SELECT * FROM users").fetchall()
         with pytest.raises(BackupError, match="in use"):
             restore(copy, database)
-        connection.execute("INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', true)")
+        connection.execute(INSERT_ADA)
         connection.commit()
 
     with pytest.raises(BackupError, match="has rows"):

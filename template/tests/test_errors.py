@@ -14,11 +14,12 @@ from fastapi import Body, FastAPI
 from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import text
+from sqlalchemy import Insert, insert, text
 
 from app.api.deps import DatabaseDep, SessionDep
 from app.errors import Conflict
 from app.main import create_app
+from app.models.user import User
 from tests.conftest import MakeSettings
 
 SECRET = "correct horse battery staple"
@@ -37,6 +38,11 @@ class Probe(BaseModel):
 
     number: int
     pet: Annotated[Cat | Dog, Field(discriminator="kind")] | None = None
+
+
+def insert_user(number: int) -> Insert:
+    name = f"user-{number}"
+    return insert(User).values(id=number, username=name, email=name, password="")
 
 
 @pytest.fixture
@@ -68,7 +74,7 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
     @app.post("/writes")
     async def write(session: SessionDep) -> None:
-        await session.execute(text("INSERT INTO users VALUES (1, 'a', 'a', '', true)"))
+        await session.execute(insert_user(1))
 
     @app.get("/rows")
     async def count_rows(session: SessionDep) -> int:
@@ -87,8 +93,8 @@ def client(app: FastAPI) -> Iterator[TestClient]:
             seen = await reader.scalar(text("SELECT count(*) FROM users"))
         # Somebody else can write here: neither session holds a lock.
         async with database.writers.begin() as other:
-            await other.execute(text("INSERT INTO users VALUES (2, 'b', 'b', '', true)"))
-        await session.execute(text("INSERT INTO users VALUES (1, 'a', 'a', '', true)"))
+            await other.execute(insert_user(2))
+        await session.execute(insert_user(1))
         return seen or 0
 
     @app.get("/mistakes")

@@ -159,5 +159,6 @@ def test_whose_file_is_whose_is_the_same_everywhere(generate: Generate) -> None:
     for answers in combinations():
         project = generate(**answers)
         there = [file for file in shared if project.has(file)]
-        assert set(shared) - set(there) <= {".github", "app/permissions.py"}
+        of_options = {".github", "app/permissions.py", "tests/auth/test_users.py"}
+        assert set(shared) - set(there) <= of_options
         assert ", ".join(there) in project.read("README.md")

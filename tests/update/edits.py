@@ -6,6 +6,8 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
+from sqlalchemy import create_engine, inspect
+
 from tests.projects import Project
 
 MODEL = """
@@ -24,10 +26,10 @@ class Book(Base):
     owner: Mapped[User] = relationship(lazy="raise")
 """
 ROUTER = """
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from sqlalchemy import func, select
 
-from app.api.deps import SessionDep
+from app.api.deps import SessionDep, ShelfDep
 from app.models.book import Book
 
 router = APIRouter(prefix="/books", tags=["books"])
@@ -39,8 +41,23 @@ async def count_books(session: SessionDep) -> int:
 
 
 @router.get("/shelf")
-async def read_shelf(request: Request) -> str:
-    return str(request.app.state.settings.shelf)
+async def read_shelf(shelf: ShelfDep) -> str:
+    return shelf
+"""
+DEPENDENCY = """async def get_shelf(request: Request) -> str:
+    shelf: str = request.app.state.shelf
+    return shelf
+
+
+ShelfDep = Annotated[str, Depends(get_shelf)]
+
+
+"""
+FIXTURE = """
+
+@pytest.fixture
+def shelf() -> str:
+    return "oak"
 """
 TESTS = """
 from fastapi.testclient import TestClient
@@ -52,8 +69,8 @@ def test_there_are_no_books_yet(client: TestClient) -> None:
     assert answer.status_code in {200, 401}
 
 
-def test_the_shelf_has_a_name(client: TestClient) -> None:
-    assert client.get("/api/v1/books/shelf").json() == "oak"
+def test_the_shelf_has_a_name(client: TestClient, shelf: str) -> None:
+    assert client.get("/api/v1/books/shelf").json() == shelf
 """
 COLUMN = '''
 """books: year
@@ -73,9 +90,13 @@ depends_on = None
 def upgrade() -> None:
     with op.batch_alter_table("books") as batch:
         batch.add_column(sa.Column("year", sa.Integer, server_default="0", nullable=False))
+    with op.batch_alter_table("users") as batch:
+        batch.add_column(sa.Column("nickname", sa.String(50)))
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("users") as batch:
+        batch.drop_column("nickname")
     with op.batch_alter_table("books") as batch:
         batch.drop_column("year")
 '''
@@ -141,6 +162,9 @@ def add_books(project: Project) -> None:
     model = "    title: Mapped[str] = mapped_column(String(200))\n"
     year = '    year: Mapped[int] = mapped_column(server_default="0")\n'
     replace(project, "app/models/book.py", model, model + year)
+    active = "    is_active: Mapped[bool] = mapped_column(default=True)\n"
+    nickname = "    nickname: Mapped[str | None] = mapped_column(String(50))\n"
+    replace(project, "app/models/user.py", active, active + nickname)
     project.succeed("alembic", "upgrade", "head")
 
 
@@ -165,8 +189,17 @@ def edit_shared_files(project: Project) -> None:
         '    shelf: str = "oak"\n\n    @property\n    def in_development',
     )
     replace(project, "pyproject.toml", '    "sqlalchemy', '    "pyyaml>=6",\n    "sqlalchemy')
-    with (project.path / ".env.example").open("a") as example:
-        example.write("SHELF=oak\n")
+    line = "from app.settings import Settings\n\n\n"
+    replace(project, "app/api/deps.py", line, line + DEPENDENCY)
+    state = "    app.state.settings = settings\n"
+    replace(project, "app/main.py", state, f"{state}    app.state.shelf = settings.shelf\n")
+    for file, text in {
+        ".env.example": "SHELF=oak\n",
+        ".gitignore": "/covers/\n",
+        "tests/conftest.py": FIXTURE,
+    }.items():
+        with (project.path / file).open("a") as shared:
+            shared.write(text)
     if project.has("app/permissions.py"):
         name_open_routes(project)
         replace(project, "app/permissions.py", "]\n\nPERM", '    "books:read",\n]\n\nPERM')
@@ -183,7 +216,8 @@ def fill(project: Project) -> None:
     """Rows of a living application, in its own database."""
     with closing(sqlite3.connect(project.path / "app.db")) as connection, connection:
         users = [(n, f"user-{n}", f"u{n}@example.com", "hash", n % 2) for n in range(1, 301)]
-        connection.executemany("INSERT INTO users VALUES (?, ?, ?, ?, ?)", users)
+        columns = "id, username, email, password, is_active"
+        connection.executemany(f"INSERT INTO users ({columns}) VALUES (?, ?, ?, ?, ?)", users)
         connection.execute("INSERT INTO permissions VALUES (1001, 'pens:read', '')")
         links = [(n, 1001) for n in range(1, 301, 3)]
         connection.executemany("INSERT INTO user_permissions VALUES (?, ?)", links)
@@ -206,12 +240,23 @@ def rows(project: Project) -> dict[str, list[tuple[object, ...]]]:
         }
 
 
-def schema(database: Path) -> list[tuple[object, ...]]:
-    """Every table and index as it was created; a table that was replaced has quotes, another none."""
-    query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL"
-    with closing(sqlite3.connect(database)) as connection:
-        found = connection.execute(f"{query} ORDER BY 1, 2").fetchall()
-    return [(*names, sql.replace('"', "")) for *names, sql in found]
+def schema(database: Path) -> dict[str, list[str]]:
+    """Everything in every table, in no order: a table that was replaced may have another one."""
+    engine = create_engine(f"sqlite:///{database}")
+    look = inspect(engine)
+    questions = (
+        look.get_columns,
+        look.get_indexes,
+        look.get_foreign_keys,
+        look.get_unique_constraints,
+        look.get_check_constraints,
+    )
+    found = {
+        table: sorted(str(answer) for question in questions for answer in question(table))
+        for table in look.get_table_names()
+    }
+    engine.dispose()
+    return found
 
 
 def owners_lines(project: Project) -> dict[str, set[str]]:

@@ -3,16 +3,19 @@
 import re
 import shutil
 import sqlite3
+import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 from copier import run_update
 from copier.errors import TaskError
 from plumbum import local
 
-from tests.projects import Project
+from tests.projects import ROOT, Project
 from tests.update.conftest import Start, Update
 from tests.update.edits import commit, fill, git, live_with, owners_lines, replace, rows
 
@@ -44,6 +47,12 @@ def downgrade() -> None:
     op.drop_table("pens")
 '''
 CREATE = 'op.create_table("pens", sa.Column("id", sa.Integer, primary_key=True))'
+
+
+CAPS_COMMAND = """@cli.command()
+def caps() -> None:
+    typer.echo("caps")
+"""
 
 
 @pytest.fixture
@@ -79,8 +88,23 @@ def release(template: Project, revision: str) -> None:
         raise_versions(template, f"template/{file}", "77")
     line = "      - run: $PROGRAMS/mypy\n"
     replace(template, "template/.github/workflows/ci.yml", line, line + "      - run: caps\n")
-    with (template.path / "template/.env.example").open("a") as example:
-        example.write("# CAPS=3\n")
+    line = "    app.state.settings = settings\n"
+    replace(template, "template/app/main.py", line, f"{line}    app.state.caps = settings.caps\n")
+    line = "PUBLIC = {\n"
+    new = '    ("GET", "/api/v1/caps"),\n'
+    replace(template, "template/tests/auth/test_users.py", line, line + new)
+    line = "@cli.command()\ndef check("
+    replace(template, "template/app/cli.py.jinja", line, f"{CAPS_COMMAND}\n\n{line}")
+    for file, text in {
+        ".env.example": "# CAPS=3\n",
+        ".gitignore": "/caps/\n",
+        ".github/dependabot.yml": "# caps\n",
+        "app/api/deps.py": "\n\nasync def get_caps(request: Request) -> object:\n"
+        "    return request.app.state.caps\n",
+        "tests/conftest.py": "\n\n@pytest.fixture\ndef caps() -> int:\n    return 3\n",
+    }.items():
+        with (template.path / "template" / file).open("a") as shared:
+            shared.write(text)
     replace(template, "template/README.md.jinja", "## Map", "## Caps\n\nNew.\n\n## Map")
     commit(template, "Next")
     git(template.path, "tag", NEXT)
@@ -115,10 +139,10 @@ def test_what_owner_and_template_add_in_one_place_is_kept_of_both(
     for file, lines in owned.items():
         text = project.read(file)
         assert [line for line in lines if line not in text] == [], file
-    for file in ("app/api/routers.py", "app/settings.py", "app/permissions.py", "pyproject.toml"):
+    for file in sorted(set(shared_files()) - {"constraints.txt", ".github"}):
         text = project.read(file)
         assert "<<<<<<<" not in text
-        assert "caps" in text or "packaging" in text
+        assert "caps" in text.casefold() or "packaging" in text, file
     assert "## Caps" not in project.read("README.md")
     assert "anyio==77\n" in project.read("constraints.txt")
     assert "idna==77\n" in project.read("constraints.txt")
@@ -269,10 +293,60 @@ def test_two_ends_of_the_owners_own_are_named_and_not_guessed_at(
         update(project, NEXT)
 
     said = capfd.readouterr().out
-    assert "Your own migrations end twice (0002_fork, 0002_year), so nothing was migrated." in said
+    assert "migrations end more than once (0002_fork, 0002_year), so nothing was migrated." in said
     assert 'down_revision = "41d7a60c93be"' in project.read("alembic/versions/9999_next.py")
+
+
+def shared_files() -> list[str]:
+    config = yaml.safe_load((ROOT / "copier.yml").read_text("utf-8"))
+    files: list[str] = config["shared"]["default"]
+    return files
 
 
 def dump(project: Project) -> str:
     with closing(sqlite3.connect(project.path / "app.db")) as connection:
         return "\n".join(connection.iterdump())
+
+
+def test_an_update_that_was_killed_and_committed_is_not_built_upon(
+    next_template: Project, start: Start, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Killed as soon as Copier has written the answers: the owner's changes are not back by then."""
+    project = start(HEAD, next_template.path)
+    live_with(project)
+    before = git(project.path, "rev-parse", "HEAD").strip()
+    release(next_template, PENS)
+    answers = project.read(".copier-answers.yml")
+    copier = [sys.executable, "-m", "copier", "update", "--trust", "--defaults"]
+    with subprocess.Popen(copier, cwd=project.path, stdout=subprocess.DEVNULL) as process:
+        while project.read(".copier-answers.yml") == answers and process.poll() is None:
+            time.sleep(0.001)
+        process.kill()
+    assert git(project.path, "status", "--porcelain") != ""
+    commit(project, "What Copier asks for")
+
+    with pytest.raises(TaskError):
+        update(project, NEXT)
+
+    said = capfd.readouterr().out
+    assert "[update] an earlier update was interrupted" in said
+    assert before[:10] in said
+    assert git(project.path, "status", "--porcelain") == ""
+    git(project.path, "reset", "--quiet", "--hard", before)
+    update(project, NEXT)
+    assert git(project.path, "ls-files", "--unmerged") == ""
+    assert "Nothing here, sorry." in project.read("app/errors.py")
+
+
+def test_the_update_says_where_it_went_and_what_is_left_to_do(
+    next_template: Project, start: Start, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = start("v0.2.0", next_template.path)
+    live_with(project)
+
+    update(project, HEAD)
+
+    said = [line for line in capfd.readouterr().out.splitlines() if line.startswith("[update]")]
+    assert any(line.startswith(f"[update] template: v0.2.0 -> {HEAD}, ") for line in said)
+    notes = [line for line in said if ": After updating: " in line]
+    assert [note.split(":")[0] for note in notes[:2]] == ["[update] 0.3.0", "[update] 0.4.0"]

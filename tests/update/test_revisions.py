@@ -1,10 +1,11 @@
 """Moving a migration that arrived, in a real git repository and without Copier around it."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from revisions import UndecidedError, reparent
+from revisions import UndecidedError, reparent, restore_committed
 from tests.update.edits import git
 
 PLAIN = '"""{0}\n\nRevises: {1}\n"""\n\nrevision = "{0}"\ndown_revision = "{1}"\n'
@@ -102,7 +103,7 @@ def test_of_two_ends_neither_is_guessed(shelf: Path) -> None:
     save(shelf)
     c = write(shelf, "c", PLAIN.format("c", "a"))
 
-    with pytest.raises(UndecidedError, match=r"end twice \(b, x\).*alembic merge heads"):
+    with pytest.raises(UndecidedError, match=r"end more than once \(b, x\).*alembic merge b x -m"):
         reparent(shelf)
 
     assert c.read_text() == PLAIN.format("c", "a")
@@ -119,8 +120,90 @@ def test_a_fork_that_arrived_is_not_guessed_at(shelf: Path) -> None:
     assert c.read_text() == PLAIN.format("c", "a")
 
 
+def test_two_ends_are_named_also_when_nothing_arrived(shelf: Path) -> None:
+    write(shelf, "x", PLAIN.format("x", "a"))
+    save(shelf)
+
+    with pytest.raises(UndecidedError, match=r"\(b, x\)"):
+        reparent(shelf)
+
+
 def test_files_that_are_no_revisions_are_left_alone(shelf: Path) -> None:
-    write(shelf, "notes", "broken (")
     write(shelf, "helpers", "x = 1\n")
+    save(shelf)
+    write(shelf, "more_helpers", "x = 1\n")
 
     assert reparent(shelf) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["\ufeff{}", "# coding: latin-1\n# {{}}\n{}"], ids=["BOM", "latin-1"]
+)
+def test_an_own_revision_may_have_any_encoding_that_python_reads(shelf: Path, text: str) -> None:
+    file = shelf / "alembic/versions/b.py"
+    content = text.format(PLAIN.format("b", "a"))
+    file.write_bytes(
+        content.encode("utf-8" if "\ufeff" in text else "latin-1").replace(b"{}", b"\xfc")
+    )
+    save(shelf)
+    c = write(shelf, "c", PLAIN.format("c", "a"))
+
+    reparent(shelf)
+
+    assert c.read_text() == PLAIN.format("c", "b")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["broken (", 'PARENT = "a"\nrevision = "b"\ndown_revision = PARENT\n'],
+    ids=["broken", "computed"],
+)
+def test_an_own_revision_that_only_alembic_can_read_is_named(shelf: Path, text: str) -> None:
+    write(shelf, "b", text)
+    save(shelf)
+    c = write(shelf, "c", PLAIN.format("c", "a"))
+
+    with pytest.raises(UndecidedError, match=r"alembic/versions/b\.py can't be read"):
+        reparent(shelf)
+
+    assert c.read_text() == PLAIN.format("c", "a")
+
+
+def test_revisions_in_folders_below_are_seen_and_left_where_they_are(shelf: Path) -> None:
+    below = shelf / "alembic/versions/2025"
+    below.mkdir()
+    git(shelf, "mv", "alembic/versions/b.py", "alembic/versions/2025/b.py")
+    save(shelf)
+    c = write(shelf, "c", PLAIN.format("c", "a"))
+
+    assert restore_committed(shelf) == []
+    assert reparent(shelf) == ["migrations: c now follows b, the last you have"]
+    assert c.read_text() == PLAIN.format("c", "b")
+
+
+def test_migrations_that_are_elsewhere_are_asked_for(shelf: Path) -> None:
+    git(shelf, "mv", "alembic", "migrations")
+    save(shelf)
+    (shelf / "alembic/versions").mkdir(parents=True)
+    write(shelf, "c", PLAIN.format("c", "a"))
+
+    with pytest.raises(UndecidedError, match="where you have none"):
+        reparent(shelf)
+
+
+def test_a_committed_revision_that_the_template_has_otherwise_stays_as_it_is(shelf: Path) -> None:
+    """An option that is turned on again brings its migration as the template has it."""
+    git(shelf, "checkout", "--quiet", "-b", "template", "HEAD~0")
+    write(shelf, "b", PLAIN.format("b", "theirs"))
+    save(shelf)
+    git(shelf, "checkout", "--quiet", "-")
+    own = write(shelf, "b", PLAIN.format("b", "mine"))
+    save(shelf)
+    merge = ["git", "merge", "template"]
+    subprocess.run(merge, cwd=shelf, check=False, capture_output=True)
+    assert "<<<<<<<" in own.read_text()
+
+    assert restore_committed(shelf) == []
+
+    assert own.read_text() == PLAIN.format("b", "mine")
+    assert git(shelf, "ls-files", "--unmerged") == ""

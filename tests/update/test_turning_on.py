@@ -1,7 +1,11 @@
 """An option that is turned on or off later, with rows in the database: real Copier, real git."""
 
+import sys
+
 import pytest
+from copier import run_update
 from copier.errors import TaskError
+from plumbum import local
 
 from tests.update.conftest import Start, Update
 from tests.update.edits import commit, fill, git, live_with, replace, rows
@@ -44,7 +48,7 @@ def test_log_in_leaves_a_project_and_every_row_stays(
         update(project, HEAD, auth=False)
 
     said = capfd.readouterr().out
-    assert "41d7a60c93be stays, since your database has it" in said
+    assert "41d7a60c93be_auth.py stays, since your database has it" in said
     # The owner's permission, and a line for the test of the guards: nothing of it is lost unseen.
     theirs = ["app/permissions.py", "tests/auth/test_users.py"]
     assert git(project.path, "diff", "--name-only", "--diff-filter=U").split() == theirs
@@ -62,6 +66,62 @@ def test_log_in_leaves_a_project_and_every_row_stays(
     assert rows(project) == kept
     project.succeed("mypy")
     assert "passed" in project.succeed("pytest", "-q")
+
+
+def test_log_in_that_comes_back_after_its_tables_were_dropped_is_told_to_make_them_again(
+    start: Start, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = start(HEAD, auth=True)
+    git(project.path, "init", "--quiet")
+    commit(project, "Start")
+    project.succeed("alembic", "upgrade", "head")
+    update(project, HEAD, auth=False)
+    commit(project, "Without log-in")
+    project.succeed("alembic", "revision", "-m", "drop", "--autogenerate")
+    project.succeed("alembic", "upgrade", "head")
+    # What set-up does last, in this environment; the hook compares with the Python of the project.
+    (project.path / "setup.sh").write_text(f"exec {sys.executable} -m alembic upgrade head\n")
+    commit(project, "Drop")
+    (project.path / ".venv/bin").mkdir(parents=True)
+    python = project.path / ".venv/bin/python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    capfd.readouterr()
+
+    with local.env(COPIER_FASTAPI_SETUP="run"), pytest.raises(TaskError):
+        run_update(
+            project.path, {"auth": True}, vcs_ref=HEAD, defaults=True, overwrite=True, unsafe=True
+        )
+
+    said = capfd.readouterr().out
+    assert "stays, since your database has it" not in said
+    assert git(project.path, "ls-files", "--unmerged") == ""
+    assert "[update] the database is at the newest migration, and the models differ" in said
+    project.succeed("alembic", "revision", "-m", "restore", "--autogenerate")
+    project.succeed("alembic", "upgrade", "head")
+    create = ("app", "user", "create-admin", "ada", "ada@example.com")
+    assert "holds every permission" in project.succeed(*create, stdin=f"{PASSWORD}\n")
+    project.succeed("alembic", "check")
+
+
+def test_a_file_that_both_made_is_a_conflict(
+    start: Start, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = start(HEAD, auth=False, github=False)
+    git(project.path, "init", "--quiet")
+    (project.path / ".github/workflows").mkdir(parents=True)
+    own = "name: Mine\non: push\n"
+    (project.path / ".github/workflows/ci.yml").write_text(own)
+    (project.path / "app/permissions.py").write_text("PERMISSIONS = []\n")
+    commit(project, "Start")
+
+    with pytest.raises(TaskError):
+        update(project, HEAD, auth=True, github=True)
+
+    said = capfd.readouterr().out
+    for file in (".github/workflows/ci.yml", "app/permissions.py"):
+        assert f"[update]     {file}" in said
+        assert "<<<<<<<" in project.read(file)
 
 
 def test_workflows_come_and_go_and_an_own_one_stays(

@@ -15,7 +15,8 @@ def agree(sides: dict[str, bytes]) -> dict[str, bytes]:
     raised = {
         name: max(yours[name], template[name], key=order)
         for name in yours.keys() & template.keys() & before.keys()
-        if before[name] not in (yours[name], template[name])
+        # One that is held back stays a conflict.
+        if order(before[name]) < min(order(yours[name]), order(template[name]))
     }
 
     def raise_pin(pin: re.Match[bytes]) -> bytes:

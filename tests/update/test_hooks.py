@@ -1,0 +1,209 @@
+"""What the hooks do in one file or one repository: real git, and no Copier around it."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from interrupted import begin, committed_half, end, marker
+from libraries import agree
+from notes import notes
+from repository import conflicted
+from seams import merge_seams
+from tests.projects import ROOT
+from tests.releases import releases
+from tests.update.edits import git
+
+SETTINGS = "class Settings:\n    one: int = 1\n\n    def method(self) -> None: ...\n"
+WORKFLOW = "jobs:\n  check:\n    runs-on: linux\n    steps: []\n"
+PROJECT = '[project]\ndependencies = [\n    "alembic>=1",\n    "uvicorn>=1",\n]\n'
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    return tmp_path
+
+
+def conflict(shelf: Path, file: str, before: str | None, yours: str, template: str) -> str:
+    """Leave a file as an update leaves it; its text, with conflict marks."""
+
+    def save(text: str | None) -> None:
+        if text is not None:
+            (shelf / file).write_text(text, "utf-8")
+        git(shelf, "add", "--all")
+        git(shelf, "commit", "--quiet", "--allow-empty", "-m", "Work")
+
+    save(before)
+    git(shelf, "checkout", "--quiet", "-b", "template")
+    save(template)
+    git(shelf, "checkout", "--quiet", "main")
+    save(yours)
+    subprocess.run(["git", "merge", "template"], cwd=shelf, check=False, capture_output=True)
+    text = (shelf / file).read_text("utf-8")
+    assert "<<<<<<<" in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "yours", "template"),
+    [
+        (
+            "settings.py",
+            SETTINGS,
+            SETTINGS.replace("= 1\n", '= 1\n    host: str = "a"\n'),
+            SETTINGS.replace("= 1\n", "= 1\n    port: int = 1\n"),
+        ),
+        (
+            "ci.yml",
+            WORKFLOW,
+            f"{WORKFLOW}  deploy:\n    runs-on: linux\n",
+            f"{WORKFLOW}  audit:\n    runs-on: linux\n",
+        ),
+        (
+            "pyproject.toml",
+            PROJECT,
+            PROJECT.replace(",\n]", ',\n    "yaml>=1",\n]'),
+            PROJECT.replace(",\n]", ',\n    "wheel>=1",\n]'),
+        ),
+        (
+            "permissions.py",
+            'X = {\n    "users:read": "",\n}\n',
+            'X = {\n    "users:read": "",\n    "books:read": "",\n}\n',
+            'X = {\n    "users:read": "",\n    "users:export": "",\n}\n',
+        ),
+    ],
+    ids=["settings", "jobs", "libraries", "permissions"],
+)
+def test_what_both_add_under_two_names_is_kept_of_both(
+    shelf: Path, file: str, before: str, yours: str, template: str
+) -> None:
+    conflict(shelf, file, before, yours, template)
+
+    assert merge_seams(shelf, [file]) == [file]
+
+    merged = (shelf / file).read_text("utf-8").splitlines()
+    for line in [*yours.splitlines(), *template.splitlines()]:
+        assert line in merged
+    assert conflicted(shelf) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "yours", "template"),
+    [
+        (
+            "settings.py",
+            SETTINGS,
+            SETTINGS.replace("= 1\n", '= 1\n    host: str = "a"\n'),
+            SETTINGS.replace("= 1\n", '= 1\n    host: str = "b"\n'),
+        ),
+        (
+            "deps.py",
+            SETTINGS,
+            f"{SETTINGS}\n\nasync def get_language() -> str:\n    return 'de'\n",
+            f"{SETTINGS}\n\ndef get_language() -> str:\n    return 'en'\n",
+        ),
+        (
+            "pyproject.toml",
+            PROJECT,
+            f"{PROJECT}\n[tool.coverage.run]\nbranch = true\n",
+            f"{PROJECT}\n[tool.coverage.run]\nparallel = true\n",
+        ),
+        (
+            "constraints.txt",
+            "anyio==1\n",
+            "anyio==1\nyarl==1\n",
+            "anyio==1\nyarl==2\n",
+        ),
+        (
+            "ci.yml",
+            WORKFLOW,
+            WORKFLOW.replace("linux\n", "linux\n    timeout: 1\n"),
+            WORKFLOW.replace("linux\n", "linux\n    timeout: 2\n"),
+        ),
+        ("new.yml", None, "name: mine\non: push\n", "name: theirs\non: push\n"),
+        ("odd.py", f'"""A\n{"=" * 7}\n"""\nx = 1\n', f'"""A\n{"=" * 7}\n"""\nx = 2\n', "x = 3\n"),
+    ],
+    ids=["setting", "function", "table", "library", "key", "file", "marks"],
+)
+def test_what_both_add_under_one_name_stays_a_conflict(
+    shelf: Path, file: str, before: str | None, yours: str, template: str
+) -> None:
+    marked = conflict(shelf, file, before, yours, template)
+
+    assert merge_seams(shelf, [file]) == []
+
+    assert (shelf / file).read_text("utf-8") == marked
+    assert conflicted(shelf) == [file]
+
+
+def test_a_library_that_is_held_back_is_not_raised() -> None:
+    sides = {
+        "before": b"starlette==1.10.0\n",
+        "yours": b"starlette==1.9.0\n",
+        "template": b"starlette==77\n",
+    }
+
+    assert agree(sides) == sides
+
+
+def test_of_two_raised_versions_the_newer_is_taken() -> None:
+    sides = {"before": b"idna==3.9\n", "yours": b"idna==3.10\n", "template": b"idna==3.9.1\n"}
+
+    assert agree(sides)["template"] == b"idna==3.10\n"
+
+
+def test_a_rejected_file_is_seen_also_where_git_ignores_it(shelf: Path) -> None:
+    (shelf / ".gitignore").write_text("*.rej\n")
+    (shelf / "logs.py.rej").write_text("rejected\n")
+
+    assert conflicted(shelf) == ["logs.py.rej"]
+
+
+def answers(shelf: Path, commit: str) -> str:
+    """Commit the answers file as of this version of the template; the commit that it makes."""
+    (shelf / ".copier-answers.yml").write_text(f"_commit: {commit}\n")
+    git(shelf, "add", "--all")
+    git(shelf, "commit", "--quiet", "-m", "Work")
+    return git(shelf, "rev-parse", "HEAD").strip()
+
+
+def test_half_an_update_that_was_committed_is_noticed(shelf: Path) -> None:
+    before = answers(shelf, "v1")
+    begin(shelf)
+    answers(shelf, "v2")
+
+    assert committed_half(shelf) == before
+
+
+def test_half_an_update_that_was_undone_is_not(shelf: Path) -> None:
+    answers(shelf, "v1")
+    begin(shelf)
+    (shelf / "own.py").write_text("x = 1\n")
+    git(shelf, "add", "--all")
+    git(shelf, "commit", "--quiet", "-m", "More work")
+
+    assert committed_half(shelf) is None
+    end(shelf)
+    assert not marker(shelf).exists()
+
+
+def test_the_changelog_is_quoted_from_the_release_before_to_the_one_after(tmp_path: Path) -> None:
+    changelog = tmp_path / "CHANGELOG.md"
+    changelog.write_text(
+        "# Changelog\n\n## Unreleased\n\n## 0.10.0\n\nMore.\n\nAfter updating: do\nthis.\n\n"
+        "## 0.9.0\n\nAfter updating: do that.\n\n## 0.1.0\n\nAfter updating: nothing.\n"
+    )
+
+    assert [*notes(changelog, "v0.1.0", "v0.10.0-3-gabc")] == [
+        "0.9.0: After updating: do that.",
+        "0.10.0: After updating: do this.",
+    ]
+    assert [*notes(changelog, "v0.9.0", "v0.9.0")] == []
+    assert [*notes(changelog, "0a1b2c3", "v0.10.0")] == []
+
+
+def test_each_release_but_the_first_says_what_to_do_after_it() -> None:
+    said = [*notes(ROOT / "CHANGELOG.md", "v0.1.0", "v1000.0.0")]
+
+    assert [note.partition(":")[0] for note in said] == [*releases()][1:]
