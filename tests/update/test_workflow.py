@@ -25,11 +25,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="it r
 GH = """#!/bin/sh
 echo "gh $*" >> "$GH_LOG"
 case "$*" in
-"pr list"*) grep -c "gh pr create" "$GH_LOG" ;;
-"pr create"*) cp "$RUNNER_TEMP/update/description.md" "$GH_LOG.description" ;;
+"pr list"*) if grep -q "gh pr create" "$GH_LOG"; then echo "$PULL_REQUEST"; fi ;;
+"pr create"* | "pr edit"*) cp "$RUNNER_TEMP/update/description.md" "$GH_LOG.description" ;;
 esac
 true
 """
+BRANCH = "template-update-v1001.0.0"
 EXPRESSION = re.compile(r"\$\{\{ (.+?) \}\}")
 
 
@@ -39,6 +40,8 @@ class Runner:
 
     folder: Path
     remote: Path
+    # What has become of the pull request of an earlier run.
+    pull_request: str = "OPEN"
     log: str = ""
     outputs: dict[str, str] = field(default_factory=dict)
 
@@ -53,13 +56,14 @@ class Runner:
         """The exit code of the first step that fails, or 0. Without set-up, this environment serves."""
         for name in ("update", "propose"):
             clone = self.folder / name
-            url = f"file://{self.remote}"
-            subprocess.run(["git", "clone", "--quiet", "--depth=1", url, clone], check=True)
+            workflow = git(self.remote, "show", "main:.github/workflows/template-update.yml")
+            job = yaml.safe_load(workflow)["jobs"][name]
+            # As actions/checkout does, unless it is told otherwise.
+            depth = [] if "fetch-depth" in job["steps"][0]["with"] else ["--depth=1"]
+            git(self.folder, "clone", "--quiet", *depth, f"file://{self.remote}", str(clone))
             if not set_up:
                 (clone / ".venv").mkdir()
                 (clone / ".venv/bin").symlink_to(Path(sys.executable).parent)
-            workflow = clone / ".github/workflows/template-update.yml"
-            job = yaml.safe_load(workflow.read_text("utf-8"))["jobs"][name]
             if not self.value(job.get("if", "true")):
                 continue
             for step in job["steps"]:
@@ -96,6 +100,7 @@ class Runner:
                 "RUNNER_TEMP": str(self.folder / "temp"),
                 "GITHUB_OUTPUT": str(output),
                 "GH_LOG": str(self.folder / "gh.log"),
+                "PULL_REQUEST": self.pull_request,
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -164,9 +169,64 @@ def test_a_release_is_set_up_tested_and_proposed_once(
 
     again = Runner(tmp_path / "second", remote)
     (again.folder / "gh.log").write_text(runner.gh)
+    proposed = git(remote, "rev-parse", BRANCH)
     assert again.run() == 0, again.log
     assert again.gh.count("gh pr create") == 1
     assert "v1001.0.0 is proposed already" in again.log
+    assert git(remote, "rev-parse", BRANCH) == proposed
+
+
+@pytest.fixture
+def proposed(shelf: Project, origin: Project, tmp_path: Path) -> Runner:
+    """A week later: a release is proposed, and nobody has looked at it."""
+    release(origin)
+    first = Runner(tmp_path / "first", tmp_path / "github.git")
+    assert first.run() == 0, first.log
+    week = Runner(tmp_path / "second", tmp_path / "github.git")
+    (week.folder / "gh.log").write_text(first.gh)
+    return week
+
+
+def test_a_proposal_follows_the_main_branch(shelf: Project, proposed: Runner) -> None:
+    """Otherwise a migration that came to main meanwhile would be a second end after the merge."""
+    (shelf.path / "own.py").write_text("x = 1\n")
+    commit(shelf, "Own")
+    git(shelf.path, "push", "--quiet", str(proposed.remote), "main")
+
+    assert proposed.run() == 0, proposed.log
+
+    main = git(proposed.remote, "rev-parse", "main")
+    assert git(proposed.remote, "rev-parse", f"{BRANCH}^") == main
+    assert f"gh pr edit {BRANCH}" in proposed.gh
+    assert proposed.gh.count("gh pr create") == 1
+
+
+def test_a_branch_on_which_somebody_works_is_left_alone(
+    shelf: Project, proposed: Runner, tmp_path: Path
+) -> None:
+    url = f"file://{proposed.remote}"
+    git(tmp_path, "clone", "--quiet", "--branch", BRANCH, url, "work")
+    git(tmp_path / "work", "commit", "--quiet", "--allow-empty", "-m", "Mend")
+    git(tmp_path / "work", "push", "--quiet")
+    commit(shelf, "Own")
+    git(shelf.path, "push", "--quiet", str(proposed.remote), "main")
+    mended = git(proposed.remote, "rev-parse", BRANCH)
+
+    assert proposed.run() == 0, proposed.log
+
+    assert git(proposed.remote, "rev-parse", BRANCH) == mended
+    assert "somebody works on its branch" in proposed.log
+
+
+@pytest.mark.parametrize("state", ["CLOSED", "MERGED"])
+def test_what_was_declined_is_not_proposed_again(proposed: Runner, state: str) -> None:
+    git(proposed.remote, "branch", "--quiet", "-D", BRANCH)
+    proposed.pull_request = state
+
+    assert proposed.run() == 0, proposed.log
+
+    assert branches(proposed.remote) == ["main"]
+    assert f"that is {state} now" in proposed.log
 
 
 def test_a_conflict_is_proposed_with_its_marks_and_says_so(
