@@ -1,4 +1,4 @@
-"""What the project's README says of adding a model, an endpoint and a permission, done word for word."""
+"""What the project's README says of adding a model, an endpoint, a permission and a test, in its order."""
 
 import shutil
 from pathlib import Path
@@ -79,6 +79,28 @@ async def create_books(data: list[BookCreate], user: CurrentUser, session: Sessi
 """
 
 
+TESTS = """
+from fastapi.testclient import TestClient
+
+BOOKS = "/api/v1/books"
+
+
+def test_nobody_adds_a_book_without_a_log_in(client: TestClient) -> None:
+    assert client.post(BOOKS, json={"title": "Emma"}).status_code == 401
+
+
+def test_an_administrator_adds_a_book(client: TestClient, admin: dict[str, str]) -> None:
+    answer = client.post(BOOKS, json={"title": "Emma"}, headers=admin)
+
+    assert answer.status_code == 201
+    assert client.get(BOOKS, headers=admin).json() == [{"id": 1, "title": "Emma"}]
+
+
+def test_a_visitor_may_not(client: TestClient, visitor: dict[str, str]) -> None:
+    assert client.get(BOOKS, headers=visitor).status_code == 403
+"""
+
+
 def insert(file: Path, before: str, text: str) -> None:
     source = file.read_text("utf-8")
     assert before in source
@@ -96,6 +118,7 @@ def test_a_resource_of_ones_own_is_added_as_the_readme_says(
     project.succeed("alembic", "revision", "-m", "add_book", "--autogenerate")
     (folder / "app/schemas/book.py").write_text(SCHEMA.lstrip())
     (folder / "app/api/v1/books_router.py").write_text(ROUTER.lstrip())
+    (folder / "tests/auth/test_books.py").write_text(TESTS.lstrip())
     routers, permissions = folder / "app/api/routers.py", folder / "app/permissions.py"
     insert(
         routers,

@@ -73,6 +73,13 @@ def test_no_statement_reads_a_whole_table_or_sorts(counts: Any, scenario: str) -
         assert slow == [], (statement, plan)
 
 
+def test_a_project_is_few_files(project: Project) -> None:
+    """Each costs time at every copy, and three times that at every update."""
+    most = 83 if project.answers["auth"] else 51
+
+    assert len(project.files()) <= most
+
+
 def test_the_server_imports_nothing_that_it_does_not_serve_with(project: Project) -> None:
     code = "import sys, app.main; print(*{name.partition('.')[0] for name in sys.modules})"
     run = subprocess.run(

@@ -136,15 +136,18 @@ def test_release_by_release_it_ends_where_one_leap_ends(
     """What only the template wrote is the same, whichever way it came."""
     project = start(before)
     live_with(project)
-    owned = owners_lines(project)
+    fill(project)
+    kept, owned = rows(project), owners_lines(project)
     shutil.copytree(project.path, tmp_path / "leap")
     leap = Project(tmp_path / "leap", {})
 
-    update(project, after)
-    is_merged(project, owned)
-    commit(project, "Step")
-    update(project, HEAD)
-    is_merged(project, owned)
+    for version in (after, HEAD):
+        update(project, version)
+        is_merged(project, owned)
+        is_one_line(project)
+        project.succeed("alembic", "upgrade", "head")
+        assert rows(project) == kept
+        commit(project, "Step")
     update(leap, HEAD)
 
     assert kept_files(project) == kept_files(leap)
