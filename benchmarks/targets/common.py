@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, EmailStr
 from sqlalchemy import Column, ForeignKey, Table
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -50,19 +50,20 @@ class PermissionRead(BaseModel):
     description: str
 
 
+# All three check an address with EmailStr, in what they read as in what they answer.
 class UserRead(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: int
     username: str
-    email: str
+    email: EmailStr
     is_active: bool
     permissions: list[PermissionRead]
 
 
 class UserCreate(BaseModel):
     username: str
-    email: str
+    email: EmailStr
     password: str
 
 

@@ -113,10 +113,11 @@ def create_account(username: str, email: str, names: list[str]) -> None:
 
     async def work(database: "Database", settings: Settings) -> None:
         data = UserCreate(username=username, email=email, password=password)
-        account = await users.new_user(settings, data)
+        row = await users.new_row(settings, data)
         async with database.writers.begin() as session:
-            await users.add_user(session, account)
+            number = await users.add_row(session, row)
             if names:
+                account = await rights.load_user(session, number)
                 permissions = await rights.find_permissions(session, names)
                 await rights.assign(session, account, permissions)
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tomllib
 
 from tests.projects import ROOT
 from tests.releases import releases
@@ -27,6 +28,8 @@ def test_every_release_is_in_this_history_in_order_and_in_the_changelog() -> Non
 
     for older, newer in zip(commits, [*commits[1:], "HEAD"], strict=True):
         git(ROOT, "merge-base", "--is-ancestor", older, newer)
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert package["version"] == [*releases()][-1]
     assert [line[3:] for line in changelog.splitlines() if line.startswith("## ")] == [
         "Unreleased",
         *reversed(releases()),

@@ -93,6 +93,18 @@ def test_a_template_without_history_is_told_about_when_the_project_is_made(
     assert "the template has no git history, so this project can't be updated later" in said
 
 
+def test_a_shallow_clone_is_told_about_when_the_project_is_made(
+    origin: Path, tmp_path: Path
+) -> None:
+    shallow = tmp_path / "shallow"
+    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{origin}", str(shallow))
+
+    said = run(shallow / "create_project.py", tmp_path / "shelf")
+
+    assert "WARNING: the template is a shallow clone" in said
+    assert f"git -C {shallow} fetch --unshallow" in said
+
+
 def test_copier_copy_from_uncommitted_files_says_what_it_costs(
     origin: Path, tmp_path: Path
 ) -> None:

@@ -7,7 +7,8 @@ from fastapi import BackgroundTasks, Depends, Request, params
 from fastapi.security import OAuth2PasswordBearer
 
 from app import logs
-from app.api.deps import DatabaseDep, SessionDep, SettingsDep
+from app.api.deps import SessionDep, SettingsDep
+from app.db.session import Database
 from app.permissions import PERMISSIONS, PermissionName
 from app.security import LoginTooOld, PermissionDenied, Unauthenticated, is_token
 from app.services.identity import Identity, identify, needs_touch, touch
@@ -25,9 +26,7 @@ bearer = OAuth2PasswordBearer(
 async def get_identity(
     request: Request,
     token: Annotated[str | None, Depends(bearer)],
-    database: DatabaseDep,
     session: SessionDep,
-    settings: SettingsDep,
     after_response: BackgroundTasks,
 ) -> Identity:
     """The user of the token. For a write, looked up through a reader: it takes no lock yet."""
@@ -37,6 +36,9 @@ async def get_identity(
         return known
     if not token or not is_token(token) or len(request.headers.getlist("Authorization")) > 1:
         raise Unauthenticated
+    # Not dependencies, as elsewhere: each of those costs time, and this is part of every request.
+    database: Database = request.app.state.database
+    settings: Settings = request.app.state.settings
     if request.method == "GET":
         identity = await identify(session, settings, token)
     else:
@@ -55,7 +57,9 @@ CurrentUser = Annotated[Identity, Depends(get_identity)]
 
 
 async def get_recent_identity(identity: CurrentUser, settings: SettingsDep) -> Identity:
-    refuse_old_login(identity, settings)
+    age = abs(datetime.now(UTC) - identity.logged_in_at)
+    if age > timedelta(minutes=settings.recent_login_minutes):
+        raise LoginTooOld
     return identity
 
 
@@ -72,20 +76,14 @@ def require(permission: PermissionName, *, recent_login: bool = False) -> params
     if permission not in PERMISSIONS:
         raise ValueError(f"{permission} is not declared in app/permissions.py")
 
-    async def check(identity: CurrentUser, settings: SettingsDep) -> Identity:
+    asker = get_recent_identity if recent_login else get_identity
+
+    async def check(identity: Annotated[Identity, Depends(asker)]) -> Identity:
         if permission not in identity.permissions:
             raise PermissionDenied(f"This needs the permission {permission}.")
-        if recent_login:
-            refuse_old_login(identity, settings)
         return identity
 
     return params.Security(check, scopes=[permission])
-
-
-def refuse_old_login(identity: Identity, settings: Settings) -> None:
-    age = abs(datetime.now(UTC) - identity.logged_in_at)
-    if age > timedelta(minutes=settings.recent_login_minutes):
-        raise LoginTooOld
 
 
 async def get_client(request: Request) -> Client:

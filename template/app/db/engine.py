@@ -3,11 +3,12 @@
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 Pragmas = Mapping[str, str | int]
 
@@ -66,6 +67,22 @@ def take_over_transactions(engine: Engine, begin: str, pragmas: Pragmas) -> None
             driver.run_async(lambda aiosqlite: aiosqlite.execute(begin))
         except sqlite3.OperationalError as error:
             raise OperationalError(begin, None, error) from None
+
+
+def reset_what_is_open(engine: Engine) -> None:
+    """Roll back when a connection returns to the pool, but only a transaction that is still open.
+
+    The pool itself would send a ROLLBACK each time, also after a commit: one more turn of the
+    driver's thread. For an engine with `pool_reset_on_return=None`.
+    """
+
+    @event.listens_for(engine, "reset")
+    def reset(connection: DBAPIConnection, _: ConnectionPoolEntry, state: PoolResetState) -> None:
+        if state.terminate_only or not isinstance(connection, AdaptedConnection):
+            return
+        if connection.driver_connection.in_transaction:
+            # As the pool itself does it.
+            cast(Any, engine.dialect).do_rollback(connection)
 
 
 class DatabaseFile:

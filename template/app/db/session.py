@@ -25,6 +25,7 @@ from app.db.engine import (
     Pragmas,
     existing_file_url,
     parse_url,
+    reset_what_is_open,
     take_over_transactions,
 )
 from app.settings import Settings
@@ -99,9 +100,11 @@ def sqlite_engines(url: URL, synchronous: str) -> tuple[AsyncEngine, AsyncEngine
     }
 
     def engine(begin: str, pragmas: Pragmas, **pool: int) -> AsyncEngine:
-        engine = create_async_engine(existing_file_url(url, file.path), **ENGINE_OPTIONS, **pool)
+        address = existing_file_url(url, file.path)
+        engine = create_async_engine(address, pool_reset_on_return=None, **ENGINE_OPTIONS, **pool)
         file.guard(engine.sync_engine)
         take_over_transactions(engine.sync_engine, begin, pragmas)
+        reset_what_is_open(engine.sync_engine)
         return engine
 
     reading = engine("BEGIN", {**pragmas, "query_only": "ON"})

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import and_, bindparam, select, update
+from sqlalchemy import and_, bindparam, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -43,33 +43,31 @@ IS_LIVE = and_(
 # Token to session to user to permissions: the one statement that every request with a token needs.
 # Built once, and from tables: an ORM query that each request builds takes twice as long.
 users, sessions, permissions = User.__table__, AuthSession.__table__, Permission.__table__
-SESSION_TO_PERMISSIONS = (
-    sessions.join(users, users.c.id == sessions.c.user_id)
-    .outerjoin(user_permissions, user_permissions.c.user_id == users.c.id)
-    .outerjoin(permissions, permissions.c.id == user_permissions.c.permission_id)
+# ASCII's unit separator, which stands in no name.
+SEPARATOR = "\x1f"
+NAMES = (
+    select(func.aggregate_strings(permissions.c.name, SEPARATOR))
+    .join_from(permissions, user_permissions)
+    .where(user_permissions.c.user_id == users.c.id)
+    .scalar_subquery()
 )
-HAS_TOKEN = and_(sessions.c.token_hash == bindparam("token_hash"), users.c.is_active)
-IDENTITY_QUERY = (
-    select(
-        users.c.id,
-        users.c.username,
-        users.c.email,
-        sessions.c.id,
-        sessions.c.token_hash,
-        sessions.c.created_at,
-        sessions.c.last_used_at,
-        permissions.c.name,
-    )
-    .select_from(SESSION_TO_PERMISSIONS)
-    .where(HAS_TOKEN, IS_LIVE)
+HAS_TOKEN = and_(
+    sessions.c.token_hash == bindparam("token_hash"),
+    users.c.id == sessions.c.user_id,
+    users.c.is_active,
 )
+IDENTITY_QUERY = select(
+    users.c.id,
+    users.c.username,
+    users.c.email,
+    sessions.c.id,
+    sessions.c.token_hash,
+    sessions.c.created_at,
+    sessions.c.last_used_at,
+    NAMES,
+).where(HAS_TOKEN, IS_LIVE)
 # PostgreSQL keeps the session from ending before the change that relies on it is committed.
-CONFIRMATION_QUERY = (
-    select(permissions.c.name)
-    .select_from(SESSION_TO_PERMISSIONS)
-    .where(HAS_TOKEN)
-    .with_for_update(read=True, of=sessions)
-)
+CONFIRMATION_QUERY = select(NAMES).where(HAS_TOKEN).with_for_update(read=True, of=sessions)
 
 
 def lifetimes(settings: Settings) -> dict[str, datetime]:
@@ -88,11 +86,8 @@ def lifetimes(settings: Settings) -> dict[str, datetime]:
 async def identify(session: AsyncSession, settings: Settings, token: str) -> Identity | None:
     """Who has this token, and what they may do at this moment."""
     parameters = {"token_hash": digest(token), **lifetimes(settings)}
-    rows = (await session.execute(IDENTITY_QUERY, parameters)).all()
-    if not rows:
-        return None
-    names = frozenset(row[-1] for row in rows if row[-1] is not None)
-    return Identity(*rows[0][:-1], names)
+    row = (await session.execute(IDENTITY_QUERY, parameters)).one_or_none()
+    return row and Identity(*row[:-1], split(row[-1]))
 
 
 async def confirm_session(session: AsyncSession, actor: Identity) -> frozenset[str]:
@@ -100,10 +95,15 @@ async def confirm_session(session: AsyncSession, actor: Identity) -> frozenset[s
 
     For the transaction of a change, which may have waited for its turn since the actor was let in.
     """
-    rows = (await session.execute(CONFIRMATION_QUERY, {"token_hash": actor.token_hash})).all()
-    if not rows:
+    parameters = {"token_hash": actor.token_hash}
+    row = (await session.execute(CONFIRMATION_QUERY, parameters)).one_or_none()
+    if row is None:
         raise Unauthenticated
-    return frozenset(name for (name,) in rows if name is not None)
+    return split(row[0])
+
+
+def split(names: str | None) -> frozenset[str]:
+    return frozenset(names.split(SEPARATOR) if names else ())
 
 
 def needs_touch(identity: Identity) -> bool:

@@ -1,9 +1,14 @@
 """One spelling of each name: what looks the same is the same, and taken once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from email_validator import EmailNotValidError, validate_email
 from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.exc import IntegrityError
 
-from app.errors import Fault, Invalid
+from app.db.faults import is_conflict
+from app.errors import Conflict, Fault, Invalid
 from app.schemas.user import Email, Username
 
 USERNAME: TypeAdapter[str] = TypeAdapter(Username)
@@ -31,3 +36,14 @@ def fold_login(login: str) -> str | None:
         )
     except (Invalid, ValidationError):
         return None
+
+
+@contextmanager
+def taken_names() -> Iterator[None]:
+    """Around a change of a name: Conflict if somebody else has it."""
+    try:
+        yield
+    except IntegrityError as error:
+        if is_conflict(error):
+            raise Conflict("This username or e-mail address is taken.") from None
+        raise

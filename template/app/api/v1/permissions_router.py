@@ -46,8 +46,7 @@ async def create_permission(
     The routes here can only require those of app/permissions.py.
     """
     permission = await permissions.create_permission(session, actor, data)
-    place = request.url_for("read_permission", permission_id=permission.id)
-    response.headers["Location"] = place.path
+    response.headers["Location"] = f"{request.scope['path']}/{permission.id}"
     return permission
 
 

@@ -10,7 +10,6 @@ from app.api.openapi import answers
 from app.api.pagination import Page, PagingDep, Slice
 from app.api.strict_json import StrictRoute
 from app.errors import Conflict, NotFound
-from app.models.user import User
 from app.schemas.auth import AccountUpdate, UserPermissions
 from app.schemas.user import Line, UserCreate, UserRead, UserUpdate, fold_name
 from app.services import rights, user_queries, users
@@ -57,7 +56,6 @@ async def list_users(
 
 @router.post(
     "",
-    response_model=UserRead,
     status_code=HTTPStatus.CREATED,
     responses=answers(Conflict),
 )
@@ -68,10 +66,10 @@ async def create_user(
     response: Response,
     session: SessionDep,
     settings: SettingsDep,
-) -> User:
+) -> UserRead:
     """A new account, without permissions."""
     user = await users.create_user(session, settings, actor, data)
-    response.headers["Location"] = request.url_for("read_user", user_id=user.id).path
+    response.headers["Location"] = f"{request.scope['path']}/{user.id}"
     return user
 
 
