@@ -22,7 +22,8 @@ def draw(rows: list[Row]) -> str:
         assert row.at_most is not None
         share = row.ratio / row.at_most
         top = LINE * number + LINE
-        against = f", against {row.baseline.partition(':')[0]}" if row.baseline else ""
+        baseline = row.baseline.partition(":")[0].partition(" (")[0]
+        against = f", against {baseline}" if baseline else ""
         colour = REACHED if share <= 1 else MISSED
         # A bar beyond twice the goal says no more than its number does.
         length = min(share, 1.9) * FULL / 2

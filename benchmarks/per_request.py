@@ -121,5 +121,5 @@ def rows(scenario: str, costs: dict[str, float], unit: str) -> list[Row]:
         return [limit]
     best = min(PEERS, key=lambda name: costs[name])
     others = ", ".join(f"{name} {costs[name] / costs['ours']:.2f}x ours" for name in PEERS)
-    against = f"the best of: {others}"
+    against = f"the best replica ({others})"
     return [limit, compared(what, costs["ours"], unit, costs[best], against, to_peer)]
