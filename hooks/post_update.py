@@ -5,17 +5,16 @@ Arguments: the template's address, and the files to which both the owner and the
 """
 
 import os
-import re
 import sys
 from pathlib import Path
 
 from console import escape_what_cannot_be_printed, say
-from interrupted import ANSWERS, end
+from interrupted import end
 from notes import notes
 from removed import keep_changed
-from repository import changed, conflicted, last_committed
+from repository import ANSWERS, changed, conflicted, last_committed, template_version
 from revisions import UndecidedError, reparent, restore_committed
-from seams import merge_seams
+from seams import doubled, merge_seams
 from set_up import SCRIPT, models_are_migrated, set_up
 
 CHANGELOG = Path(__file__).resolve().parents[1] / "CHANGELOG.md"
@@ -30,10 +29,14 @@ def main(source: str, shared: list[str]) -> int:
         say(line)
     in_order = order_migrations(project)
     say_what_changed(project)
-    files = conflicted(project)
+    files, twice = conflicted(project), doubled(project, shared)
     if files:
         say("your changes and the template's meet in:", *(f"    {file}" for file in files))
-    if files or not in_order:
+    for line in twice:
+        say(line)
+    # From here on, a run that is killed leaves nothing that running set-up again does not mend.
+    end(project)
+    if files or twice or not in_order:
         say(f"the database is as it was. When that is mended, run {SCRIPT}")
         return 1
     return set_up_anew(project)
@@ -49,18 +52,11 @@ def order_migrations(project: Path) -> bool:
 
 
 def say_what_changed(project: Path) -> None:
-    before, after = (
-        template_version(text)
-        for text in (last_committed(project, ANSWERS), (project / ANSWERS).read_bytes())
-    )
+    before = template_version(last_committed(project, ANSWERS))
+    after = template_version((project / ANSWERS).read_bytes())
     say(f"template: {before} -> {after}, {len(changed(project))} files changed; see `git diff`")
     for note in notes(CHANGELOG, before, after):
         say(note)
-
-
-def template_version(answers: bytes) -> str:
-    found = re.search(rb"^_commit: (\S+)", answers, re.MULTILINE)
-    return found[1].decode() if found else "unknown"
 
 
 def set_up_anew(project: Path) -> int:
@@ -83,7 +79,4 @@ def set_up_anew(project: Path) -> int:
 
 if __name__ == "__main__":
     escape_what_cannot_be_printed()
-    try:
-        sys.exit(main(sys.argv[1], sys.argv[2].split()))
-    finally:
-        end(Path.cwd())
+    sys.exit(main(sys.argv[1], sys.argv[2].split()))

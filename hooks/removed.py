@@ -10,8 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from interrupted import ANSWERS
-from repository import arrived, git, last_committed, mark_conflicted, names
+from repository import ANSWERS, arrived, git, last_committed, mark_conflicted, names
 from revisions import VERSIONS
 
 

@@ -1,7 +1,10 @@
 """What the hooks ask git about the project that was just updated."""
 
+import re
 import subprocess
 from pathlib import Path
+
+ANSWERS = ".copier-answers.yml"
 
 
 def git(project: Path, *arguments: str) -> str:
@@ -29,6 +32,12 @@ def arrived(project: Path) -> list[str]:
     return names(project, "ls-files", "--others", "--exclude-standard")
 
 
+def template_version(answers: bytes) -> str:
+    """The version of the template that an answers file names."""
+    found = re.search(rb"^_commit: (\S+)", answers, re.MULTILINE)
+    return found[1].decode() if found else "unknown"
+
+
 def changed(project: Path) -> list[str]:
     """Files that differ from the last commit, or are new."""
     return names(
@@ -39,8 +48,10 @@ def changed(project: Path) -> list[str]:
 def conflicted(project: Path) -> list[str]:
     """Files that the update could not merge."""
     unmerged = names(project, "diff", "--name-only", "--diff-filter=U", "--relative")
-    # Also where git ignores them.
+    # Also where git ignores them, but not those of somebody else, such as a library.
     rejected = names(project, "ls-files", "--others", "--", "*.rej")
+    tracked = names(project, "ls-files") if rejected else []
+    rejected = [file for file in rejected if file.removesuffix(".rej") in tracked]
     return sorted({*unmerged, *rejected})
 
 

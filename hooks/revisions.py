@@ -69,9 +69,22 @@ def committed(project: Path) -> dict[str, Revision]:
     return by_name((file, last_committed(project, file)) for file in files)
 
 
+def present_files(project: Path) -> list[Path]:
+    return sorted((project / VERSIONS).rglob("*.py"))
+
+
 def present(project: Path) -> dict[str, Revision]:
-    files = sorted((project / VERSIONS).rglob("*.py"))
+    files = present_files(project)
     return by_name((file.relative_to(project).as_posix(), file.read_bytes()) for file in files)
+
+
+def said_names(content: bytes) -> set[str]:
+    """The name of a revision, or nothing if only Alembic could tell."""
+    try:
+        revision = read_revision("", content)
+    except UndecidedError:
+        return set()
+    return {revision.name} if revision else set()
 
 
 def by_name(files: Iterable[tuple[str, bytes]]) -> dict[str, Revision]:
@@ -93,6 +106,10 @@ def restore_committed(project: Path) -> list[str]:
     """
     files = committed_files(project)
     gone = [file for file in files if not (project / file).exists()]
+    if gone:
+        # One that was renamed is not gone.
+        here = {text for file in present_files(project) for text in said_names(file.read_bytes())}
+        gone = [file for file in gone if not here & said_names(last_committed(project, file))]
     for file in {*gone, *set(files).intersection(conflicted(project))}:
         git(project, "checkout", "--quiet", "HEAD", "--", f":(literal){file}")
     return [
@@ -108,7 +125,14 @@ def reparent(project: Path) -> list[str]:
     Returns a sentence for each that moved; run again, there is nothing left to move. Raises
     UndecidedError if there are two places where they could go, or none that is known.
     """
-    settled = committed(project)
+    before = committed_files(project)
+    came = [f for f in present_files(project) if f.relative_to(project).as_posix() not in before]
+    try:
+        settled = committed(project)
+    except UndecidedError:
+        if came:
+            raise
+        return []
     ends = heads(settled.values())
     if len(ends) > 1:
         raise UndecidedError(

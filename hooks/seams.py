@@ -4,17 +4,16 @@ A new router stands beside other routers: when the next release has one too, git
 conflict. In the files where both add lines by design, both are kept, unless both add the same thing.
 """
 
-import ast
 import difflib
 import re
 import subprocess
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from definitions import defined, is_sound, twice_bound
 from libraries import agree
-from repository import conflicted, git, sides_of
+from repository import conflicted, git, last_committed, names, sides_of
 
 # Which lines of a text become which: from, up to but not including, by whom, the new lines.
 Change = tuple[int, int, str, list[str]]
@@ -22,14 +21,6 @@ Change = tuple[int, int, str, list[str]]
 # Longer than git's own, which could stand in a text.
 MARKER_SIZE = 40
 MARK = re.compile(rf"([<|=>])\1{{{MARKER_SIZE - 1}}}( .*)?\r?\n?")
-
-# What a line defines: a function, a class, a table, an entry of a list or mapping, a key or setting.
-DEFINED = re.compile(
-    r"(?:async )?(?:def|class) (?P<code>\w+)"
-    r"|(?P<table>\[+[^]]+\]+)$"
-    r"|[\"'](?P<text>[^\"'<>=!~\[; ]+)"
-    r"|(?P<key>[\w.-]+)(?:\[[\w,-]+\])?\s*(?::|[=<>~!]?=|[<>]|$)"
-)
 
 
 def merge_seams(project: Path, shared: list[str]) -> list[str]:
@@ -58,7 +49,8 @@ def mend(project: Path, file: str) -> bool:
     if None in parts:
         return False
     merged = "".join(line for part in parts for line in part or [])
-    if not is_sound(file, merged):
+    texts = [sides[side].decode("utf-8") for side in ("yours", "template")]
+    if not is_sound(file, merged) or twice_bound(file, merged, *texts):
         return False
     with (project / file).open("w", encoding="utf-8", newline="") as target:
         target.write(merged)
@@ -72,16 +64,18 @@ def merge_part(part: list[list[str]]) -> list[str] | None:
     return with_both(*part) if len(part) == 3 else None
 
 
-def is_sound(file: str, text: str) -> bool:
-    """Whether the merged text still is what its name says."""
-    try:
-        if file.endswith(".toml"):
-            tomllib.loads(text)
-        if file.endswith(".py"):
-            ast.parse(text)
-    except (tomllib.TOMLDecodeError, SyntaxError):
-        return False
-    return True
+def doubled(project: Path, shared: list[str]) -> list[str]:
+    """What both added in two places of one shared file, where git sees no conflict; a sentence for each."""
+    said = []
+    for file in names(project, "diff", "--name-only", "--relative", "HEAD"):
+        if any(is_below(file, place) for place in shared) and (project / file).is_file():
+            now, before = (project / file).read_bytes(), last_committed(project, file)
+            texts = [text.decode("utf-8", "replace") for text in (now, before)]
+            said += [
+                f"{file}: {name} is there twice, yours and the template's: keep one"
+                for name in sorted(twice_bound(file, *texts))
+            ]
+    return said
 
 
 def three_ways(sides: dict[str, bytes]) -> Iterator[list[list[str]]]:
@@ -135,19 +129,6 @@ def added(changes: list[Change], before: list[str]) -> set[str]:
     """What these changes define, at the outermost level of each, that was not defined before."""
     found = {name for _, _, _, lines in changes for name in defined(lines)}
     return found - {name for line in before for name in defined([line])}
-
-
-def defined(lines: list[str]) -> Iterator[str]:
-    said = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    outermost = min((indentation(line) for line in said), default=0)
-    for line in said:
-        found = DEFINED.match(line.strip())
-        if found and indentation(line) == outermost:
-            yield next(name for name in found.groups() if name)
-
-
-def indentation(line: str) -> int:
-    return len(line) - len(line.lstrip())
 
 
 def in_order(lines: list[str]) -> list[str]:

@@ -20,6 +20,8 @@ if not exist constraints.txt goto no_project
 
 echo [setup] 1/4 Python environment
 if not exist "%VENV_PYTHON%" goto make_environment
+rem An installation that was killed leaves packages without their parts: then it all begins anew.
+if exist ".venv\half-installed" goto make_environment
 "%VENV_PYTHON%" -m pip --version >nul 2>nul
 if errorlevel 1 goto make_environment
 "%VENV_PYTHON%" -c "%STAMP%"
@@ -59,6 +61,8 @@ if errorlevel 1 goto no_environment
 
 :install
 echo [setup] 2/4 Dependencies
+type nul > ".venv\half-installed"
+if errorlevel 1 goto no_dependencies
 if defined UV goto install_with_uv
 echo [setup]     The first time, this takes half a minute.
 "%VENV_PYTHON%" -m pip install --disable-pip-version-check --retries 2 --constraint constraints.txt --editable ".[dev]"
@@ -70,6 +74,7 @@ call uv pip install --python "%VENV_PYTHON%" --constraint constraints.txt --edit
 if errorlevel 1 goto no_dependencies
 
 :remember
+del ".venv\half-installed"
 "%VENV_PYTHON%" -c "%STAMP%" write
 if errorlevel 1 goto no_dependencies
 
@@ -114,6 +119,7 @@ set "CODE=12"
 goto stop
 
 :no_dependencies
+if exist ".venv\half-installed" del ".venv\half-installed"
 echo [setup] ERROR: the dependencies could not be installed. Once the network is there, run setup.bat again.
 set "CODE=14"
 goto stop

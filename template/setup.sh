@@ -32,7 +32,8 @@ sys.exit(2 if moved else installed != wanted)
 say "1/4 Python environment"
 "$venv_python" -c "$stamp" 2>/dev/null
 state=$?
-if [ "$state" -gt 1 ] || ! "$venv_python" -m pip --version >/dev/null 2>&1; then
+# An installation that was killed leaves packages without their parts: then it all begins anew.
+if [ "$state" -gt 1 ] || [ -e .venv/half-installed ] || ! "$venv_python" -m pip --version >/dev/null 2>&1; then
     state=1
     python=
     too_old=
@@ -60,13 +61,18 @@ fi
 
 say "2/4 Dependencies"
 if [ "$state" -ne 0 ]; then
+    : >.venv/half-installed || fail 14 "could not write to .venv"
     if command -v uv >/dev/null 2>&1; then
         uv pip install --python "$venv_python" --constraint constraints.txt --editable ".[dev]"
     else
         say "    The first time, this takes half a minute."
         "$venv_python" -m pip install --disable-pip-version-check --retries 2 \
             --constraint constraints.txt --editable ".[dev]"
-    fi || fail 14 "the dependencies could not be installed; once the network is there, run ./setup.sh again"
+    fi
+    failed=$?
+    rm -f .venv/half-installed
+    [ "$failed" -eq 0 ] ||
+        fail 14 "the dependencies could not be installed; once the network is there, run ./setup.sh again"
     "$venv_python" -c "$stamp" write || fail 14 "could not write .venv/installed.txt"
 fi
 

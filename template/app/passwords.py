@@ -9,8 +9,8 @@ from app.errors import Fault, Invalid
 from app.security import hash_password, in_thread
 from app.settings import Settings
 
-# zxcvbn's time grows fast with the length: so many characters take as long as a hash at worst, thirty
-# take ten times that. It has one thread of its own, so that no log-in waits behind it.
+# zxcvbn's time grows fast with the length: so many characters take as long as a few hashes at
+# worst, thirty take ten times that. It has one thread of its own, so that no log-in waits behind it.
 ESTIMATED_CHARACTERS = 20
 ESTIMATING_THREAD = ThreadPoolExecutor(1, "estimating")
 FEWEST_GUESSES = 10**8

@@ -16,6 +16,8 @@ DRIVERS = ("sqlite", "sqlite+aiosqlite", "postgresql", "postgresql+psycopg")
 DEFAULT_PASSWORDS = {"admin", "changeme", "changethis", "password", "postgres", "root", "secret"}
 # Bits of the prefix, by IP version: no organisation has more addresses than that.
 WIDEST_NETWORK = {4: 8, 6: 16}
+# Every IPv4 address, as a socket for both kinds has it (RFC 4291, 2.5.5.2).
+IPV4_MAPPED = IPv6Network("::ffff:0:0/96")
 # `*.com` would be everybody.
 HOST = re.compile(r"[\w-]+(\.[\w-]+)*|\*(\.[\w-]+){2,}|\[[0-9a-fA-F:]+\]")
 ORIGIN = re.compile(r"https?://([\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\])(:\d+)?")
@@ -72,7 +74,7 @@ def check_proxies(proxies: tuple[str, ...]) -> None:
         networks = [ip_network(proxy) for proxy in proxies]
     except ValueError:
         raise ValueError("write addresses or networks: 10.0.0.5, 10.1.0.0/16") from None
-    if any(isinstance(n, IPv6Network) and n.network_address.ipv4_mapped for n in networks):
+    if any(isinstance(n, IPv6Network) and n.overlaps(IPV4_MAPPED) for n in networks):
         raise ValueError("write an IPv4 network as one: 10.1.0.0/16")
     if any(network.prefixlen < WIDEST_NETWORK[network.version] for network in networks):
         raise ValueError("trusting so many addresses lets anyone claim to be anyone")

@@ -207,6 +207,34 @@ def test_a_list_is_read_page_by_page(app: FastAPI) -> None:
     assert forged == [422] * 4
 
 
+def test_a_write_that_is_cancelled_while_it_waits_leaves_no_lock(
+    make_settings: MakeSettings, database: Path
+) -> None:
+    async def scenario() -> None:
+        async with Database(make_settings()) as app_database:
+
+            async def write() -> None:
+                async with app_database.writers.begin() as session:
+                    await session.execute(text("DELETE FROM users"))
+
+            with closing(sqlite3.connect(database, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                waiting = asyncio.create_task(write())
+                await asyncio.sleep(0.2)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+                other.execute("ROLLBACK")
+                # By now the driver's thread has the lock that it was waiting for.
+                await asyncio.sleep(0.3)
+                other.execute("PRAGMA busy_timeout = 1000")
+                other.execute("BEGIN IMMEDIATE")
+                other.execute("ROLLBACK")
+            await write()
+
+    asyncio.run(scenario())
+
+
 def test_a_backup_has_every_row_that_was_there_when_it_began(
     database: Path, tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ def test_production_names_its_hosts(hosts: str, monkeypatch: pytest.MonkeyPatch)
         ("TRUSTED_PROXIES", "0.0.0.0/1"),
         ("TRUSTED_PROXIES", "::/8"),
         ("TRUSTED_PROXIES", "::ffff:0:0/96"),
+        ("TRUSTED_PROXIES", "::/16"),
         ("DATABASE_URL", f"postgresql://host/shelf?user=me&password={SECRET}"),
         ("DATABASE_URL", "postgresql://shelf:Shelf@host/shelf"),
         ("DATABASE_URL", "postgresql://me:Postgres@host/shelf"),

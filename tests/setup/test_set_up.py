@@ -285,6 +285,28 @@ def test_set_up_that_was_killed_is_finished_by_running_it_again(
     assert is_set_up(uv_machine, project)
 
 
+def test_what_a_killed_installation_left_is_made_anew(
+    uv_machine: Machine, created: tuple[Machine, Path, str], tmp_path: Path
+) -> None:
+    _, whole, _ = created
+    project = tmp_path / "shelf"
+    made = [".venv", ".env", "*.db*", "*.egg-info", "__pycache__", ".git", ".*_cache"]
+    shutil.copytree(whole, project, ignore=shutil.ignore_patterns(*made))
+    assert uv_machine.run("./setup.sh", cwd=project)[0] == 0
+    half = project / ".venv/half-installed"
+    assert not half.exists()
+    (package,) = project.glob(".venv/lib/python*/site-packages/jinja2-*.dist-info")
+    (package / "METADATA").unlink()
+    (project / ".venv/installed.txt").unlink()
+    half.touch()
+
+    code, said = uv_machine.run("./setup.sh", cwd=project)
+
+    assert code == 0, said
+    assert is_set_up(uv_machine, project)
+    assert not half.exists()
+
+
 def test_a_generation_that_was_killed_leaves_no_half_project(
     uv_machine: Machine, checkout: Path, folder: Path
 ) -> None:

@@ -9,7 +9,7 @@ from interrupted import begin, committed_half, end, marker
 from libraries import agree
 from notes import notes
 from repository import conflicted
-from seams import merge_seams
+from seams import doubled, merge_seams
 from tests.projects import ROOT
 from tests.releases import releases
 from tests.update.edits import git
@@ -122,9 +122,34 @@ def test_what_both_add_under_two_names_is_kept_of_both(
             WORKFLOW.replace("linux\n", "linux\n    timeout: 2\n"),
         ),
         ("new.yml", None, "name: mine\non: push\n", "name: theirs\non: push\n"),
+        (
+            "inner.py",
+            SETTINGS,
+            SETTINGS.replace("= 1\n", '= 1\n    host: str = "a"\n')
+            + "\n\ndef mine() -> None: ...\n",
+            SETTINGS.replace("= 1\n", '= 1\n    host: str = "b"\n'),
+        ),
+        (
+            "routers.py",
+            "from a import a\nfrom z import z\n",
+            "from a import a\nfrom mine import router as export\nfrom z import z\n",
+            "from a import a\nfrom theirs import router as export\nfrom z import z\n",
+        ),
+        ("constraints.txt", "anyio==1\n", "anyio==1\nPyYAML==6\n", "anyio==1\npyyaml==7\n"),
         ("odd.py", f'"""A\n{"=" * 7}\n"""\nx = 1\n', f'"""A\n{"=" * 7}\n"""\nx = 2\n', "x = 3\n"),
     ],
-    ids=["setting", "function", "table", "library", "key", "file", "marks"],
+    ids=[
+        "setting",
+        "function",
+        "table",
+        "library",
+        "key",
+        "file",
+        "inner",
+        "import",
+        "case",
+        "marks",
+    ],
 )
 def test_what_both_add_under_one_name_stays_a_conflict(
     shelf: Path, file: str, before: str | None, yours: str, template: str
@@ -153,9 +178,27 @@ def test_of_two_raised_versions_the_newer_is_taken() -> None:
     assert agree(sides)["template"] == b"idna==3.10\n"
 
 
+def test_one_name_in_two_places_is_told_where_git_sees_no_conflict(shelf: Path) -> None:
+    file = shelf / "settings.py"
+    file.write_text(SETTINGS)
+    git(shelf, "add", "--all")
+    git(shelf, "commit", "--quiet", "-m", "Work")
+    file.write_text(f"{SETTINGS}    one: int = 2\n")
+
+    assert doubled(shelf, ["settings.py"]) == [
+        "settings.py: Settings.one is there twice, yours and the template's: keep one"
+    ]
+    assert doubled(shelf, ["other.py"]) == []
+
+
 def test_a_rejected_file_is_seen_also_where_git_ignores_it(shelf: Path) -> None:
-    (shelf / ".gitignore").write_text("*.rej\n")
+    (shelf / ".gitignore").write_text("*.rej\n.venv/\n")
+    (shelf / "logs.py").write_text("x = 1\n")
+    git(shelf, "add", "--all")
+    git(shelf, "commit", "--quiet", "-m", "Work")
     (shelf / "logs.py.rej").write_text("rejected\n")
+    (shelf / ".venv").mkdir()
+    (shelf / ".venv/somebody.rej").write_text("theirs\n")
 
     assert conflicted(shelf) == ["logs.py.rej"]
 
@@ -174,6 +217,20 @@ def test_half_an_update_that_was_committed_is_noticed(shelf: Path) -> None:
     answers(shelf, "v2")
 
     assert committed_half(shelf) == before
+
+
+def test_a_project_beside_another_one_has_a_mark_of_its_own(shelf: Path) -> None:
+    (shelf / "a").mkdir()
+    (shelf / "b").mkdir()
+    answers(shelf / "a", "v1")
+    before = answers(shelf / "b", "v1")
+    begin(shelf / "a")
+    answers(shelf / "a", "v2")
+
+    begin(shelf / "b")
+    end(shelf / "b")
+
+    assert committed_half(shelf / "a") == before
 
 
 def test_half_an_update_that_was_undone_is_not(shelf: Path) -> None:

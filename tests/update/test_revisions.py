@@ -169,6 +169,20 @@ def test_an_own_revision_that_only_alembic_can_read_is_named(shelf: Path, text: 
     assert c.read_text() == PLAIN.format("c", "a")
 
 
+def test_one_that_only_alembic_can_read_stops_nothing_when_none_arrived(shelf: Path) -> None:
+    write(shelf, "b", 'PARENT = "a"\nrevision = "b"\ndown_revision = PARENT\n')
+    save(shelf)
+
+    assert reparent(shelf) == []
+
+
+def test_a_migration_that_the_template_renames_does_not_come_back(shelf: Path) -> None:
+    git(shelf, "mv", "alembic/versions/a.py", "alembic/versions/a_init.py")
+
+    assert restore_committed(shelf) == []
+    assert not (shelf / "alembic/versions/a.py").exists()
+
+
 def test_revisions_in_folders_below_are_seen_and_left_where_they_are(shelf: Path) -> None:
     below = shelf / "alembic/versions/2025"
     below.mkdir()

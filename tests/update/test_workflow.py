@@ -201,13 +201,14 @@ def test_a_proposal_follows_the_main_branch(shelf: Project, proposed: Runner) ->
     assert proposed.gh.count("gh pr create") == 1
 
 
+@pytest.mark.parametrize("how", [["-m", "Mend"], ["--amend", "--no-edit"]], ids=["new", "amended"])
 def test_a_branch_on_which_somebody_works_is_left_alone(
-    shelf: Project, proposed: Runner, tmp_path: Path
+    shelf: Project, proposed: Runner, tmp_path: Path, how: list[str]
 ) -> None:
     url = f"file://{proposed.remote}"
     git(tmp_path, "clone", "--quiet", "--branch", BRANCH, url, "work")
-    git(tmp_path / "work", "commit", "--quiet", "--allow-empty", "-m", "Mend")
-    git(tmp_path / "work", "push", "--quiet")
+    git(tmp_path / "work", "commit", "--quiet", "--allow-empty", *how)
+    git(tmp_path / "work", "push", "--quiet", "--force")
     commit(shelf, "Own")
     git(shelf.path, "push", "--quiet", str(proposed.remote), "main")
     mended = git(proposed.remote, "rev-parse", BRANCH)

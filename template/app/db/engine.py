@@ -1,5 +1,6 @@
 """How a connection to the database is opened, for serving and for migrating."""
 
+import asyncio
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,6 +68,10 @@ def take_over_transactions(engine: Engine, begin: str, pragmas: Pragmas) -> None
             driver.run_async(lambda aiosqlite: aiosqlite.execute(begin))
         except sqlite3.OperationalError as error:
             raise OperationalError(begin, None, error) from None
+        except asyncio.CancelledError:
+            # The driver's thread still waits for the lock, and would keep it for nobody.
+            connection.invalidate()
+            raise
 
 
 def reset_what_is_open(engine: Engine) -> None:
@@ -78,7 +83,7 @@ def reset_what_is_open(engine: Engine) -> None:
 
     @event.listens_for(engine, "reset")
     def reset(connection: DBAPIConnection, _: ConnectionPoolEntry, state: PoolResetState) -> None:
-        if state.terminate_only or not isinstance(connection, AdaptedConnection):
+        if not state.asyncio_safe or not isinstance(connection, AdaptedConnection):
             return
         if connection.driver_connection.in_transaction:
             # As the pool itself does it.

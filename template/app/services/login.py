@@ -14,7 +14,7 @@ from app.errors import Conflict
 from app.models.user import User
 from app.passwords import hash_new_password
 from app.security import DECOY, PermissionDenied, Unauthenticated, verify_password
-from app.services import sessions, throttle, throttle_keys
+from app.services import sessions, throttle, throttle_rules
 from app.services.identity import Identity, confirm_session
 from app.services.names import fold_login
 from app.services.sessions import Client, IssuedToken
@@ -80,7 +80,7 @@ async def change_password(
     database: Database, settings: Settings, actor: Identity, current: str, new: str, client: Client
 ) -> IssuedToken:
     """Replace one's own password, end every session, and begin a new one."""
-    account = throttle_keys.own_account(actor.user_id)
+    account = throttle_rules.own_account(actor.user_id)
     await throttle.reserve(database, account, client.address)
     async with database.readers() as session:
         stored = await session.scalar(select(User.password).where(User.id == actor.user_id))

@@ -31,9 +31,13 @@ async def lock_rights(session: AsyncSession) -> None:
 
     A transaction that writes has SQLite's only lock already; PostgreSQL locks this row.
     """
-    if session.get_bind().dialect.name != "sqlite":
+    if locks_rows(session):
         query = select(Permission.id).where(Permission.name == ADMINISTRATION).with_for_update()
         await session.execute(query)
+
+
+def locks_rows(session: AsyncSession) -> bool:
+    return session.get_bind().dialect.name != "sqlite"
 
 
 async def load_user(session: AsyncSession, user_id: int) -> User:
@@ -51,6 +55,9 @@ async def confirm(session: AsyncSession, actor: Identity, needed: PermissionName
     PermissionDenied without what is needed. Returns what they hold.
     """
     await lock_rights(session)
+    if locks_rows(session):
+        # Before the session, as everywhere: two that lock in two orders would wait for each other.
+        await session.execute(select(User.id).where(User.id == actor.user_id).with_for_update())
     held = await confirm_session(session, actor)
     if needed not in held:
         raise PermissionDenied

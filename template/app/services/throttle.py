@@ -16,19 +16,16 @@ from app.db.reference import insert_into
 from app.db.session import Database
 from app.errors import AppError
 from app.models.session import Throttle
-from app.services.throttle_keys import account_key, address_key
-
-# Of an account, by username and by e-mail apart: five attempts are free, then the wait doubles up to
-# LONGEST_WAIT. After MOST_ATTEMPTS failures in a row an administrator has to help; the two names
-# together allow a hundred (NIST SP 800-63B-4, 3.2.2).
-FREE_ATTEMPTS = 5
-LONGEST_WAIT = timedelta(minutes=15)
-MOST_ATTEMPTS = 50
-FORGOTTEN_AFTER = timedelta(days=30)
-
-# An address, whichever accounts it tries.
-ADDRESS_ATTEMPTS = 30
-ADDRESS_WINDOW = timedelta(minutes=5)
+from app.services.throttle_rules import (
+    ADDRESS_ATTEMPTS,
+    ADDRESS_WINDOW,
+    GUESSES,
+    LONGEST_WAIT,
+    Limit,
+    account_key,
+    address_key,
+    wait_after,
+)
 
 
 class TooManyAttempts(AppError):
@@ -41,32 +38,28 @@ class TooManyAttempts(AppError):
         self.headers: Mapping[str, str] = {"Retry-After": str(math.ceil(wait.total_seconds()))}
 
 
-async def reserve(database: Database, account: str, address: str) -> None:
+async def reserve(database: Database, account: str, address: str, limit: Limit = GUESSES) -> None:
     """Count an attempt; TooManyAttempts, counting nothing, if there were too many before.
 
     It is committed before the password is checked. Whoever is to be refused is so without a lock:
     otherwise a flood of refused attempts would keep the writers waiting.
     """
     async with database.readers() as session:
-        await refuse_who_has_to_wait(session, account, address)
+        keys = account_key(account), address_key(address)
+        found = await session.scalars(select(Throttle).where(Throttle.key_hash.in_(keys)))
+        rows = {row.key_hash: row for row in found}
+        refuse(rows.get(keys[0]), rows.get(keys[1]), limit, datetime.now(UTC))
     async with database.writers.begin() as session:
-        await count(session, account, address)
+        await count(session, account, address, limit)
 
 
-async def refuse_who_has_to_wait(session: AsyncSession, account: str, address: str) -> None:
-    keys = account_key(account), address_key(address)
-    found = await session.scalars(select(Throttle).where(Throttle.key_hash.in_(keys)))
-    rows = {row.key_hash: row for row in found}
-    refuse(rows.get(keys[0]), rows.get(keys[1]), datetime.now(UTC))
-
-
-async def count(session: AsyncSession, account: str, address: str) -> None:
+async def count(session: AsyncSession, account: str, address: str, limit: Limit) -> None:
     now = datetime.now(UTC)
     # Always in this order, or two attempts could wait for each other.
     of_account = await lock(session, account_key(account), now)
     of_address = await lock(session, address_key(address), now)
-    refuse(of_account, of_address, now)
-    if age(of_account, now) > FORGOTTEN_AFTER:
+    refuse(of_account, of_address, limit, now)
+    if age(of_account, now) > limit.forgotten_after:
         of_account.attempts = 0
     if age(of_address, now) > ADDRESS_WINDOW:
         of_address.attempts, of_address.since = 0, now
@@ -75,10 +68,12 @@ async def count(session: AsyncSession, account: str, address: str) -> None:
     await forget_old(session, now)
 
 
-def refuse(of_account: Throttle | None, of_address: Throttle | None, now: datetime) -> None:
+def refuse(
+    of_account: Throttle | None, of_address: Throttle | None, limit: Limit, now: datetime
+) -> None:
     """TooManyAttempts if one of the two has to wait."""
     wait = timedelta()
-    if of_account and of_account.attempts >= MOST_ATTEMPTS:
+    if of_account and of_account.attempts >= limit.most_attempts:
         wait = LONGEST_WAIT
     elif of_account:
         wait = wait_after(of_account.attempts) - age(of_account, now)
@@ -91,14 +86,6 @@ def refuse(of_account: Throttle | None, of_address: Throttle | None, now: dateti
 def age(row: Throttle, now: datetime) -> timedelta:
     """Taken without its sign, so that a clock that was set back locks nobody out."""
     return abs(now - row.since)
-
-
-def wait_after(attempts: int) -> timedelta:
-    if attempts < FREE_ATTEMPTS:
-        return timedelta()
-    # After ten doublings it is the longest one anyway.
-    doublings = min(attempts - FREE_ATTEMPTS + 1, 10)
-    return min(timedelta(seconds=2**doublings), LONGEST_WAIT)
 
 
 async def lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
@@ -116,7 +103,8 @@ async def lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
 
 
 async def forget_old(session: AsyncSession, now: datetime) -> None:
-    is_old = and_(Throttle.since < now - FORGOTTEN_AFTER, Throttle.attempts < MOST_ATTEMPTS)
+    longest_ago = now - GUESSES.forgotten_after
+    is_old = and_(Throttle.since < longest_ago, Throttle.attempts < GUESSES.most_attempts)
     # Not those that another attempt has just locked: each could wait for the other.
     old = select(Throttle.id).where(is_old).with_for_update(skip_locked=True)
     await session.execute(delete(Throttle).where(Throttle.id.in_(old)))

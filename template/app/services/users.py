@@ -12,7 +12,7 @@ from app.passwords import hash_new_password
 from app.schemas.auth import AccountUpdate
 from app.schemas.user import UserCreate, UserRead, UserUpdate
 from app.security import PermissionDenied, Unauthenticated
-from app.services import rights, sessions, throttle, throttle_keys
+from app.services import rights, sessions, throttle, throttle_rules
 from app.services.identity import Identity, confirm_session
 from app.services.names import fold_email, taken_names
 from app.services.sessions import Client
@@ -92,7 +92,8 @@ async def update_account(
 ) -> UserRead:
     if data.username is not None or data.email is not None:
         # Counted, since the answer tells whether there is such an account.
-        await throttle.reserve(database, throttle_keys.own_names(actor.user_id), client.address)
+        own_names = throttle_rules.own_names(actor.user_id)
+        await throttle.reserve(database, own_names, client.address, throttle_rules.RENAMES)
     user = await session.get(User, actor.user_id, with_for_update=True)
     if user is None or not user.is_active:
         raise Unauthenticated
@@ -111,7 +112,7 @@ async def delete_user(session: AsyncSession, actor: Identity, user_id: int) -> N
     await session.delete(user)
     await session.flush()
     # SQLite gives the largest id again once its row is gone.
-    await throttle.forget(session, *throttle_keys.own_keys(user_id))
+    await throttle.forget(session, *throttle_rules.own_keys(user_id))
     if was_administrator:
         await rights.keep_an_administrator(session)
     logger.info("User deleted", extra={"event": "user_deleted", "subject": user_id})
@@ -138,4 +139,4 @@ async def set_password(session: AsyncSession, user: User, hashed: str) -> None:
     """By somebody else: ends every session, and forgives what the user or a guesser mistyped."""
     user.password = hashed
     await sessions.revoke_all(session, user.id)
-    await throttle.forget(session, user.username, user.email, *throttle_keys.own_keys(user.id))
+    await throttle.forget(session, user.username, user.email, *throttle_rules.own_keys(user.id))

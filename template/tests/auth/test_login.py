@@ -6,6 +6,7 @@ import threading
 import time
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -19,6 +20,7 @@ from app.db.session import Database
 from app.main import create_app
 from app.passwords import guesses
 from app.security import DECOY, HASHING, verify_password
+from app.services.throttle_rules import account_key
 from tests.auth.conftest import ADA, LOGIN, ME, PASSWORD, LogIn, MakeUser, execute, move_clock
 from tests.conftest import MakeSettings
 
@@ -375,14 +377,16 @@ def test_a9_what_was_counted_is_forgotten_after_a_month_unless_the_account_is_lo
     # The address, and each name that is not forgotten.
     assert month == [(1,), (1,), (1,), (50,)]
     assert execute(rows, "SELECT attempts FROM throttles ORDER BY attempts") == month
-    assert execute(rows, "SELECT max(id) FROM throttles") == [(5,)]
+    second = f"SELECT count(*) FROM throttles WHERE key_hash = '{account_key('second')}'"
+    assert execute(rows, second) == [(0,)]
 
 
-def test_a9_whoever_is_refused_waits_for_no_lock_and_makes_nobody_wait(
-    client: TestClient, make_settings: MakeSettings
+def test_a9_whoever_is_refused_waits_for_no_lock(
+    client: TestClient, make_settings: MakeSettings, rows: Engine
 ) -> None:
     form = {"username": "ada", "password": "wrong password, this one"}
     assert [client.post(LOGIN, data=form).status_code for _ in range(5)] == [401] * 5
+    execute(rows, "UPDATE throttles SET attempts = 20 WHERE attempts = 5")
 
     async def refused_beside_a_writer() -> float:
         async with Database(make_settings()) as database, database.writers.begin() as writer:
@@ -429,13 +433,16 @@ def test_a8_right_passwords_are_changed_thirty_times_from_an_address_and_no_more
 def test_a11_no_password_takes_longer_to_estimate_than_a_few_hashes() -> None:
     """Both are measured here: what is slow for one is slow for the other."""
     slow = "0e79(9s@$[t6+<{@b|+4%594i|1(6[2e" * 8
-    guesses(slow)
-    started = time.process_time()
-    HASHING.hash(b"something to compare with")
-    hashed = time.process_time()
-    guesses(slow)
 
-    assert time.process_time() - hashed < 8 * (hashed - started)
+    def seconds(work: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    estimated = min(seconds(lambda: guesses(slow)) for _ in range(5))
+    hashed = min(seconds(lambda: HASHING.hash(b"to compare with")) for _ in range(5))
+
+    assert estimated < 10 * hashed
 
 
 def test_a7_a_long_password_is_no_easier_than_its_harder_end(

@@ -37,6 +37,7 @@ from tests.auth.conftest import (
     MakeUser,
     execute,
     filled,
+    move_clock,
     needed,
     operations,
     routes_of,
@@ -260,6 +261,18 @@ def test_a9_asking_by_a_new_name_which_accounts_there_are_gets_slow(
     ]
 
     assert answers == [409, 200, 409, 200, 409, 429]
+
+
+def test_a9_nobody_is_kept_from_a_new_name_for_longer_than_a_day(
+    client: TestClient, visitor: dict[str, str], rows: Engine
+) -> None:
+    assert client.patch(ME, json={"username": "first"}, headers=visitor).status_code == 200
+    execute(rows, "UPDATE throttles SET attempts = 1000")
+    assert client.patch(ME, json={"username": "second"}, headers=visitor).status_code == 429
+
+    move_clock(rows, "throttles", "since", -25 * 3600)
+
+    assert client.patch(ME, json={"username": "second"}, headers=visitor).status_code == 200
 
 
 def test_z5_nobody_gets_around_the_current_password_of_their_own(
