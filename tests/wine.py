@@ -52,6 +52,10 @@ def windows_path(path: Path | str) -> str:
     return "Z:" + str(path).replace("/", "\\")
 
 
+class HungError(AssertionError):
+    """A command that did not end: Wine 8 loses a wake-up now and then."""
+
+
 @dataclass
 class Wine:
     """A Windows of its own, with these folders on its PATH unless a command says otherwise."""
@@ -102,11 +106,11 @@ class Wine:
     ) -> tuple[int, str]:
         process = self.start(folder, *command, path=path, **environment)
         try:
-            said, _ = process.communicate(timeout=400)
+            said, _ = process.communicate(timeout=300)
         except subprocess.TimeoutExpired:
             self.stop()
             said, _ = process.communicate()
-            raise AssertionError(f"{command} did not end: {said}") from None
+            raise HungError(f"{command} did not end: {said}") from None
         return process.returncode, said
 
     def set_up(
