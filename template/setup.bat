@@ -61,7 +61,7 @@ if errorlevel 1 goto no_environment
 
 :install
 echo [setup] 2/4 Dependencies
-type nul > ".venv\half-installed"
+"%VENV_PYTHON%" -c "open('.venv/half-installed', 'w').close()"
 if errorlevel 1 goto no_dependencies
 if defined UV goto install_with_uv
 echo [setup]     The first time, this takes half a minute.

@@ -53,6 +53,6 @@ def ready(
     try:
         return create()
     except HungError as hung:
-        # Seen in one run of four; what hangs by itself hangs twice.
+        # Seen once in three runs; what hangs by its own fault hangs twice.
         print(f"Once more, since Wine hung: {hung}")
         return create()
