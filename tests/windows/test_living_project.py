@@ -142,7 +142,13 @@ def test_an_update_keeps_both_sides_migrates_and_leaves_line_endings_alone(
     git(next_template.path, "tag", "v1001.0.0")
 
     copier = ".venv\\Scripts\\copier.exe"
-    code, said = run_with_git(project.path, copier, "update", "--trust", "--defaults")
+    update = (project.path, copier, "update", "--trust", "--defaults")
+    code, said = run_with_git(*update)
+    if code and "Running task" not in said:
+        # Seen once in five runs: Wine lost a process before anything had begun. By its own fault an
+        # update would end so twice.
+        print(f"Once more: {said}")
+        code, said = run_with_git(*update)
 
     assert code == 0, said
     assert "[update] app/settings.py: kept what you added and what the template added" in said
