@@ -10,6 +10,7 @@ from pathlib import Path
 
 from console import escape_what_cannot_be_printed, say
 from interrupted import end
+from moved import follow_moved
 from notes import notes
 from removed import keep_changed
 from repository import ANSWERS, changed, conflicted, last_committed, template_version
@@ -25,7 +26,8 @@ def main(source: str, shared: list[str]) -> int:
     project = Path.cwd()
     for file in merge_seams(project, shared):
         say(f"{file}: kept what you added and what the template added")
-    for line in [*restore_committed(project), *keep_changed(project, source)]:
+    kept = [*restore_committed(project), *keep_changed(project, source)]
+    for line in [*kept, *follow_moved(project, source)]:
         say(line)
     in_order = order_migrations(project)
     say_what_changed(project)

@@ -230,6 +230,60 @@ def test_what_the_owner_changed_in_a_file_moves_along_when_the_release_renames_i
     assert git(project.path, "ls-files", "--unmerged") == ""
 
 
+def test_what_the_release_changes_in_a_file_arrives_where_the_owner_moved_it(
+    next_template: Project, start: Start, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = start(HEAD, next_template.path)
+    live_with(project)
+    git(project.path, "mv", "app/request_faults.py", "app/api/faults.py")
+    replace(project, "app/api/faults.py", '"""', '"""Mine: ')
+    git(project.path, "rm", "--quiet", "app/transfer.py", "app/doctor.py")
+    commit(project, "Moved")
+    for file in ("app/request_faults.py", "app/transfer.py"):
+        text = next_template.read(f"template/{file}")
+        (next_template.path / "template" / file).write_text(f"{text}\n\nCAP = 1\n")
+    release(next_template, PENS)
+
+    update(project, NEXT)
+
+    said = capfd.readouterr().out
+    assert "app/api/faults.py: has what the template changed in app/request_faults.py" in said
+    assert "app/transfer.py: the template changed it and you had deleted it" in said
+    assert "app/doctor.py" not in said
+    text = project.read("app/api/faults.py")
+    assert text.startswith('"""Mine: ')
+    assert text.endswith("\n\nCAP = 1\n")
+    assert not project.has("app/request_faults.py")
+    assert not project.has("app/transfer.py")
+    assert git(project.path, "ls-files", "--unmerged") == ""
+
+
+def test_a_moved_file_that_both_changed_in_one_line_is_a_conflict_where_it_is(
+    next_template: Project, start: Start, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = start(HEAD, next_template.path)
+    live_with(project)
+    git(project.path, "mv", "app/request_faults.py", "app/api/faults.py")
+    replace(project, "app/api/faults.py", '"""', '"""Mine: ')
+    commit(project, "Moved")
+    replace(next_template, "template/app/request_faults.py", '"""', '"""Theirs: ')
+    release(next_template, PENS)
+
+    with pytest.raises(TaskError):
+        update(project, NEXT)
+
+    assert "[update]     app/api/faults.py" in capfd.readouterr().out
+    text = project.read("app/api/faults.py")
+    assert '"""Mine: ' in text
+    assert '"""Theirs: ' in text
+    hook = next_template.path / "hooks/post_update.py"
+    again = subprocess.run(
+        [sys.executable, hook, next_template.path, ""], cwd=project.path, check=False
+    )
+    assert again.returncode == 1
+    assert project.read("app/api/faults.py") == text
+
+
 def test_what_both_changed_in_a_renamed_file_is_a_conflict_under_its_new_name(
     next_template: Project, start: Start, capfd: pytest.CaptureFixture[str]
 ) -> None:
