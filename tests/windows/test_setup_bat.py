@@ -133,7 +133,10 @@ def test_a_python_that_is_a_batch_file_comes_back(wine: Wine, shelf: Path, tmp_p
 
 def test_uv_is_used_where_it_is_there(wine: Wine, shelf: Path, tmp_path: Path) -> None:
     """A stand-in that writes down what it was asked for: uv itself comes for Windows, but not here."""
-    uv = "import sys; print('uv', sys.argv[1:]); sys.exit(3 if 'pip' in sys.argv else 0)"
+    uv = (
+        "import subprocess, sys; print('uv', sys.argv[1:], flush=True); 'pip' in sys.argv and sys.exit(3);"
+        "subprocess.run([sys.executable, '-m', 'venv', '--without-pip', '.venv'], check=True)"
+    )
     folder = wine.stand_in(tmp_path / "uv/uv.exe", uv)
 
     code, said = wine.set_up(shelf, path=(folder,))
