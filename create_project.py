@@ -25,6 +25,7 @@ from pathlib import Path
 
 COPIER = "copier>=9.19,<10"
 TEMPLATE_VARIABLE = "COPIER_FASTAPI_TEMPLATE"
+YES_OR_NO = {"yes", "y", "true", "t", "on", "1", "no", "n", "false", "f", "off", "0"}
 WINDOWS = os.name == "nt"
 SET_UP = ".\\setup.bat" if WINDOWS else "./setup.sh"
 
@@ -43,13 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         destination = free_destination(options.folder)
         template, reference = locate_template(options.template, options.vcs_ref)
+        if destination.is_relative_to(Path(template, "template")):
+            raise Refusal(f"{destination} is inside the template itself: choose another folder.")
         copier = [*find_copier(), "copy", "--skip-tasks", "--defaults", "--quiet"]
         for answer in [f"project_name={options.name or title(destination)}", *options.data]:
             copier += ["--data", answer]
         if reference:
             copier += ["--vcs-ref", reference]
         say(f"Rendering {template} ...")
-        render(copier, template, destination)
+        render(copier, template, destination, options.data)
     except Refusal as refusal:
         print(f"create_project: {refusal}", file=sys.stderr)
         return 1
@@ -92,7 +95,7 @@ def say(sentence: str) -> None:
 
 
 def free_destination(folder: str) -> Path:
-    destination = Path(folder).absolute()
+    destination = Path(folder).resolve()
     try:
         if destination.is_dir() and any(destination.iterdir()):
             raise Refusal(
@@ -227,16 +230,32 @@ def make_private_environment(interpreter: Path) -> None:
                 raise
 
 
-def render(copier: list[str], template: str, destination: Path) -> None:
+def render(copier: list[str], template: str, destination: Path, data: list[str]) -> None:
     """Render aside and move into place whole, so that nothing half-made is ever left there."""
-    if destination.exists():
-        run_copier([*copier, template, str(destination)])
-        return
     destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".create-") as work:
+    # An empty folder stays the one it is: somebody may be in it.
+    aside = destination if destination.exists() else destination.parent
+    with tempfile.TemporaryDirectory(dir=aside, prefix=".create-") as work:
         new = Path(work, destination.name)
         run_copier([*copier, template, str(new)])
-        new.rename(destination)
+        if data:
+            check_answers((new / ".copier-answers.yml").read_text("utf-8"), data)
+        if aside != destination:
+            new.rename(destination)
+            return
+        for item in new.iterdir():
+            item.rename(destination / item.name)
+
+
+def check_answers(taken: str, data: list[str]) -> None:
+    """Refuse what Copier takes without a word: unknown questions, and any word for a yes."""
+    for answer in data:
+        name, _, value = answer.partition("=")
+        found = re.search(rf"^{re.escape(name)}: (.*)$", taken, re.M)
+        if not found or name.startswith("_"):
+            raise Refusal(f"the template has no question {name}. Nothing was created.")
+        if found[1] in ("true", "false") and value.casefold() not in YES_OR_NO:
+            raise Refusal(f"{name}: write yes or no, not {value!r}. Nothing was created.")
 
 
 def run_copier(command: list[str]) -> None:
@@ -259,7 +278,7 @@ def set_up(destination: Path) -> int:
     try:
         succeeded = subprocess.run(command, cwd=destination, check=False).returncode == 0
     except (KeyboardInterrupt, OSError) as error:
-        print(f"create_project: {error or 'stopped'}", file=sys.stderr)
+        print(f"create_project: {str(error) or 'stopped'}", file=sys.stderr)
         succeeded = False
     if not succeeded:
         print(

@@ -79,6 +79,8 @@ def test_a_folder_beneath_a_file_is_refused(create: Create, folder: Path) -> Non
         (["2048"], "project_name: Put at least one letter into the name, such as Book Shelf."),
         (["a'b"], "project_name: Leave out quotes"),
         (["--data", "project_description=", "x"], "project_description: Describe the app"),
+        (["--data", "atuh=no", "x"], "the template has no question atuh."),
+        (["--data", "auth=vielleicht", "x"], "auth: write yes or no, not 'vielleicht'."),
     ],
 )
 def test_a_bad_answer_is_told_with_a_right_one(
@@ -102,6 +104,29 @@ def test_a_machine_without_git_is_told_to_install_it(
     assert (code, is_one_sentence(said)) == (1, True)
     assert "git was not found" in said
     assert list(folder.iterdir()) == []
+
+
+def test_an_empty_folder_that_is_refused_stays_empty_and_is_then_filled(
+    create: Create, folder: Path
+) -> None:
+    assert create(".", "--data", "auth=nein")[0] == 1
+    assert list(folder.iterdir()) == []
+
+    # Set-up has no network to go on with.
+    assert create(".", "--data", "auth=no", PIP_NO_INDEX="1", PATH=no_uv())[0] == 3
+
+    assert (folder / "app/main.py").exists()
+    assert not (folder / "app/security.py").exists()
+    assert not list(folder.glob(".create-*"))
+
+
+def test_a_project_is_not_made_among_the_files_of_the_template(
+    create: Create, checkout: Path
+) -> None:
+    code, said = create(checkout / "template/shelf")
+
+    assert (code, is_one_sentence(said)) == (1, True)
+    assert "is inside the template itself" in said
 
 
 def test_a_copied_script_asks_where_the_template_is(create: Create, folder: Path) -> None:

@@ -83,6 +83,20 @@ def test_a_project_from_a_template_without_tags_is_updated(
     assert git(project.path, "ls-files", "--unmerged") == ""
 
 
+def test_projects_inside_a_checkout_without_tags_are_no_change_of_it(
+    origin: Path, update: Update
+) -> None:
+    """Copier would commit them with the template; of a folder with a history of its own, it can't."""
+    git(origin, "tag", "--delete", *git(origin, "tag").split())
+    project = create(origin / "create_project.py", origin / "my_new_app", str(origin))
+    release(origin)
+
+    update(project)
+
+    assert "*.next text" in project.read(".gitattributes")
+    assert git(project.path, "ls-files", "--unmerged") == ""
+
+
 def test_a_template_without_history_is_told_about_when_the_project_is_made(
     origin: Path, tmp_path: Path
 ) -> None:
