@@ -129,6 +129,7 @@ def with_database(work: Callable[["Database", Settings], Awaitable[None]]) -> No
     from pydantic import ValidationError
     from sqlalchemy.exc import DBAPIError
 
+    from app.db.faults import is_outage
     from app.db.session import Database
     from app.errors import AppError
 
@@ -140,8 +141,10 @@ def with_database(work: Callable[["Database", Settings], Awaitable[None]]) -> No
     try:
         run(opened())
     except AppError as error:
-        raise fail(" ".join(fault.msg for fault in error.errors or ()) or error.detail) from None
+        faults = (f"{'.'.join(fault.loc[1:])}: {fault.msg}" for fault in error.errors or ())
+        raise fail("; ".join(faults) or error.detail) from None
     except ValidationError as error:
         raise fail("; ".join(f"{f['loc'][0]}: {f['msg']}" for f in error.errors())) from None
     except DBAPIError as error:
-        raise fail(f"{error.orig}; does the database have every migration?") from None
+        hint = "" if is_outage(error, only_reads=False) else "; does it have every migration?"
+        raise fail(f"the database: {error.orig}{hint}") from None

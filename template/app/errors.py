@@ -57,7 +57,8 @@ class Invalid(AppError):
 
     def __init__(self, errors: Sequence[Fault]) -> None:
         super().__init__()
-        self.errors = errors
+        # No more, or an answer could be many times its request.
+        self.errors = errors[:50]
 
 
 class NotFound(AppError):

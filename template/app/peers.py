@@ -12,6 +12,7 @@ from app.settings import Settings
 
 # By default uvicorn believes every process of this machine: see its --forwarded-allow-ips.
 BELIEVED_BY_UVICORN = "127.0.0.1"
+IPV4_MAPPED = "::ffff:"
 
 
 def add_peer_middleware(app: Starlette, settings: Settings) -> None:
@@ -35,6 +36,10 @@ class PeerMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in {"http", "websocket"}:
             self.restore(scope)
+            client = scope.get("client")
+            # As a socket for both kinds of address names an IPv4 one; TRUSTED_PROXIES does not.
+            if client and client[0].startswith(IPV4_MAPPED):
+                scope["client"] = (client[0].removeprefix(IPV4_MAPPED), client[1])
         await self.app(scope, receive, send)
 
     def restore(self, scope: Scope) -> None:

@@ -138,6 +138,24 @@ def test_x9_what_uvicorn_was_made_to_believe_is_taken_back(app: FastAPI, claimed
     assert seen == ["127.0.0.1"]
 
 
+@pytest.mark.parametrize("proxy", ["127.0.0.1", "::ffff:127.0.0.1"])
+def test_x9_a_trusted_proxy_is_believed_on_a_socket_for_both_kinds_of_address(
+    make_settings: MakeSettings, proxy: str
+) -> None:
+    """Which calls an IPv4 address by its IPv6 name (RFC 4291, 2.5.5.2)."""
+    app = create_app(make_settings(trusted_proxies="127.0.0.1"))
+    seen: list[str | None] = []
+
+    @app.get("/peer")
+    async def note(request: Request) -> None:
+        seen.append(request.client.host if request.client else None)
+
+    with TestClient(app, client=(proxy, 50000)) as client:
+        client.get("/peer", headers={"X-Forwarded-For": "203.0.113.5"})
+
+    assert seen == ["203.0.113.5"]
+
+
 def test_the_documentation_runs_only_the_code_that_was_looked_at(client: TestClient) -> None:
     page = client.get("/docs").text
 

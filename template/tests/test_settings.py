@@ -125,6 +125,24 @@ def test_g4_the_example_becomes_production_only_with_what_production_needs(
         load_settings()
 
 
+def test_a_file_that_is_no_utf_8_is_told_so(env_file: Path) -> None:
+    env_file.write_text("LOG_LEVEL=DEBUG\n", "utf-16")
+
+    with pytest.raises(SystemExit, match=r"save \.env as UTF-8"):
+        load_settings()
+
+
+UNREADABLE = Path("/proc/self/mem")
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="a file that even root can't read is Linux's")
+def test_a_file_that_cannot_be_read_is_told_so(env_file: Path) -> None:
+    env_file.symlink_to(UNREADABLE)
+
+    with pytest.raises(SystemExit, match="The settings can't be read: "):
+        load_settings()
+
+
 def test_x9_uvicorn_is_not_told_on_its_command_line_whom_to_trust(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

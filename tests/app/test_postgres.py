@@ -1,5 +1,6 @@
 """The same project on PostgreSQL: its own tests, the move from SQLite, and a server that restarts."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -145,6 +146,98 @@ def test_accounts_move_with_their_passwords_sessions_and_rights(
         header = {"Authorization": f"Bearer {token}"}
         assert server.get("/api/v1/users", **header).json()["items"][0]["username"] == "ada"
         assert server.log_in("a@example.com", password).status == 200
+
+
+def test_transactions_see_what_they_waited_for_whatever_the_server_prefers(
+    probed: Path, postgres: Postgres, url: str
+) -> None:
+    """With snapshots, two administrators could remove each other: each waits, and then sees the past."""
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        name = url.rpartition("/")[2]
+        connection.execute(
+            f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'"
+        )
+    (probed / "look.py").write_text(LOOK)
+
+    said = Project(probed, {}).succeed("look", DATABASE_URL=url)
+
+    assert said == "read committed\n"
+    assert query(url, "SHOW transaction_isolation") == [("repeatable read",)]
+
+
+LOOK = """
+import asyncio
+from sqlalchemy import text
+from app.db.session import Database
+from app.settings import load_settings
+
+
+async def look() -> None:
+    async with Database(load_settings()) as database, database.writers.begin() as session:
+        print(await session.scalar(text("SHOW transaction_isolation")))
+
+
+asyncio.run(look())
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("DELETE", "/api/v1/auth/sessions", None),
+        ("DELETE", "/api/v1/auth/sessions/{session}", None),
+        ("DELETE", "/api/v1/users/{id}/sessions", None),
+        ("DELETE", "/api/v1/users/{id}", None),
+        ("PATCH", "/api/v1/users/{id}", {"username": "carl"}),
+        ("PATCH", "/api/v1/users/me", {"username": "carl"}),
+    ],
+)
+def test_changes_of_an_account_wait_for_it_and_hold_nothing_that_a_log_in_needs(
+    machine: Machine,
+    generate: Generate,
+    url: str,
+    tmp_path: Path,
+    method: str,
+    path: str,
+    body: dict[str, str] | None,
+) -> None:
+    """A log-in or a new password holds the account; then it changes its sessions and counters."""
+    folder = tmp_path / "accounts"
+    shutil.copytree(generate(auth=True).path, folder)
+    project, password = Project(folder, {}), "seven wet otters on a raft"
+    project.succeed("alembic", "upgrade", "head", DATABASE_URL=url)
+    for command in ("create-admin", "create"):
+        name = {"create-admin": "ada", "create": "bob"}[command]
+        account = ("app", "user", command, name, f"{name}@example.com")
+        project.succeed(*account, stdin=f"{password}\n", DATABASE_URL=url)
+    app = [sys.executable, "-m", "uvicorn", "app.main:app"]
+    with Server(machine, app, folder, DATABASE_URL=url) as server, psycopg.connect(url) as outside:
+        token = server.log_in("ada", password).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        assert server.log_in("bob", "not the password of bob").status == 401
+        server.log_in("bob", password)
+        # One's own account, or that of somebody else.
+        target = 2 if "{id}" in path else 1
+        outside.execute("SET lock_timeout = '2s'")
+        outside.execute("SELECT id FROM users WHERE id = %s FOR UPDATE", [target])
+        with ThreadPoolExecutor(1) as person:
+            place = path.format(id=target, session=1)
+            data = json.dumps(body).encode() if body else None
+            answer = person.submit(server.send, method, place, data, headers)
+            wait_until_one_waits(url)
+            outside.execute("DELETE FROM throttles")
+            outside.execute("UPDATE sessions SET last_used_at = last_used_at")
+            outside.commit()
+
+    assert answer.result().status in {200, 204}, answer.result().body
+
+
+def wait_until_one_waits(url: str) -> None:
+    deadline = time.monotonic() + 10
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    while not query(url, waiting):
+        assert time.monotonic() < deadline, "the change does not wait for the account"
+        time.sleep(0.05)
 
 
 NOTES = """

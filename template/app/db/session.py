@@ -57,6 +57,8 @@ class Database:
             engine = create_async_engine(
                 url,
                 pool_pre_ping=True,
+                # A transaction that waited for a row has to see what it waited for.
+                isolation_level="READ COMMITTED",
                 connect_args=POSTGRESQL_ARGUMENTS | dict(url.query),
                 **ENGINE_OPTIONS,
             )

@@ -66,6 +66,13 @@ IDENTITY_QUERY = select(
     sessions.c.last_used_at,
     NAMES,
 ).where(HAS_TOKEN, IS_LIVE)
+# Everywhere before their sessions and throttles, or two changes could wait for each other.
+LOCK_USERS = (
+    select(users.c.id)
+    .where(users.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(users.c.id)
+    .with_for_update()
+)
 # PostgreSQL keeps the session from ending before the change that relies on it is committed.
 CONFIRMATION_QUERY = select(NAMES).where(HAS_TOKEN).with_for_update(read=True, of=sessions)
 
@@ -90,11 +97,21 @@ async def identify(session: AsyncSession, settings: Settings, token: str) -> Ide
     return row and Identity(*row[:-1], split(row[-1]))
 
 
-async def confirm_session(session: AsyncSession, actor: Identity) -> frozenset[str]:
+def locks_rows(session: AsyncSession) -> bool:
+    """Not SQLite: a transaction that writes has its only lock already."""
+    return session.get_bind().dialect.name != "sqlite"
+
+
+async def confirm_session(
+    session: AsyncSession, actor: Identity, target: int | None = None
+) -> frozenset[str]:
     """What an actor may do by now; Unauthenticated if their session has ended.
 
     For the transaction of a change, which may have waited for its turn since the actor was let in.
+    From here on, no other one changes the actor's account, or that of the target.
     """
+    if locks_rows(session):
+        await session.execute(LOCK_USERS, {"ids": [actor.user_id, target or actor.user_id]})
     parameters = {"token_hash": actor.token_hash}
     row = (await session.execute(CONFIRMATION_QUERY, parameters)).one_or_none()
     if row is None:

@@ -96,9 +96,9 @@ async def change_password(
         async with database.writers.begin() as session:
             await throttle.forget(session, account)
     async with database.writers.begin() as session:
-        user = await session.get(User, actor.user_id, with_for_update=True)
         await confirm_session(session, actor)
-        if user is None or user.password != stored:
+        user = await session.get_one(User, actor.user_id)
+        if user.password != stored:
             raise Conflict("Your password was changed meanwhile.")
         user.password = hashed
         await sessions.revoke_all(session, user.id)

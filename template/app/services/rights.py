@@ -12,7 +12,7 @@ from app.models.user import Permission, User
 from app.permissions import ADMINISTRATION, PERMISSIONS, PermissionName
 from app.schemas.user import UserRead, fold_name
 from app.security import PermissionDenied
-from app.services.identity import Identity, confirm_session
+from app.services.identity import Identity, confirm_session, locks_rows
 from app.services.user_queries import read_user
 
 logger = logging.getLogger(__name__)
@@ -27,17 +27,10 @@ def is_administrator(user: User) -> bool:
 
 
 async def lock_rights(session: AsyncSession) -> None:
-    """One change of rights at a time, or two administrators could remove each other at once.
-
-    A transaction that writes has SQLite's only lock already; PostgreSQL locks this row.
-    """
+    """One change of rights at a time, or two administrators could remove each other at once."""
     if locks_rows(session):
         query = select(Permission.id).where(Permission.name == ADMINISTRATION).with_for_update()
         await session.execute(query)
-
-
-def locks_rows(session: AsyncSession) -> bool:
-    return session.get_bind().dialect.name != "sqlite"
 
 
 async def load_user(session: AsyncSession, user_id: int) -> User:
@@ -48,17 +41,16 @@ async def load_user(session: AsyncSession, user_id: int) -> User:
     return user
 
 
-async def confirm(session: AsyncSession, actor: Identity, needed: PermissionName) -> frozenset[str]:
+async def confirm(
+    session: AsyncSession, actor: Identity, needed: PermissionName, target: int | None = None
+) -> frozenset[str]:
     """Look again, before a change, at what an actor may do; rights are locked from here on.
 
     They can have changed since the request was let in: Unauthenticated if the session has ended,
     PermissionDenied without what is needed. Returns what they hold.
     """
     await lock_rights(session)
-    if locks_rows(session):
-        # Before the session, as everywhere: two that lock in two orders would wait for each other.
-        await session.execute(select(User.id).where(User.id == actor.user_id).with_for_update())
-    held = await confirm_session(session, actor)
+    held = await confirm_session(session, actor, target)
     if needed not in held:
         raise PermissionDenied
     return held
@@ -99,7 +91,7 @@ async def keep_an_administrator(session: AsyncSession) -> None:
 async def replace_permissions(
     session: AsyncSession, actor: Identity, user_id: int, names: Sequence[str]
 ) -> UserRead:
-    held = await confirm(session, actor, "permissions:write")
+    held = await confirm(session, actor, "permissions:write", user_id)
     user = await load_user_within(session, held, user_id)
     held = await reach(session, held)
     permissions = await find_permissions(session, names)

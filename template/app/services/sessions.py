@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.errors import NotFound
 from app.models.session import AuthSession
 from app.security import digest, new_token
-from app.services.identity import IS_LIVE, lifetimes
+from app.services.identity import IS_LIVE, Identity, confirm_session, lifetimes
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,10 @@ async def open_session(
     surplus = and_(AuthSession.user_id == user_id, AuthSession.id.not_in(newest))
     await session.execute(delete(AuthSession).where(surplus))
     unused = timedelta(days=settings.session_idle_days) + DELETED_AFTER
-    await session.execute(delete(AuthSession).where(AuthSession.last_used_at < now - unused))
+    expired = select(AuthSession.id).where(AuthSession.last_used_at < now - unused)
+    # Not those that their own user is about to end: each could wait for the other.
+    free = expired.with_for_update(skip_locked=True)
+    await session.execute(delete(AuthSession).where(AuthSession.id.in_(free)))
     session.add(
         AuthSession(
             user_id=user_id,
@@ -71,13 +74,26 @@ async def list_sessions(
     return list(found)
 
 
-async def revoke(session: AsyncSession, user_id: int, session_id: int) -> None:
-    """End one session of a user; NotFound if they have none of this id."""
+async def revoke_own(session: AsyncSession, actor: Identity, session_id: int) -> None:
+    """End one of one's own sessions; NotFound if there is none of this id."""
+    await confirm_session(session, actor)
+    if not await revoke(session, actor.user_id, session_id):
+        raise NotFound(f"You have no session {session_id}.")
+
+
+async def revoke_others(session: AsyncSession, actor: Identity) -> None:
+    await confirm_session(session, actor)
+    await revoke_all(session, actor.user_id, keep=actor.session_id)
+
+
+async def revoke(session: AsyncSession, user_id: int, session_id: int) -> bool:
+    """End one session of a user; whether they had one of this id."""
     one = and_(AuthSession.user_id == user_id, AuthSession.id == session_id)
     ended = await session.scalars(delete(AuthSession).where(one).returning(AuthSession.id))
     if not ended.all():
-        raise NotFound(f"You have no session {session_id}.")
+        return False
     logger.info("Logged out", extra={"event": "logout", "subject": user_id})
+    return True
 
 
 async def revoke_all(session: AsyncSession, user_id: int, *, keep: int | None = None) -> None:

@@ -55,7 +55,8 @@ async def reserve(database: Database, account: str, address: str, limit: Limit =
 
 async def count(session: AsyncSession, account: str, address: str, limit: Limit) -> None:
     now = datetime.now(UTC)
-    # Always in this order, or two attempts could wait for each other.
+    # Accounts in the order of their keys and then the address, here and below, or two transactions
+    # could wait for each other.
     of_account = await lock(session, account_key(account), now)
     of_address = await lock(session, address_key(address), now)
     refuse(of_account, of_address, limit, now)
@@ -121,16 +122,22 @@ async def refund(session: AsyncSession, account: str, address: str) -> None:
 
 async def forget(session: AsyncSession, *accounts: str) -> None:
     keys = [account_key(account) for account in accounts]
-    await session.execute(delete(Throttle).where(Throttle.key_hash.in_(keys)))
+    found = select(Throttle.id).where(Throttle.key_hash.in_(keys))
+    in_order = found.order_by(Throttle.key_hash).with_for_update()
+    await session.execute(delete(Throttle).where(Throttle.id.in_(in_order)))
 
 
-async def rename(session: AsyncSession, before: str, after: str) -> None:
-    """What was counted under one name counts under another one from now on."""
-    if before == after:
-        return
+async def rename(session: AsyncSession, names: Mapping[str, str]) -> None:
+    """What was counted under these names counts under other ones from now on."""
+    keys = {
+        account_key(before): account_key(after)
+        for before, after in names.items()
+        if before != after
+    }
     now = datetime.now(UTC)
-    old = await lock(session, account_key(before), now)
-    new = await lock(session, account_key(after), now)
-    if old.attempts > new.attempts:
-        new.attempts, new.since = old.attempts, old.since
-    await session.delete(old)
+    rows = {key: await lock(session, key, now) for key in sorted({*keys, *keys.values()})}
+    for before, after in keys.items():
+        old, new = rows[before], rows[after]
+        if old.attempts > new.attempts:
+            new.attempts, new.since = old.attempts, old.since
+        await session.delete(old)

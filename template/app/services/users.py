@@ -11,7 +11,7 @@ from app.models.user import User
 from app.passwords import hash_new_password
 from app.schemas.auth import AccountUpdate
 from app.schemas.user import UserCreate, UserRead, UserUpdate
-from app.security import PermissionDenied, Unauthenticated
+from app.security import PermissionDenied
 from app.services import rights, sessions, throttle, throttle_rules
 from app.services.identity import Identity, confirm_session
 from app.services.names import fold_email, taken_names
@@ -69,7 +69,7 @@ async def update_user(
             before = await rights.load_user_within(reader, actor.permissions, user_id)
         names = (data.username or before.username, data.email or before.email)
         hashed = await hash_new_password(settings, data.password, *names)
-    held = await rights.confirm(session, actor, "users:write")
+    held = await rights.confirm(session, actor, "users:write", user_id)
     user = await rights.load_user_within(session, held, user_id)
     was_administrator = rights.is_administrator(user)
     await rename(session, user, data)
@@ -94,10 +94,8 @@ async def update_account(
         # Counted, since the answer tells whether there is such an account.
         own_names = throttle_rules.own_names(actor.user_id)
         await throttle.reserve(database, own_names, client.address, throttle_rules.RENAMES)
-    user = await session.get(User, actor.user_id, with_for_update=True)
-    if user is None or not user.is_active:
-        raise Unauthenticated
     await confirm_session(session, actor)
+    user = await session.get_one(User, actor.user_id)
     await rename(session, user, data)
     with taken_names():
         await session.flush()
@@ -106,7 +104,7 @@ async def update_account(
 
 
 async def delete_user(session: AsyncSession, actor: Identity, user_id: int) -> None:
-    held = await rights.confirm(session, actor, "users:write")
+    held = await rights.confirm(session, actor, "users:write", user_id)
     user = await rights.load_user_within(session, held, user_id)
     was_administrator = rights.is_administrator(user)
     await session.delete(user)
@@ -119,20 +117,17 @@ async def delete_user(session: AsyncSession, actor: Identity, user_id: int) -> N
 
 
 async def log_out_user(session: AsyncSession, actor: Identity, user_id: int) -> None:
-    held = await rights.confirm(session, actor, "users:write")
+    held = await rights.confirm(session, actor, "users:write", user_id)
     user = await rights.load_user_within(session, held, user_id)
     await sessions.revoke_all(session, user.id)
 
 
 async def rename(session: AsyncSession, user: User, data: AccountUpdate | UserUpdate) -> None:
     """New names, under which log-ins that failed stay counted."""
-    if data.username is not None:
-        await throttle.rename(session, user.username, data.username)
-        user.username = data.username
-    if data.email is not None:
-        email = fold_email(data.email)
-        await throttle.rename(session, user.email, email)
-        user.email = email
+    username = data.username or user.username
+    email = fold_email(data.email) if data.email is not None else user.email
+    await throttle.rename(session, {user.username: username, user.email: email})
+    user.username, user.email = username, email
 
 
 async def set_password(session: AsyncSession, user: User, hashed: str) -> None:

@@ -118,7 +118,7 @@ def test_permissions_are_granted_and_revoked_but_not_the_last_administrator(
     assert "last active account" in said
     code, said = run("permission", "grant", "ada", "no:such")
     assert code == 1
-    assert "There is no such permission." in said
+    assert "permissions.0: There is no such permission." in said
     code, said = run("permission", "grant", "nobody", "users:read")
     assert code == 1
     assert "There is no user nobody." in said

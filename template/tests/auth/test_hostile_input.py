@@ -243,6 +243,18 @@ def test_i6_a_name_is_as_long_as_it_may_be_and_no_longer(
     )
 
 
+@pytest.mark.parametrize(
+    "body", [{"permissions": ["A"] * 1000}, {f"field {n}": 1 for n in range(5000)}]
+)
+def test_an_answer_is_not_many_times_its_request(
+    client: TestClient, admin: dict[str, str], body: dict[str, object]
+) -> None:
+    answer = client.put("/api/v1/users/1/permissions", json=body, headers=admin)
+
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == 50
+
+
 def test_x2_a_password_is_not_quoted_from_wherever_it_was_put(
     client: TestClient, admin: dict[str, str]
 ) -> None:

@@ -13,12 +13,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event
 
 import app as project
-from app.api.auth import CurrentUser, require
+from app.api.auth import CurrentUser, get_identity, require
 from app.db.session import Database
 from app.main import create_app
 from app.security import hash_password, is_token
 from app.services import login, rights, users
-from app.services.identity import identify
+from app.services.identity import Identity, identify
 from app.services.sessions import Client
 from app.settings import Settings
 from tests.auth.conftest import LOGIN, ME, PASSWORD, LogIn, MakeUser, execute, move_clock
@@ -85,6 +85,29 @@ def test_t3_logging_out_ends_this_session_at_once_and_no_other(
     assert client.post("/api/v1/auth/logout", headers=here).status_code == 401
     assert client.get(ME, headers=here).status_code == 401
     assert client.get(ME, headers=there).status_code == 200
+
+
+def test_t3_logging_out_of_a_session_that_ends_meanwhile_is_no_error(
+    app: FastAPI,
+    client: TestClient,
+    make_settings: MakeSettings,
+    make_user: MakeUser,
+    log_in: LogIn,
+) -> None:
+    make_user("ada")
+    here = log_in("ada")
+
+    async def look_up() -> Identity | None:
+        token = here["Authorization"].removeprefix("Bearer ")
+        settings = make_settings()
+        async with Database(settings) as database, database.readers() as session:
+            return await identify(session, settings, token)
+
+    let_in = asyncio.run(look_up())
+    client.post("/api/v1/auth/logout", headers=here)
+    app.dependency_overrides[get_identity] = lambda: let_in
+
+    assert client.post("/api/v1/auth/logout").status_code == 204
 
 
 def test_t4_a_new_password_ends_every_session_but_the_new_one(

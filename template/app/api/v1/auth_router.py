@@ -42,6 +42,7 @@ async def log_in(
 
 @router.post("/logout", status_code=HTTPStatus.NO_CONTENT)
 async def log_out(identity: CurrentUser, session: SessionDep) -> None:
+    # It may have ended meanwhile, which is as well.
     await sessions.revoke(session, identity.user_id, identity.session_id)
 
 
@@ -70,13 +71,13 @@ async def list_sessions(
     responses=answers(NotFound),
 )
 async def revoke_session(session_id: IdPath, identity: CurrentUser, session: SessionDep) -> None:
-    await sessions.revoke(session, identity.user_id, session_id)
+    await sessions.revoke_own(session, identity, session_id)
 
 
 @router.delete("/sessions", status_code=HTTPStatus.NO_CONTENT)
 async def revoke_other_sessions(identity: CurrentUser, session: SessionDep) -> None:
     """Log out everywhere but here."""
-    await sessions.revoke_all(session, identity.user_id, keep=identity.session_id)
+    await sessions.revoke_others(session, identity)
 
 
 @router.post(
