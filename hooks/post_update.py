@@ -56,7 +56,9 @@ def order_migrations(project: Path) -> bool:
 def say_what_changed(project: Path) -> None:
     before = template_version(last_committed(project, ANSWERS))
     after = template_version((project / ANSWERS).read_bytes())
-    say(f"template: {before} -> {after}, {len(changed(project))} files changed; see `git diff`")
+    say(
+        f"template: {before} -> {after}, {len(changed(project))} files changed; see `git status` and `git diff`"
+    )
     for note in notes(CHANGELOG, before, after):
         say(note)
 
