@@ -1,25 +1,32 @@
-"""Every permission that the code asks for.
+"""The permissions that the code asks for, and the routes that need no login.
 
-To add one, name it twice here; `alembic upgrade head` then adds its row, and
-`permission grant USERNAME NAME` on the command line gives it to its first holder. The row of a name
-that is taken out here stays, as one that can be renamed and deleted over the API.
+`alembic upgrade head` adds a row for each new permission; `permission grant USERNAME NAME` on the
+command line grants it for the first time.
 """
 
-from typing import Literal
+from enum import StrEnum
+from typing import Self
 
-PermissionName = Literal[
-    "users:read",
-    "users:write",
-    "permissions:read",
-    "permissions:write",
-]
 
-PERMISSIONS: dict[PermissionName, str] = {
-    "users:read": "See every account",
-    "users:write": "Create, change and delete accounts",
-    "permissions:read": "See which permissions there are",
-    "permissions:write": "Grant and revoke permissions",
+class PermissionName(StrEnum):
+    description: str
+
+    def __new__(cls, name: str, description: str) -> Self:
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.description = description
+        return member
+
+    USERS_READ = "users:read", "See all users"
+    USERS_WRITE = "users:write", "Create, change and delete users"
+    PERMISSIONS_READ = "permissions:read", "See the permissions"
+    PERMISSIONS_WRITE = "permissions:write", "Grant and revoke permissions"
+
+
+# The tests fail for any other route without a guard.
+PUBLIC_ROUTES = {
+    ("GET", "/api/v1/"),
+    ("GET", "/health/live"),
+    ("GET", "/health/ready"),
+    ("POST", "/api/v1/auth/login"),
 }
-
-# Whoever holds this one can hand out the others: the last active holder can't be lost.
-ADMINISTRATION: PermissionName = "permissions:write"

@@ -1,7 +1,14 @@
-"""Imports every module beside it: a new model needs no registration anywhere."""
+"""Imports every model, here and in packages such as `app/auth`: none has to be registered."""
 
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
+
+from app.db.base import Base
 
 for module in iter_modules(__path__):
     import_module(f"{__name__}.{module.name}")
+for file in sorted(Path(__file__).parents[1].glob("*/models.py")):
+    import_module(f"app.{file.parent.name}.models")
+
+metadata = Base.metadata

@@ -1,7 +1,8 @@
 from sqlalchemy import CheckConstraint, Column, ForeignKey, String, Table
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.db.base import Base, BigInt
+from app.core.types import BigInt
+from app.db.base import Base
 
 user_permissions = Table(
     "user_permissions",
@@ -12,7 +13,7 @@ user_permissions = Table(
         BigInt,
         ForeignKey("permissions.id", ondelete="CASCADE"),
         primary_key=True,
-        # The primary key finds the permissions of a user; this finds the users of a permission.
+        # The primary key only finds the permissions of a user; this finds the users of a permission.
         index=True,
     ),
 )
@@ -31,7 +32,7 @@ class Permission(Base):
 
 
 class User(Base):
-    """`username` and `email` are stored normalised, so that unique means unique."""
+    """Usernames and email addresses are stored normalized, so that unique means unique."""
 
     __tablename__ = "users"
     __table_args__ = (
@@ -42,9 +43,9 @@ class User(Base):
 
     username: Mapped[str] = mapped_column(String(32), unique=True)
     email: Mapped[str] = mapped_column(String(254), unique=True)
-    password: Mapped[str] = mapped_column(String(255))  # the hash, never the password itself
+    password: Mapped[str] = mapped_column(String(255))  # the hash, never the password
     is_active: Mapped[bool] = mapped_column(default=True)
-    # Never loaded by accident: a query that needs them says so.
+    # Never loaded implicitly: a query that needs them uses `selectinload(User.permissions)`.
     permissions: Mapped[list[Permission]] = relationship(
         secondary=user_permissions, lazy="raise", order_by=Permission.name
     )

@@ -1,10 +1,10 @@
-from fastapi import APIRouter
 from pydantic import BaseModel
 
 import app
 from app.api.deps import SettingsDep
+from app.core.routing import Router
 
-router = APIRouter(tags=["home"])
+router = Router(tags=["home"])
 
 
 class Home(BaseModel):
@@ -15,7 +15,7 @@ class Home(BaseModel):
 
 @router.get("/")
 async def read_home(settings: SettingsDep) -> Home:
-    """What this service is, and where it is documented."""
+    """The name and version of this service, and the path of its documentation."""
     return Home(
         name=app.TITLE,
         version=app.VERSION,

@@ -1,0 +1,148 @@
+"""Users and permissions on the command line. The first administrator is created here."""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import typer
+
+from app.core.commands import fail, prompt_secret, run
+from app.settings import load_settings
+
+# Each command imports what it needs, so that --help stays fast.
+user = typer.Typer(no_args_is_help=True, help="Create, list and change users.")
+permission = typer.Typer(no_args_is_help=True, help="Grant and revoke permissions.")
+
+Username = Annotated[str, typer.Argument(help="3 to 32 of a-z, 0-9, dot, _ and -.")]
+Email = Annotated[str, typer.Argument(help="An email address.")]
+ExistingUser = Annotated[str, typer.Argument(help="The username of an existing user.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Such as users:read.")]
+
+
+@user.command()
+def create(username: Username, email: Email) -> None:
+    """Create a user without permissions. Asks for the password, or reads it from stdin."""
+    _run(_create_user(username, email, prompt_secret("Password"), []))
+    typer.echo(f"Created {username}.")
+
+
+@user.command()
+def create_admin(username: Username, email: Email) -> None:
+    """Create a user with every permission. Asks for the password, or reads it from stdin."""
+    from app.permissions import PermissionName
+
+    _run(_create_user(username, email, prompt_secret("Password"), [*PermissionName]))
+    typer.echo(f"Created {username} with every permission.")
+
+
+@user.command()
+def set_password(username: ExistingUser) -> None:
+    """Set a new password, which ends all sessions of the user and resets failed logins."""
+    _run(_set_password(username, prompt_secret("Password")))
+    typer.echo(f"Changed the password of {username} and ended all sessions.")
+
+
+@user.command(name="list")
+def list_users() -> None:
+    """List all users: id, username, email, active or inactive, permissions."""
+    _run(_list_users())
+
+
+@permission.command()
+def grant(username: ExistingUser, names: Names) -> None:
+    """Grant permissions to a user."""
+    _run(_change_permissions(username, names, lambda held: held | {*names}))
+
+
+@permission.command()
+def revoke(username: ExistingUser, names: Names) -> None:
+    """Revoke permissions from a user."""
+    _run(_change_permissions(username, names, lambda held: held - {*names}))
+
+
+async def _create_user(username: str, email: str, password: str, names: list[str]) -> None:
+    from app.auth import permissions, users
+    from app.core.database import Database
+    from app.schemas.user import UserCreate
+
+    settings = load_settings()
+    data = UserCreate(username=username, email=email, password=password)
+    new_user = await users.new_user(settings, data)
+    async with Database(settings) as database, database.writers.begin() as session:
+        await users.add_user(session, new_user)
+        if names:
+            found = await permissions.find_permissions(session, names)
+            await permissions.set_permissions(session, new_user, found)
+
+
+async def _set_password(username: str, password: str) -> None:
+    from app.auth import users
+    from app.auth.passwords import hash_new_password
+    from app.core.database import Database
+    from app.core.types import normalize_name
+    from app.models.user import User
+    from app.schemas.user import UserUpdate
+
+    settings = load_settings()
+    UserUpdate(password=password)  # raises ValidationError
+    is_wanted = User.username == normalize_name(username)
+    async with Database(settings) as database:
+        async with database.readers() as session:
+            found = await users.load_user(session, is_wanted)
+        hashed = await hash_new_password(settings, password, found.username, found.email)
+        async with database.writers.begin() as session:
+            found = await users.load_user(session, is_wanted)
+            await users.set_password(session, found, hashed)
+
+
+async def _list_users() -> None:
+    from sqlalchemy import select
+    from sqlalchemy.orm import selectinload
+
+    from app.core.database import Database
+    from app.models.user import User
+
+    statement = select(User).options(selectinload(User.permissions)).order_by(User.id)
+    async with Database(load_settings()) as database, database.readers() as session:
+        rows = await session.stream_scalars(statement.execution_options(yield_per=500))
+        async for row in rows:
+            names = ",".join(held.name for held in row.permissions) or "-"
+            state = "active" if row.is_active else "inactive"
+            typer.echo(f"{row.id}\t{row.username}\t{row.email}\t{state}\t{names}")
+
+
+async def _change_permissions(
+    username: str, names: list[str], change: Callable[[frozenset[str]], frozenset[str]]
+) -> None:
+    from app.auth import permissions, users
+    from app.core.database import Database
+    from app.core.types import normalize_name
+    from app.models.user import User
+
+    async with Database(load_settings()) as database, database.writers.begin() as session:
+        await permissions.lock_permissions(session)
+        await permissions.find_permissions(session, names)
+        found = await users.load_user(session, User.username == normalize_name(username))
+        wanted = sorted(change(permissions.granted(found)))
+        granted = await permissions.find_permissions(session, wanted)
+        await permissions.set_permissions(session, found, granted)
+    typer.echo(f"{username} holds {', '.join(wanted) or 'no permission'}.")
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run a command; an error becomes one line on standard error."""
+    from pydantic import ValidationError
+    from sqlalchemy.exc import DBAPIError
+
+    from app.core.database import is_transient_error
+    from app.core.errors import AppError
+
+    try:
+        run(work)
+    except AppError as error:
+        errors = (f"{'.'.join(e.loc[1:])}: {e.msg}" for e in error.errors or ())
+        raise fail("; ".join(errors) or error.detail) from None
+    except ValidationError as error:
+        raise fail("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from None
+    except DBAPIError as error:
+        hint = "" if is_transient_error(error, read_only=False) else "; is it migrated?"
+        raise fail(f"Database error: {error.orig}{hint}") from None

@@ -1,0 +1,149 @@
+"""What a route can ask for in its signature: who sent the request, and whether they may."""
+
+import difflib
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Annotated
+
+from fastapi import BackgroundTasks, Depends, params
+from fastapi.requests import HTTPConnection
+from fastapi.security import OAuth2PasswordBearer
+
+from app.auth.sessions import AuthContext as AuthContext
+from app.auth.sessions import Client, authenticate, needs_touch, touch
+from app.core.database import Database
+from app.core.database import DatabaseDep as DatabaseDep
+from app.core.errors import PermissionDenied, Unauthenticated
+from app.core.logging import user_id
+from app.core.routing import get_settings
+from app.db.session import SessionDep as SessionDep
+from app.permissions import PermissionName
+from app.settings import Settings
+
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+
+
+class LoginTooOld(Unauthenticated):
+    """Step-up authentication (RFC 9470): the session is valid, but not for this action."""
+
+    detail = "This action needs a recent login. Log in again."
+    headers = MappingProxyType(
+        {"WWW-Authenticate": 'Bearer error="insufficient_user_authentication"'}
+    )
+
+
+class _BearerToken(OAuth2PasswordBearer):
+    """Reads the token of a request or a WebSocket. FastAPI's own class only reads requests."""
+
+    def __init__(self, scheme_name: str) -> None:
+        scopes = {name.value: name.description for name in PermissionName}
+        super().__init__("/api/v1/auth/login", scheme_name=scheme_name, scopes=scopes)
+
+    async def __call__(self, connection: HTTPConnection) -> str | None:
+        """None without an Authorization header; Unauthenticated if there is no token in it."""
+        headers = connection.headers.getlist("Authorization")
+        if not headers:
+            return None
+        scheme, _, token = headers[0].partition(" ")
+        if len(headers) > 1 or scheme.lower() != "bearer":
+            raise Unauthenticated
+        return token.strip()
+
+
+_token = _BearerToken("token")
+# FastAPI cannot publish a login that is optional. app/core/openapi.py does, for a scheme that is
+# marked like this.
+_optional_token = _BearerToken("optional token")
+_optional_token.model = _optional_token.model.model_copy(update={"x-optional": "token"})
+
+
+async def get_auth_context(
+    connection: HTTPConnection,
+    token: Annotated[str | None, Depends(_token)],
+    session: SessionDep,
+    after_response: BackgroundTasks,
+) -> AuthContext:
+    if token is None:
+        raise Unauthenticated
+    return await _authenticate(connection, token, session, after_response)
+
+
+async def get_optional_auth_context(
+    connection: HTTPConnection,
+    token: Annotated[str | None, Depends(_optional_token)],
+    session: SessionDep,
+    after_response: BackgroundTasks,
+) -> AuthContext | None:
+    if token is None:
+        return None
+    return await _authenticate(connection, token, session, after_response)
+
+
+async def _authenticate(
+    connection: HTTPConnection, token: str, session: SessionDep, after_response: BackgroundTasks
+) -> AuthContext:
+    # FastAPI runs this twice for a route with both `CurrentUser` and `require`.
+    known: AuthContext | None = getattr(connection.state, "auth_context", None)
+    if known is not None:
+        return known
+    # Not dependencies, as elsewhere: these cost time, and nearly every request runs this.
+    database: Database = connection.app.state.database
+    settings: Settings = connection.app.state.settings
+    if connection.scope.get("method") == "GET":
+        context = await authenticate(session, settings, token)
+    else:
+        # `session` would take the lock of a writer, before the request is known to be allowed.
+        async with database.readers() as reader:
+            context = await authenticate(reader, settings, token)
+    if context is None:
+        raise Unauthenticated
+    connection.state.auth_context = context
+    user_id.set(context.user_id)
+    if needs_touch(context):
+        after_response.add_task(touch, database, context)
+    return context
+
+
+CurrentUser = Annotated[AuthContext, Depends(get_auth_context)]
+# For a route that also serves visitors: None without a token, but 401 with an invalid one.
+OptionalUser = Annotated[AuthContext | None, Depends(get_optional_auth_context)]
+
+
+async def get_recent_auth_context(user: CurrentUser, settings: SettingsDep) -> AuthContext:
+    age = abs(datetime.now(UTC) - user.logged_in_at)
+    if age > timedelta(minutes=settings.recent_login_minutes):
+        raise LoginTooOld
+    return user
+
+
+# For sensitive operations: a stolen token must not be enough to take over an account.
+RecentLogin = Annotated[AuthContext, Depends(get_recent_auth_context)]
+
+
+def require(permission: str, *, recent_login: bool = False) -> params.Security:
+    """A dependency on a permission: `dependencies=[require("users:read")]`.
+
+    To know the user as well: `user: Annotated[AuthContext, require("users:read")]`.
+    The OpenAPI schema shows the permission as a scope.
+    """
+    if permission not in {*PermissionName}:
+        nearest = difflib.get_close_matches(permission, PermissionName, n=1)
+        hint = f"; did you mean {nearest[0]!s}?" if nearest else ""
+        raise ValueError(f"{permission!r} is not declared in app/permissions.py{hint}")
+
+    get_user = get_recent_auth_context if recent_login else get_auth_context
+
+    async def check(user: Annotated[AuthContext, Depends(get_user)]) -> AuthContext:
+        if permission not in user.permissions:
+            raise PermissionDenied(f"This needs the permission {permission}.")
+        return user
+
+    return params.Security(check, scopes=[str(permission)])
+
+
+async def get_client(connection: HTTPConnection) -> Client:
+    address = connection.client.host if connection.client else "unknown"
+    return Client(address, connection.headers.get("User-Agent", ""))
+
+
+ClientDep = Annotated[Client, Depends(get_client)]

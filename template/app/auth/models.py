@@ -1,0 +1,53 @@
+"""The tables of the login. Those of users and permissions are in app/models/user.py."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.seed_data import register_seed_rows
+from app.core.types import BigInt
+from app.db.base import Base
+from app.models.user import Permission
+from app.permissions import PermissionName
+
+
+class LoginSession(Base):
+    """A user who is logged in on some device. Of the token, only a hash is stored."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (
+        CheckConstraint("length(token_hash) = 64", "token_hash_length"),
+        CheckConstraint("length(address) <= 64", "address_length"),
+        CheckConstraint("length(user_agent) <= 200", "user_agent_length"),
+    )
+
+    user_id: Mapped[int] = mapped_column(
+        BigInt, ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime]
+    last_used_at: Mapped[datetime] = mapped_column(index=True)
+    # These two help users to recognize their sessions.
+    address: Mapped[str] = mapped_column(String(64))
+    user_agent: Mapped[str] = mapped_column(String(200))
+
+
+class Throttle(Base):
+    """A counter of login attempts, for one username, email or client address (as a hash)."""
+
+    __tablename__ = "throttles"
+    __table_args__ = (CheckConstraint("length(key_hash) = 64", "key_hash_length"),)
+
+    key_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    attempts: Mapped[int]
+    # The counter of an address keeps the first attempt of its current window here instead.
+    last_attempt_at: Mapped[datetime] = mapped_column("since", index=True)
+
+
+# `alembic upgrade head` adds the missing ones.
+register_seed_rows(
+    Permission,
+    "name",
+    [{"name": name.value, "description": name.description} for name in PermissionName],
+)

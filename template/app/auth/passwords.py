@@ -1,0 +1,130 @@
+"""How passwords are hashed and verified, and which new ones are rejected."""
+
+import asyncio
+import logging
+import os
+import re
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, ParamSpec, TypeVar
+
+from pwdlib import PasswordHash
+from pwdlib.exceptions import PwdlibError
+from pwdlib.hashers.argon2 import Argon2Hasher
+
+from app import SLUG, TITLE
+from app.core.errors import FieldError, Invalid, ServiceUnavailable
+from app.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
+
+# OWASP Password Storage cheat sheet: argon2id with 19 MiB, two passes, one lane.
+_MEMORY_KIB, _PASSES, _LANES = 19_456, 2, 1
+HASHER = PasswordHash(
+    (Argon2Hasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=_LANES),)
+)
+# Verified when there is no such user, so that this takes as long. No password has this hash.
+DUMMY_HASH = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}${'A' * 22}${'A' * 43}"
+
+# Hashing takes memory and a processor. This limits how many hashes run at once; others queue.
+_HASHING_THREADS = ThreadPoolExecutor(min(4, max(1, (os.cpu_count() or 2) // 2)), "hashing")
+_MAX_QUEUE_SECONDS = 10
+
+# Schemas limit a new password to 256 characters, which is at most four times as many with its
+# accents decomposed. Composing takes the square of the length, so a longer one is simply wrong.
+_MAX_LENGTH = 1024
+
+# zxcvbn's time grows fast with the length: for 20 characters it is that of a few hashes, for 30
+# it is ten times that. Its own thread keeps it from delaying logins.
+_ZXCVBN_LENGTH = 20
+_ZXCVBN_THREAD = ThreadPoolExecutor(1, "zxcvbn")
+_MIN_GUESSES = 10**8
+
+
+class PasswordCheck(NamedTuple):
+    is_correct: bool
+    # A hash of the same password, if the stored one was made with other parameters.
+    new_hash: str | None
+
+
+async def hash_password(password: str) -> str:
+    return await _run_in(_HASHING_THREADS, HASHER.hash, _to_bytes(password))
+
+
+async def verify_password(password: str, stored_hash: str) -> PasswordCheck:
+    if len(password) > _MAX_LENGTH:
+        password, stored_hash = "", DUMMY_HASH
+    verify = HASHER.verify_and_update
+    try:
+        result = await _run_in(_HASHING_THREADS, verify, _to_bytes(password), stored_hash)
+    except PwdlibError:
+        logger.error("A stored password hash is invalid")
+        return PasswordCheck(False, None)
+    return PasswordCheck(*result)
+
+
+async def hash_new_password(
+    settings: Settings, password: str, username: str, email: str, *, field: str = "password"
+) -> str:
+    """Hash a password that a user is about to get; Invalid if it is too easy to guess.
+
+    NIST SP 800-63B-4: no composition rules, but a minimum length and a blocklist.
+    """
+    if reason := await _reject(settings, password, username, email.partition("@")[0]):
+        raise Invalid([FieldError(["body", field], reason, "password_refused")])
+    return await hash_password(password)
+
+
+async def _reject(settings: Settings, password: str, *names: str) -> str | None:
+    """Why this password is rejected, or None."""
+    if len(password) < settings.password_min_length:
+        return f"Use at least {settings.password_min_length} characters, such as a few words."
+    personal_words = [_letters_and_digits(name) for name in (*names, SLUG, TITLE)]
+    plain = _letters_and_digits(password)
+    if any(len(word) >= 3 and word in plain for word in personal_words):
+        return "Leave out your username, your email address and the name of this service."
+    if await _run_in(_ZXCVBN_THREAD, count_guesses, password) < _MIN_GUESSES:
+        return "This password is too easy to guess. Try a few unrelated words."
+    return None
+
+
+def count_guesses(password: str) -> int:
+    """Estimate how many guesses an attacker needs who knows common passwords and patterns.
+
+    Only the two ends of a long password are estimated: it is no easier than the harder one.
+    """
+    # Imported on first use, since it takes long and few requests need it.
+    from zxcvbn import zxcvbn
+
+    # zxcvbn fails on digits before a line break, which it takes for a date.
+    password = re.sub(r"\s", " ", password)
+    # A repetition is cut to two periods, which zxcvbn recognizes.
+    period = next(n for n in range(1, len(password) + 1) if password.startswith(password[n:]))
+    password = password[: 2 * period]
+    ends = {password[:_ZXCVBN_LENGTH], password[-_ZXCVBN_LENGTH:]}
+    return max(int(zxcvbn(end)["guesses"]) for end in ends)
+
+
+def _letters_and_digits(text: str) -> str:
+    """`My App`, `my-app` and `MYAPP` are the same."""
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _to_bytes(password: str) -> bytes:
+    """The same bytes, however a keyboard composes accents (NIST SP 800-63B-4, RFC 8265)."""
+    return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
+
+
+async def _run_in(
+    threads: ThreadPoolExecutor, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """Run slow work outside the event loop; ServiceUnavailable if the queue is too long."""
+    queued = threads.submit(function, *args, **kwargs)
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(queued), _MAX_QUEUE_SECONDS)
+    except TimeoutError:
+        raise ServiceUnavailable from None

@@ -1,0 +1,110 @@
+"""Logging in, and changing one's password.
+
+Hashing is slow and must hold neither a lock nor a connection. So each function runs several short
+transactions, and the last one checks again what the earlier ones read.
+"""
+
+import logging
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.auth import sessions, throttle
+from app.auth.passwords import DUMMY_HASH, hash_new_password, verify_password
+from app.auth.schemas import TokenRead, normalize_login
+from app.auth.sessions import AuthContext, Client
+from app.core.database import Database
+from app.core.errors import Conflict, PermissionDenied, Unauthenticated
+from app.models.user import User
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# Another login may replace the hash while this one verifies it; then the new hash is verified.
+_MAX_ROUNDS = 3
+
+
+class InvalidCredentials(Unauthenticated):
+    """The same for a wrong password, an unknown name and an inactive user."""
+
+    detail = "Invalid username or password."
+
+
+class WrongCurrentPassword(PermissionDenied):
+    detail = "The current password is wrong."
+    event = "password_change_failed"
+
+
+async def log_in(
+    database: Database, settings: Settings, login: str, password: str, client: Client
+) -> TokenRead:
+    name = normalize_login(login)
+    # Counted by the typed name, not by the user: a shared counter would reveal that a username and
+    # an email address belong together. Text that cannot be a name may be a password in the wrong
+    # field, so not even its hash is stored.
+    counted_name = name or f"no name, from {client.address}"
+    await throttle.record(database, counted_name, client.address)
+    for _ in range(_MAX_ROUNDS):
+        async with database.readers() as session:
+            user = await _find_user(session, name)
+        stored_hash = user.password if user else DUMMY_HASH
+        check = await verify_password(password, stored_hash)
+        if user is None or not user.is_active or not check.is_correct:
+            break
+        async with database.writers.begin() as session:
+            current = await session.get(User, user.id, with_for_update=True)
+            if current is None or not current.is_active or current.password != stored_hash:
+                continue
+            current.password = check.new_hash or stored_hash
+            await throttle.undo(session, counted_name, client.address)
+            token = await sessions.create_login_session(session, settings, user.id, client)
+        logger.info("Logged in", extra={"event": "login", "user_id": user.id})
+        return token
+    # The name is not logged: some people type their password there.
+    fields = {"user_id": user.id} if user else {}
+    logger.warning("Login failed", extra={"event": "login_failed", **fields})
+    raise InvalidCredentials
+
+
+async def _find_user(session: AsyncSession, name: str | None) -> User | None:
+    if name is None:
+        return None
+    column = User.email if "@" in name else User.username
+    user: User | None = await session.scalar(select(User).where(column == name))
+    return user
+
+
+async def change_password(
+    database: Database,
+    settings: Settings,
+    actor: AuthContext,
+    current: str,
+    new: str,
+    client: Client,
+) -> TokenRead:
+    """Replace one's own password, end all sessions and begin a new one."""
+    counted_name = throttle.password_key(actor.user_id)
+    await throttle.record(database, counted_name, client.address)
+    async with database.readers() as session:
+        stored_hash = await session.scalar(select(User.password).where(User.id == actor.user_id))
+    if not (await verify_password(current, stored_hash or DUMMY_HASH)).is_correct:
+        raise WrongCurrentPassword
+    try:
+        hashed = await hash_new_password(
+            settings, new, actor.username, actor.email, field="new_password"
+        )
+    finally:
+        # Not earlier, so that a user can have at most five new passwords checked at once. And not
+        # for the address: checking a new password costs more than a login, so each one counts.
+        async with database.writers.begin() as session:
+            await throttle.reset(session, counted_name)
+    async with database.writers.begin() as session:
+        await sessions.reauthenticate(session, actor)
+        user = await session.get_one(User, actor.user_id)
+        if user.password != stored_hash:
+            raise Conflict("Your password was changed by another request.")
+        user.password = hashed
+        await sessions.revoke_all(session, user.id)
+        token = await sessions.create_login_session(session, settings, user.id, client)
+    logger.info("Password changed", extra={"event": "password_changed"})
+    return token

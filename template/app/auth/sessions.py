@@ -1,0 +1,236 @@
+"""Login sessions: how a token identifies its user, and how sessions begin and end."""
+
+import hashlib
+import logging
+import re
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import and_, bindparam, delete, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import SLUG
+from app.auth.models import LoginSession
+from app.auth.schemas import TokenRead
+from app.core.database import Database, locks_rows
+from app.core.errors import NotFound, Unauthenticated
+from app.models.user import Permission, User, user_permissions
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+MAX_SESSIONS = 20
+# `last_used_at` is only this precise, so that most requests write nothing.
+_TOUCH_AFTER = timedelta(minutes=5)
+# Expired sessions are kept for a while: a clock that runs ahead for some time then loses none.
+_DELETE_AFTER = timedelta(days=30)
+_TOKEN = re.compile(re.escape(SLUG) + r"_[\w-]{43}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class AuthContext:
+    """Who sent a request, and what they may do at this moment."""
+
+    user_id: int
+    username: str
+    email: str
+    session_id: int
+    token_hash: str = field(repr=False)
+    logged_in_at: datetime
+    last_used_at: datetime
+    permissions: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Client:
+    """Where a login comes from."""
+
+    address: str
+    user_agent: str
+
+
+def hash_token(token: str) -> str:
+    """What is stored of a token. A fast hash is enough, since a token cannot be guessed."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _new_token() -> str:
+    """256 random bits, with a prefix by which secret scanners recognize it."""
+    return f"{SLUG}_{secrets.token_urlsafe(32)}"
+
+
+# Neither idle for too long nor too old. The upper bounds end a session that was dated far ahead
+# by a wrong clock: otherwise it would never expire.
+_IS_LIVE = and_(
+    LoginSession.created_at.between(bindparam("oldest"), bindparam("youngest")),
+    LoginSession.last_used_at.between(bindparam("unused_since"), bindparam("used_until")),
+)
+
+
+def _lifetimes(settings: Settings) -> dict[str, datetime]:
+    """The parameters of _IS_LIVE."""
+    now = datetime.now(UTC)
+    idle = timedelta(days=settings.session_idle_days)
+    absolute = timedelta(days=settings.session_absolute_days)
+    return {
+        "oldest": now - absolute,
+        "youngest": now + absolute,
+        "unused_since": now - idle,
+        "used_until": now + idle,
+    }
+
+
+# Every request with a token runs one query: from the token to its session, user and permissions.
+# It is built once and from tables: an ORM query that each request builds takes twice as long.
+_users, _sessions, _permissions = User.__table__, LoginSession.__table__, Permission.__table__
+# ASCII's unit separator, which no name contains.
+_SEPARATOR = "\x1f"
+_PERMISSION_NAMES = (
+    select(func.aggregate_strings(_permissions.c.name, _SEPARATOR))
+    .join_from(_permissions, user_permissions)
+    .where(user_permissions.c.user_id == _users.c.id)
+    .scalar_subquery()
+)
+_HAS_TOKEN = and_(
+    _sessions.c.token_hash == bindparam("token_hash"),
+    _users.c.id == _sessions.c.user_id,
+    _users.c.is_active,
+)
+_AUTH_CONTEXT = select(
+    _users.c.id,
+    _users.c.username,
+    _users.c.email,
+    _sessions.c.id,
+    _sessions.c.token_hash,
+    _sessions.c.created_at,
+    _sessions.c.last_used_at,
+    _PERMISSION_NAMES,
+).where(_HAS_TOKEN, _IS_LIVE)
+
+# Users are always locked before their sessions and throttles, and in the order of their ids.
+# Otherwise two changes could deadlock.
+_LOCK_USERS = (
+    select(_users.c.id)
+    .where(_users.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(_users.c.id)
+    .with_for_update()
+)
+# On PostgreSQL, the lock keeps the session from ending before the change is committed.
+_LOCK_SESSION = select(_PERMISSION_NAMES).where(_HAS_TOKEN).with_for_update(read=True, of=_sessions)
+
+
+def _split(names: str | None) -> frozenset[str]:
+    return frozenset(names.split(_SEPARATOR) if names else ())
+
+
+async def authenticate(session: AsyncSession, settings: Settings, token: str) -> AuthContext | None:
+    """The user of a token, or None if its session has ended."""
+    if not _TOKEN.fullmatch(token):
+        return None
+    parameters = {"token_hash": hash_token(token), **_lifetimes(settings)}
+    row = (await session.execute(_AUTH_CONTEXT, parameters)).one_or_none()
+    return row and AuthContext(*row[:-1], _split(row[-1]))
+
+
+async def reauthenticate(
+    session: AsyncSession, actor: AuthContext, user_id: int | None = None
+) -> frozenset[str]:
+    """Check the session again, in the transaction of a change; returns the permissions by now.
+
+    The change may have waited for its turn since the request was let in. From here on, no other
+    transaction can change the actor, or the user who is about to be changed.
+    """
+    if locks_rows(session):
+        await session.execute(_LOCK_USERS, {"ids": [actor.user_id, user_id or actor.user_id]})
+    parameters = {"token_hash": actor.token_hash}
+    row = (await session.execute(_LOCK_SESSION, parameters)).one_or_none()
+    if row is None:
+        raise Unauthenticated
+    return _split(row[0])
+
+
+def needs_touch(context: AuthContext) -> bool:
+    return abs(datetime.now(UTC) - context.last_used_at) > _TOUCH_AFTER
+
+
+async def touch(database: Database, context: AuthContext) -> None:
+    """Record that a session is in use. Runs after the response, so that no request waits for it."""
+    statement = update(LoginSession).where(LoginSession.id == context.session_id)
+    try:
+        async with database.writers.begin() as session:
+            await session.execute(statement.values(last_used_at=datetime.now(UTC)))
+    except SQLAlchemyError as error:
+        logger.warning("Cannot record the use of a session: %s", getattr(error, "orig", error))
+
+
+async def create_login_session(
+    session: AsyncSession, settings: Settings, user_id: int, client: Client
+) -> TokenRead:
+    """Begin a session. Deletes the user's oldest ones over the limit, and expired ones."""
+    now, token = datetime.now(UTC), _new_token()
+    newest = (
+        select(LoginSession.id)
+        .where(LoginSession.user_id == user_id)
+        .order_by(LoginSession.id.desc())
+        .limit(MAX_SESSIONS - 1)
+    )
+    surplus = and_(LoginSession.user_id == user_id, LoginSession.id.not_in(newest))
+    await session.execute(delete(LoginSession).where(surplus))
+    unused = timedelta(days=settings.session_idle_days) + _DELETE_AFTER
+    expired = select(LoginSession.id).where(LoginSession.last_used_at < now - unused)
+    # Skips sessions that their own user is about to end, to avoid a deadlock.
+    unlocked = expired.with_for_update(skip_locked=True)
+    await session.execute(delete(LoginSession).where(LoginSession.id.in_(unlocked)))
+    session.add(
+        LoginSession(
+            user_id=user_id,
+            token_hash=hash_token(token),
+            created_at=now,
+            last_used_at=now,
+            address=client.address[:64],
+            user_agent=client.user_agent[:200],
+        )
+    )
+    await session.flush()
+    expires_at = now + timedelta(days=settings.session_absolute_days)
+    return TokenRead(access_token=token, expires_at=expires_at)
+
+
+async def list_login_sessions(
+    session: AsyncSession, settings: Settings, user_id: int
+) -> list[LoginSession]:
+    statement = select(LoginSession).where(LoginSession.user_id == user_id, _IS_LIVE)
+    found = await session.scalars(statement.order_by(LoginSession.id), _lifetimes(settings))
+    return list(found)
+
+
+async def revoke(session: AsyncSession, user_id: int, session_id: int) -> bool:
+    """End one session of a user; False if the user has none with this id."""
+    one = and_(LoginSession.user_id == user_id, LoginSession.id == session_id)
+    ended = await session.scalars(delete(LoginSession).where(one).returning(LoginSession.id))
+    if not ended.all():
+        return False
+    logger.info("Logged out", extra={"event": "logout", "target_user_id": user_id})
+    return True
+
+
+async def revoke_all(session: AsyncSession, user_id: int, *, keep: int | None = None) -> None:
+    statement = delete(LoginSession).where(LoginSession.user_id == user_id)
+    if keep is not None:
+        statement = statement.where(LoginSession.id != keep)
+    await session.execute(statement)
+    fields = {"event": "sessions_revoked", "target_user_id": user_id}
+    logger.info("Logged out everywhere", extra=fields)
+
+
+async def revoke_own(session: AsyncSession, actor: AuthContext, session_id: int) -> None:
+    await reauthenticate(session, actor)
+    if not await revoke(session, actor.user_id, session_id):
+        raise NotFound(f"You have no session {session_id}.")
+
+
+async def revoke_others(session: AsyncSession, actor: AuthContext) -> None:
+    await reauthenticate(session, actor)
+    await revoke_all(session, actor.user_id, keep=actor.session_id)

@@ -1,0 +1,176 @@
+"""Users: how they are found, created, changed and deleted."""
+
+import logging
+
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import selectinload
+
+from app.auth import permissions, sessions, throttle
+from app.auth.passwords import hash_new_password
+from app.auth.schemas import AccountUpdate, normalize_email
+from app.auth.sessions import AuthContext, Client
+from app.core.database import Database, is_integrity_error
+from app.core.errors import Conflict, NotFound, PermissionDenied
+from app.models.user import User
+from app.schemas.user import UserCreate, UserUpdate
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+async def load_user(session: AsyncSession, *criteria: ColumnElement[bool]) -> User:
+    """`await load_user(session, User.id == user_id)`: a user with permissions, or NotFound."""
+    statement = select(User).where(*criteria).options(selectinload(User.permissions))
+    user = await session.scalar(statement.execution_options(populate_existing=True))
+    if user is None:
+        raise NotFound("User not found.")
+    return user
+
+
+async def create_user(
+    session: AsyncSession, settings: Settings, actor: AuthContext, data: UserCreate
+) -> User:
+    user = await new_user(settings, data)
+    await permissions.recheck(session, actor, "users:write")
+    await add_user(session, user)
+    return user
+
+
+async def new_user(settings: Settings, data: UserCreate) -> User:
+    """A user that is not stored yet. Hashing is slow, so call this before a transaction begins."""
+    email = normalize_email(data.email)
+    hashed = await hash_new_password(settings, data.password, data.username, email)
+    user = User(username=data.username, email=email, password=hashed, is_active=True)
+    # Set explicitly: a relationship that was never set cannot be read after the flush.
+    user.permissions = []
+    return user
+
+
+async def add_user(session: AsyncSession, user: User) -> None:
+    session.add(user)
+    await _flush_names(session)
+    logger.info("User created", extra={"event": "user_created", "target_user_id": user.id})
+
+
+async def update_user(
+    database: Database,
+    session: AsyncSession,
+    settings: Settings,
+    actor: AuthContext,
+    user_id: int,
+    data: UserUpdate,
+) -> User:
+    hashed = await _hash_for(database, settings, actor, user_id, data)
+    user = await _load_for_change(session, actor, user_id)
+    was_administrator = permissions.is_administrator(user)
+    await _rename(session, user, data)
+    if data.is_active is not None:
+        user.is_active = data.is_active
+    if hashed is not None:
+        await set_password(session, user, hashed)
+    if not user.is_active:
+        await sessions.revoke_all(session, user.id)
+    await session.flush()
+    if was_administrator:
+        await permissions.require_administrator(session)
+    logger.info("User changed", extra={"event": "user_changed", "target_user_id": user_id})
+    return await load_user(session, User.id == user_id)
+
+
+async def _hash_for(
+    database: Database, settings: Settings, actor: AuthContext, user_id: int, data: UserUpdate
+) -> str | None:
+    """Hash the new password of somebody else, before the transaction of the change begins.
+
+    Checks the actor first: why a password is rejected says something about its user.
+    """
+    if data.password is None:
+        return None
+    if user_id == actor.user_id:
+        raise PermissionDenied("Change your own password at /api/v1/auth/password.")
+    async with database.readers() as reader:
+        user = await load_user(reader, User.id == user_id)
+        await permissions.check_manageable(reader, actor.permissions, user)
+    username, email = data.username or user.username, data.email or user.email
+    return await hash_new_password(settings, data.password, username, email)
+
+
+async def update_own_account(
+    database: Database,
+    session: AsyncSession,
+    actor: AuthContext,
+    client: Client,
+    data: AccountUpdate,
+) -> User:
+    if data.username is not None or data.email is not None:
+        # Limited, since a 409 tells that another user has this name.
+        name = throttle.rename_key(actor.user_id)
+        await throttle.record(database, name, client.address, throttle.RENAME_LIMIT)
+    await sessions.reauthenticate(session, actor)
+    user = await load_user(session, User.id == actor.user_id)
+    await _rename(session, user, data)
+    logger.info("User changed", extra={"event": "user_changed", "target_user_id": user.id})
+    return await load_user(session, User.id == user.id)
+
+
+async def delete_user(session: AsyncSession, actor: AuthContext, user_id: int) -> None:
+    user = await _load_for_change(session, actor, user_id)
+    was_administrator = permissions.is_administrator(user)
+    await session.delete(user)
+    await session.flush()
+    # SQLite assigns the largest id again after its row is deleted.
+    await throttle.reset(session, throttle.password_key(user_id), throttle.rename_key(user_id))
+    if was_administrator:
+        await permissions.require_administrator(session)
+    logger.info("User deleted", extra={"event": "user_deleted", "target_user_id": user_id})
+
+
+async def revoke_login_sessions(session: AsyncSession, actor: AuthContext, user_id: int) -> None:
+    user = await _load_for_change(session, actor, user_id)
+    await sessions.revoke_all(session, user.id)
+
+
+async def replace_permissions(
+    session: AsyncSession, actor: AuthContext, user_id: int, names: list[str]
+) -> User:
+    held = await permissions.recheck(session, actor, "permissions:write", user_id)
+    user = await load_user(session, User.id == user_id)
+    await permissions.check_manageable(session, held, user)
+    await permissions.replace_permissions(session, held, user, names)
+    return await load_user(session, User.id == user_id)
+
+
+async def set_password(session: AsyncSession, user: User, hashed: str) -> None:
+    """On behalf of somebody else: ends all sessions and resets the throttle of this user."""
+    user.password = hashed
+    await sessions.revoke_all(session, user.id)
+    own_keys = throttle.password_key(user.id), throttle.rename_key(user.id)
+    await throttle.reset(session, user.username, user.email, *own_keys)
+
+
+async def _load_for_change(session: AsyncSession, actor: AuthContext, user_id: int) -> User:
+    """Lock and load a user whom the actor may change, by now."""
+    held = await permissions.recheck(session, actor, "users:write", user_id)
+    user = await load_user(session, User.id == user_id)
+    await permissions.check_manageable(session, held, user)
+    return user
+
+
+async def _rename(session: AsyncSession, user: User, data: AccountUpdate | UserUpdate) -> None:
+    """Change the username and email. Failed logins stay counted, under the new ones."""
+    username = data.username or user.username
+    email = normalize_email(data.email) if data.email is not None else user.email
+    await throttle.rename(session, {user.username: username, user.email: email})
+    user.username, user.email = username, email
+    await _flush_names(session)
+
+
+async def _flush_names(session: AsyncSession) -> None:
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        if is_integrity_error(error):
+            raise Conflict("This username or email address is already taken.") from None
+        raise

@@ -1,0 +1,140 @@
+"""Users and their permissions."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+from sqlalchemy import or_, select
+from sqlalchemy.orm import selectinload
+
+from app.auth import users
+from app.auth.dependencies import (
+    AuthContext,
+    ClientDep,
+    CurrentUser,
+    DatabaseDep,
+    RecentLogin,
+    SessionDep,
+    SettingsDep,
+    require,
+)
+from app.auth.schemas import AccountUpdate, Search, UserPermissions
+from app.auth.throttle import TooManyAttempts
+from app.core.errors import Conflict
+from app.core.openapi import error_responses
+from app.core.pagination import Page, PageDep, paginate
+from app.core.routing import IdPath, Router
+from app.models.user import Permission, User
+from app.permissions import PermissionName
+from app.schemas.user import PermissionRead, UserCreate, UserRead, UserUpdate
+
+router = Router(prefix="/users", tags=["users"], max_body_size=128 * 1024)
+permissions_router = Router(prefix="/permissions", tags=["permissions"])
+
+UserWriter = Annotated[AuthContext, require("users:write")]
+RecentUserWriter = Annotated[AuthContext, require("users:write", recent_login=True)]
+RecentGranter = Annotated[AuthContext, require("permissions:write", recent_login=True)]
+
+
+@router.get("/me", response_model=UserRead)
+async def read_own_account(user: CurrentUser, session: SessionDep) -> User:
+    """Show who you are and what you may do."""
+    return await users.load_user(session, User.id == user.user_id)
+
+
+@router.patch("/me", response_model=UserRead, responses=error_responses(TooManyAttempts))
+async def update_own_account(
+    data: AccountUpdate,
+    user: RecentLogin,
+    client: ClientDep,
+    database: DatabaseDep,
+    session: SessionDep,
+) -> User:
+    """Change your username or email address. Needs a recent login."""
+    return await users.update_own_account(database, session, user, client, data)
+
+
+@router.get("", response_model=Page[UserRead], dependencies=[require("users:read")])
+async def list_users(
+    page: PageDep,
+    session: SessionDep,
+    q: Annotated[
+        Search | None, Query(description="Part of a username or an email address.")
+    ] = None,
+) -> Page[User]:
+    """List users in the order of their ids."""
+    statement = select(User).options(selectinload(User.permissions))
+    if q:
+        columns = (User.username, User.email)
+        statement = statement.where(or_(*(c.contains(q, autoescape=True) for c in columns)))
+    return await paginate(session, statement, page)
+
+
+@router.post("", response_model=UserRead, status_code=HTTPStatus.CREATED)
+async def create_user(
+    data: UserCreate,
+    actor: UserWriter,
+    request: Request,
+    response: Response,
+    session: SessionDep,
+    settings: SettingsDep,
+) -> User:
+    """Create a user without permissions."""
+    user = await users.create_user(session, settings, actor, data)
+    response.headers["Location"] = f"{request.scope['path']}/{user.id}"
+    return user
+
+
+@router.get("/{user_id}", response_model=UserRead, dependencies=[require("users:read")])
+async def read_user(user_id: IdPath, session: SessionDep) -> User:
+    return await users.load_user(session, User.id == user_id)
+
+
+@router.patch("/{user_id}", response_model=UserRead)
+async def update_user(
+    user_id: IdPath,
+    data: UserUpdate,
+    actor: RecentUserWriter,
+    database: DatabaseDep,
+    session: SessionDep,
+    settings: SettingsDep,
+) -> User:
+    """Change a user who has no permission that you lack. Needs a recent login.
+
+    A new password logs the user out everywhere, and so does deactivation.
+    """
+    return await users.update_user(database, session, settings, actor, user_id, data)
+
+
+@router.delete("/{user_id}", status_code=HTTPStatus.NO_CONTENT, responses=error_responses(Conflict))
+async def delete_user(user_id: IdPath, actor: RecentUserWriter, session: SessionDep) -> None:
+    """Delete a user who has no permission that you lack. Needs a recent login."""
+    await users.delete_user(session, actor, user_id)
+
+
+@router.delete("/{user_id}/sessions", status_code=HTTPStatus.NO_CONTENT)
+async def revoke_login_sessions(user_id: IdPath, actor: UserWriter, session: SessionDep) -> None:
+    """Log a user out everywhere."""
+    await users.revoke_login_sessions(session, actor, user_id)
+
+
+@router.put("/{user_id}/permissions", response_model=UserRead)
+async def replace_permissions(
+    user_id: IdPath, data: UserPermissions, actor: RecentGranter, session: SessionDep
+) -> User:
+    """Replace all permissions of a user. You can only grant those that you hold.
+
+    Needs a recent login.
+    """
+    return await users.replace_permissions(session, actor, user_id, data.permissions)
+
+
+@permissions_router.get(
+    "",
+    response_model=Page[PermissionRead],
+    dependencies=[require("permissions:read")],
+)
+async def list_permissions(page: PageDep, session: SessionDep) -> Page[Permission]:
+    """List the permissions that users can hold."""
+    declared = Permission.name.in_([name.value for name in PermissionName])
+    return await paginate(session, select(Permission).where(declared), page)

@@ -1,0 +1,50 @@
+"""Builds the FastAPI application that `app/main.py` adds its routes to."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+
+from app.core.database import Database
+from app.core.errors import add_error_handlers
+from app.core.logging import configure_logging
+from app.core.middleware import add_middleware, reject_large_body
+from app.core.openapi import describe_errors
+from app.core.settings import CoreSettings
+
+logger = logging.getLogger(__name__)
+
+
+def build_app(settings: CoreSettings, *, title: str, description: str, version: str) -> FastAPI:
+    """An application without routes: logging, middleware, error responses and the database."""
+    configure_logging(settings)
+    for name in settings.unknown_names():
+        logger.warning(".env: unknown setting %s", name)
+    app = FastAPI(
+        title=title,
+        description=description,
+        version=version,
+        lifespan=_lifespan,
+        dependencies=[Depends(reject_large_body)],
+        # app/core/pages.py serves the documentation under a strict content security policy.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs_are_on else None,
+        # A client that follows a redirect would send its password again, perhaps without TLS.
+        redirect_slashes=False,
+    )
+    add_middleware(app, settings)
+    add_error_handlers(app)
+    describe_errors(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: CoreSettings = app.state.settings
+    async with Database(settings) as database:
+        app.state.database = database
+        if not settings.in_development:
+            await database.probe()
+        yield

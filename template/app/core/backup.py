@@ -1,0 +1,146 @@
+"""Backups of a SQLite database: made while the app runs, verified, and restored.
+
+`VACUUM INTO` reads one snapshot. A plain copy of the file may be torn, and lacks the write-ahead log.
+"""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from sqlalchemy import MetaData
+
+from app.core.database import parse_url
+from app.core.seed_data import has_own_rows
+
+
+class BackupError(Exception):
+    """Why there is no backup or no restore, in one sentence. Nothing was changed."""
+
+
+def database_file(database_url: str) -> Path:
+    url = parse_url(database_url)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        raise BackupError("this command is for SQLite; for PostgreSQL use pg_dump and pg_restore")
+    return Path(url.database).resolve()
+
+
+@contextmanager
+def open_file(file: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    """A connection without Python's own transactions. Modes as in SQLite's URIs: ro, rw, rwc."""
+    uri = f"{file.absolute().as_uri()}?mode={mode}"
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+        yield connection
+
+
+def back_up(source: Path, target: Path) -> None:
+    """Write a verified copy of a database in use to a new file that only its owner can read."""
+    if target.exists():
+        raise BackupError(f"{target} already exists, and a backup never overwrites a file")
+    part = _new_file_next_to(target)
+    try:
+        _copy_and_verify(source, part)
+        _link_into_place(part, target)
+    except FileExistsError:
+        raise BackupError(
+            f"{target} already exists, and a backup never overwrites a file"
+        ) from None
+    except (sqlite3.Error, BackupError, OSError) as error:
+        raise BackupError(f"cannot back up {source}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def restore(backup: Path, target: Path, metadata: MetaData) -> None:
+    """Put a backup in the place of a database that is missing, or empty and not open anywhere."""
+    verify(backup)
+    log, index = (target.with_name(target.name + suffix) for suffix in ("-wal", "-shm"))
+    if not target.exists() and log.exists() and log.stat().st_size:
+        raise BackupError(f"{log} belongs to a database that is missing here: move it to that file")
+    incoming = _new_file_next_to(target)
+    try:
+        _copy_and_verify(backup, incoming)
+        if target.exists():
+            with _exclusive_lock(target, metadata):
+                incoming.replace(target)
+        else:
+            log.unlink(missing_ok=True)
+            index.unlink(missing_ok=True)
+            incoming.replace(target)
+    except (sqlite3.Error, OSError) as error:
+        raise BackupError(f"cannot restore {target}: {error}") from error
+    finally:
+        incoming.unlink(missing_ok=True)
+
+
+def verify(file: Path) -> None:
+    """Check every page of a database file, and that it has a revision."""
+    try:
+        with open_file(file, "ro") as connection:
+            result = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            revisions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.Error as error:
+        raise BackupError(f"{file} is not a database of this app: {error}") from None
+    if result != "ok":
+        raise BackupError(f"{file} is damaged: {result}")
+    if not revisions:
+        raise BackupError(f"{file} has no revision")
+
+
+def file_has_own_rows(file: Path, metadata: MetaData) -> bool:
+    """Whether any table has a row that is not a seed row. A file that is no database counts, too."""
+    try:
+        with open_file(file, "ro") as connection:
+            return has_own_rows(connection, metadata)
+    except sqlite3.Error:
+        return True
+
+
+def _copy_and_verify(source: Path, empty: Path) -> None:
+    with open_file(source, "ro") as connection:
+        connection.execute("VACUUM INTO ?", (str(empty),))
+    verify(empty)
+
+
+def _link_into_place(part: Path, target: Path) -> None:
+    """Rename a file unless the name is taken: of two backups to one name, one fails."""
+    try:
+        os.link(part, target)
+    except OSError:
+        if target.exists():
+            raise FileExistsError from None
+        # Some file systems, such as exFAT, have no links.
+        part.rename(target)
+
+
+def _new_file_next_to(target: Path) -> Path:
+    """An empty file on the same file system that only its owner can read."""
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".part")
+    except OSError as error:
+        raise BackupError(f"cannot write {target}: {error.strerror}") from None
+    os.close(handle)
+    return Path(name)
+
+
+@contextmanager
+def _exclusive_lock(target: Path, metadata: MetaData) -> Iterator[None]:
+    """Lock an empty database that nobody else has open."""
+    if file_has_own_rows(target, metadata):
+        raise BackupError(f"{target} has rows: first move it away, with its -wal and -shm files")
+    try:
+        with open_file(target, "rw") as connection:
+            connection.execute("PRAGMA busy_timeout = 1000")
+            # Leaving WAL mode fails while any other connection is open.
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("BEGIN EXCLUSIVE")
+            if has_own_rows(connection, metadata):
+                raise BackupError(f"{target} has rows: first move it away")
+            if os.name == "nt":
+                # Windows cannot replace an open file.
+                connection.close()
+            yield
+    except sqlite3.Error as error:
+        raise BackupError(f"{target} is in use, so stop the app first: {error}") from None

@@ -1,0 +1,119 @@
+"""The checks of `check`: settings, database and migrations of this installation."""
+
+import os
+import platform
+import re
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import MetaData, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.database import Database, parse_url
+from app.core.health import migration_state
+from app.core.seed_data import missing_seed_rows
+from app.core.settings import ENV_FILE, CoreSettings
+
+_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"}
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    level: Literal["ok", "warning", "error"]
+    message: str
+
+
+async def run_checks(settings: CoreSettings, metadata: MetaData) -> list[CheckResult]:
+    version = f"Python {platform.python_version()}, template {_template_version()}"
+    results = [CheckResult("ok", version), *_check_settings(settings)]
+    url = parse_url(settings.database_url)
+    if url.get_backend_name() == "sqlite":
+        results.append(check_sqlite_version(sqlite3.sqlite_version_info))
+        results += _check_file(Path(url.database or ""))
+    try:
+        async with Database(settings) as database, database.readers() as session:
+            results += await _check_database(session, metadata)
+    except SQLAlchemyError as error:
+        results.append(CheckResult("error", f"database: {getattr(error, 'orig', None) or error}"))
+    return results
+
+
+def _check_settings(settings: CoreSettings) -> list[CheckResult]:
+    environment = settings.environment or "not set, so as strict as production"
+    results = [CheckResult("ok", f"environment: {environment}")]
+    results += [
+        CheckResult("warning", f".env: unknown setting {name}") for name in settings.unknown_names()
+    ]
+    if _has_mode_bits(ENV_FILE, 0o077):
+        results.append(CheckResult("error", "other users can read .env: run `chmod 600 .env`"))
+    return results
+
+
+def _has_mode_bits(file: Path, bits: int) -> bool:
+    return os.name == "posix" and file.exists() and bool(file.stat().st_mode & bits)
+
+
+def check_sqlite_version(version: tuple[int, ...]) -> CheckResult:
+    """Warn of versions whose write-ahead log can, rarely, corrupt a database (sqlite.org/wal.html)."""
+    is_fixed = (
+        version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+    )
+    name = "SQLite " + ".".join(map(str, version))
+    if is_fixed:
+        return CheckResult("ok", name)
+    return CheckResult(
+        "warning",
+        f"{name} can, rarely, corrupt a database in WAL mode (sqlite.org/wal.html, 'WAL-reset bug'): "
+        "use a Python with SQLite 3.51.3 or newer",
+    )
+
+
+def _check_file(file: Path) -> list[CheckResult]:
+    """Write-ahead logging shares memory between processes, which no network file system can."""
+    file, results = file.absolute(), []
+    if _has_mode_bits(file, 0o007):
+        results.append(CheckResult("warning", f"everybody can read {file}: run `chmod 600` on it"))
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return results
+    kinds = {line.split()[1]: line.split()[2] for line in mounts.read_text("utf-8").splitlines()}
+    kind = next((kinds[str(folder)] for folder in file.parents if str(folder) in kinds), "")
+    if kind in _NETWORK_FILE_SYSTEMS:
+        results.append(
+            CheckResult("error", f"{file} is on a network file system ({kind}): move it")
+        )
+    return results
+
+
+async def _check_database(session: AsyncSession, metadata: MetaData) -> list[CheckResult]:
+    results = []
+    if session.get_bind().dialect.name == "sqlite":
+        for pragma in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout"):
+            value = await session.scalar(text(f"PRAGMA {pragma}"))
+            results.append(CheckResult("ok", f"{pragma} = {value}"))
+        orphans = (await session.execute(text("PRAGMA foreign_key_check"))).all()
+        if orphans:
+            message = f"{len(orphans)} rows have references to missing rows: {orphans[:3]}"
+            results.append(CheckResult("error", message))
+    state = await migration_state(session)
+    results.append(CheckResult("ok" if state.at_head else "error", f"migrations: {state}"))
+    if state.at_head:
+        connection = await session.connection()
+        missing = await connection.run_sync(missing_seed_rows, metadata)
+        results += [
+            CheckResult("error", f"missing row {row}: run `alembic upgrade head`")
+            for row in missing
+        ]
+    return results
+
+
+def _template_version() -> str:
+    """The version of the template that this project was last updated to."""
+    answers = Path(".copier-answers.yml")
+    if not answers.exists():
+        return "unknown"
+    commit = re.search(r"^_commit: (.+)$", answers.read_text("utf-8"), re.MULTILINE)
+    return commit[1] if commit else "unknown"

@@ -1,0 +1,187 @@
+"""The commands that every project has, and what further commands need to talk to a person."""
+
+import asyncio
+import io
+import json
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from app.core.settings import CoreSettings
+
+Result = TypeVar("Result")
+
+
+def create_cli(
+    description: str, load_settings: Callable[[], CoreSettings], *, app: str, metadata: str
+) -> typer.Typer:
+    """The command line of the project, to which it adds its own commands.
+
+    `app` and `metadata` are import strings, such as "app.main:app". Each command only imports what
+    it needs, so that --help stays fast.
+    """
+    cli = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        # Typer's tracebacks show the values of variables, passwords among them.
+        pretty_exceptions_enable=False,
+        help=description,
+        callback=_escape_unprintable,
+    )
+    _add_server_commands(cli, load_settings, app, metadata)
+    cli.add_typer(_create_database_commands(load_settings, metadata), name="db")
+    return cli
+
+
+def _add_server_commands(
+    cli: typer.Typer, load_settings: Callable[..., CoreSettings], app: str, metadata: str
+) -> None:
+    @cli.command()
+    def serve(
+        host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+        port: Annotated[int, typer.Option(help="The port to listen on.")] = 8001,
+        workers: Annotated[int, typer.Option(min=1, help="The number of processes.")] = 1,
+    ) -> None:
+        """Serve the app as in production. Only proxies in TRUSTED_PROXIES are believed."""
+        import uvicorn
+
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            workers=workers,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=30,
+        )
+
+    @cli.command()
+    def check(
+        deploy: Annotated[bool, typer.Option(help="Apply the rules for production.")] = False,
+    ) -> None:
+        """Check the settings, the database and the migrations. Exits with 1 on an error."""
+        from app.core.checks import run_checks
+
+        settings = load_settings(for_production=True) if deploy else load_settings()
+        results = run(run_checks(settings, _load(metadata)))
+        for result in results:
+            typer.echo(f"{result.level:7} {result.message}")
+        if any(result.level == "error" for result in results):
+            raise typer.Exit(1)
+
+    @cli.command()
+    def openapi() -> None:
+        """Print the OpenAPI schema as JSON."""
+        typer.echo(json.dumps(_load(app).openapi(), indent=2))
+
+
+def _create_database_commands(
+    load_settings: Callable[[], CoreSettings], metadata: str
+) -> typer.Typer:
+    db = typer.Typer(no_args_is_help=True, help="Migrate, back up, restore and copy the database.")
+
+    @db.command()
+    def upgrade() -> None:
+        """Migrate the database to the newest revision, as `alembic upgrade head` does."""
+        from alembic import command
+        from alembic.config import Config
+
+        if not Path("alembic.ini").exists():
+            raise fail("alembic.ini not found: run this in the folder of the project")
+        command.upgrade(Config("alembic.ini"), "head")
+
+    @db.command()
+    def backup(path: Path) -> None:
+        """Copy the SQLite database to a new file. The app can keep running."""
+        from app.core.backup import BackupError, back_up, database_file
+
+        try:
+            back_up(database_file(load_settings().database_url), path)
+        except BackupError as error:
+            raise fail(error) from None
+        typer.echo(f"Backed up to {path}")
+
+    @db.command("restore")
+    def restore_backup(path: Path) -> None:
+        """Restore a backup. The SQLite database must be empty or missing, and the app stopped."""
+        from app.core.backup import BackupError, database_file, restore
+
+        try:
+            restore(path, database_file(load_settings().database_url), _load(metadata))
+        except BackupError as error:
+            raise fail(error) from None
+        typer.echo(f"Restored {path}. Login sessions and rows are those of that time.")
+
+    @db.command()
+    def copy_to(url: str) -> None:
+        """Copy every row to a database that is migrated and empty, such as postgresql://..."""
+        from sqlalchemy.exc import DBAPIError
+
+        from app.core.copy_database import CopyError, copy_database
+        from app.core.settings import validate_database_url
+
+        try:
+            validate_database_url(url)
+        except ValueError as error:
+            raise fail(f"URL of the target: {error}") from None
+        try:
+            with progress_bars() as show:
+                copied = copy_database(load_settings().database_url, url, _load(metadata), show)
+        except CopyError as error:
+            raise fail(error) from None
+        except DBAPIError as error:
+            raise fail(error.orig) from None
+        typer.echo(f"Copied and compared {sum(copied.values())} rows in {len(copied)} tables.")
+
+    return db
+
+
+def _load(import_string: str) -> Any:
+    module, _, name = import_string.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _escape_unprintable() -> None:
+    """Escape what the terminal cannot print: on Windows a pipe has a legacy code page."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Like `asyncio.run`, but with a loop that psycopg can use on Windows, too."""
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        return runner.run(work)
+
+
+def fail(reason: object) -> typer.Exit:
+    """Print the reason to standard error; `raise fail("...")` exits with 1."""
+    typer.echo(f"Error: {reason}", err=True)
+    return typer.Exit(1)
+
+
+def prompt_secret(name: str) -> str:
+    """Ask twice on a terminal; otherwise read one line of standard input, never an argument."""
+    if sys.stdin.isatty():
+        return str(typer.prompt(name, hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """One progress bar for each name that is reported, with the number done and the total."""
+    from rich.progress import Progress, TaskID
+
+    tasks: dict[str, TaskID] = {}
+    with Progress() as bars:
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield show

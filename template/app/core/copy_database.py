@@ -1,0 +1,151 @@
+"""Copies a whole database to another one, such as from SQLite to PostgreSQL."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.core.database import parse_url, synchronous_url
+from app.core.seed_data import delete_seed_rows, select_own_row
+from app.core.sqlite import configure_sqlite_begin
+
+_BATCH_ROWS = 1_000
+
+# Called with a table, the number of rows copied so far, and the number of all rows.
+Progress = Callable[[str, int, int], None]
+
+
+class CopyError(Exception):
+    """Why nothing was copied, in one sentence. The target is as it was."""
+
+
+def copy_database(
+    source_url: str, target_url: str, metadata: sa.MetaData, progress: Progress
+) -> dict[str, int]:
+    """Copy every row of every model's table, and return the number of rows by table.
+
+    The target must be migrated and empty. The copy is one transaction there: after a crash the
+    target is empty again. Before the commit, each table is compared by count and checksum.
+    """
+    if _is_missing(source_url) or _is_missing(target_url):
+        raise CopyError("The file of the source or of the target does not exist.")
+    source = sa.create_engine(synchronous_url(source_url), hide_parameters=True)
+    target = sa.create_engine(synchronous_url(target_url), hide_parameters=True)
+    try:
+        return _copy_tables(source, target, metadata, progress)
+    finally:
+        source.dispose()
+        target.dispose()
+
+
+def _is_missing(url: str) -> bool:
+    """Whether opening the file would create it, empty."""
+    parsed = parse_url(url)
+    return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists()
+
+
+def _copy_tables(
+    source: sa.Engine, target: sa.Engine, metadata: sa.MetaData, progress: Progress
+) -> dict[str, int]:
+    tables = metadata.sorted_tables
+    # One snapshot for all tables, while others write.
+    configure_sqlite_begin(source, "BEGIN", {})
+    with source.begin() as reader, target.begin() as writer:
+        if target.dialect.name == "postgresql":
+            # SQLite stores no time zone, and its times are UTC.
+            writer.execute(sa.text("SET LOCAL TIME ZONE 'UTC'"))
+        _check_preconditions(reader, writer, tables)
+        delete_seed_rows(writer, metadata)
+        copied = {table.name: _copy_table(reader, writer, table, progress) for table in tables}
+        for table in tables:
+            if _checksum(reader, table) != _checksum(writer, table):
+                raise CopyError(f"The copy of {table.name} differs, so nothing was kept.")
+    return copied
+
+
+def _check_preconditions(
+    reader: sa.Connection, writer: sa.Connection, tables: list[sa.Table]
+) -> None:
+    source, target = _revisions(reader), _revisions(writer)
+    if source != target:
+        raise CopyError(
+            f"The source is at revision {source} and the target at {target}. Migrate both to the "
+            "head first, the target with `alembic -x url=... upgrade head`."
+        )
+    known = {table.name for table in tables} | {"alembic_version"}
+    if unknown := set(sa.inspect(reader).get_table_names()) - known:
+        raise CopyError(f"These tables have no model: {', '.join(sorted(unknown))}. Add one.")
+    filled = [table.name for table in tables if writer.execute(select_own_row(table)).first()]
+    if filled:
+        raise CopyError(f"The target already has rows in {', '.join(filled)}.")
+
+
+def _revisions(connection: sa.Connection) -> str:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return "none"
+    found = connection.scalars(sa.text("SELECT version_num FROM alembic_version"))
+    return ", ".join(sorted(found)) or "none"
+
+
+def _copy_table(
+    reader: sa.Connection, writer: sa.Connection, table: sa.Table, progress: Progress
+) -> int:
+    total = reader.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+    done = 0
+    progress(table.name, done, total)
+    keys = [column.key for column in _stored_columns(table)]
+    for batch in _batches(reader, table):
+        writer.execute(sa.insert(table), [dict(zip(keys, row, strict=True)) for row in batch])
+        done += len(batch)
+        progress(table.name, done, total)
+    _reset_sequence(writer, table)
+    return done
+
+
+def _stored_columns(table: sa.Table) -> list[sa.Column[Any]]:
+    """All columns but those that the database computes."""
+    return [column for column in table.columns if column.computed is None]
+
+
+def _batches(connection: sa.Connection, table: sa.Table) -> Iterator[list[sa.Row[Any]]]:
+    statement = sa.select(*_stored_columns(table)).order_by(*table.primary_key.columns)
+    result = connection.execution_options(yield_per=_BATCH_ROWS).execute(statement)
+    yield from (list(partition) for partition in result.partitions())
+
+
+def _reset_sequence(writer: sa.Connection, table: sa.Table) -> None:
+    """Continue after the copied ids, which moved no sequence: the next new row would conflict."""
+    column = table.autoincrement_column
+    if (
+        writer.dialect.name == "postgresql"
+        and column is not None
+        and isinstance(column.type, sa.Integer)
+    ):
+        name = writer.dialect.identifier_preparer.format_table(table)
+        next_id = sa.select(sa.func.coalesce(sa.func.max(column), 0) + 1).scalar_subquery()
+        sequence = sa.func.pg_get_serial_sequence(name, column.name)
+        writer.execute(sa.select(sa.func.setval(sequence, next_id, False)))
+
+
+def _checksum(connection: sa.Connection, table: sa.Table) -> tuple[int, int]:
+    """The number of rows, and the sum of their digests: the order of rows differs by database."""
+    count = total = 0
+    for batch in _batches(connection, table):
+        count += len(batch)
+        for row in batch:
+            digest = hashlib.sha256(repr([_canonical(value) for value in row]).encode()).digest()
+            total = (total + int.from_bytes(digest)) % 2**256
+    return count, total
+
+
+def _canonical(value: object) -> object:
+    """One form for values that databases return in two: times with a time zone, and JSON objects."""
+    if isinstance(value, datetime) and value.tzinfo:
+        return value.astimezone(UTC).replace(tzinfo=None)
+    if isinstance(value, dict | list):
+        return json.dumps(value, sort_keys=True)
+    return value

@@ -1,0 +1,155 @@
+"""The database of a running app: sessions for reading and for writing."""
+
+import sqlite3
+from types import TracebackType
+from typing import Annotated, Any, Self, cast
+
+from fastapi import Depends
+from fastapi.requests import HTTPConnection
+from sqlalchemy import URL, Table, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from app.core.settings import CoreSettings
+from app.core.sqlite import create_sqlite_engines
+
+_ENGINE_OPTIONS: dict[str, Any] = {
+    # Seconds. A request that gets no connection in this time is answered with 503.
+    "pool_timeout": 10,
+    # Errors are logged; values, such as the hash of a password, are not.
+    "hide_parameters": True,
+}
+# The same patience as with SQLite, for the server and for a row that somebody else has locked.
+_POSTGRESQL_ARGUMENTS = {"connect_timeout": "5", "options": "-c lock_timeout=5s"}
+
+# The file, the disk or another writer is in the way (sqlite.org/rescode.html).
+_SQLITE_TRANSIENT = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOTADB,
+}
+# A value that is taken, or a reference to a missing row. A NOT NULL or CHECK violation is a bug
+# instead: the schema of the request should have rejected the value.
+_SQLITE_CONFLICTS = {
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+    sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY,
+}
+# PostgreSQL, appendix A: restrict, foreign_key, unique and exclusion violation.
+_POSTGRESQL_CONFLICTS = {"23001", "23503", "23505", "23P01"}
+# read_only_sql_transaction: only a standby is left.
+_POSTGRESQL_TRANSIENT = {"25006"}
+
+
+class Database:
+    """Sessions for reading and for writing: `async with Database(settings) as database`.
+
+    SQLite allows one writer at a time. So each worker has one connection for writing, for which
+    its requests queue, and others that can only read. PostgreSQL uses one pool for both.
+    """
+
+    def __init__(self, settings: CoreSettings) -> None:
+        url = parse_url(settings.database_url)
+        if url.get_backend_name() == "sqlite":
+            self._engines = create_sqlite_engines(url, settings.sqlite_synchronous, _ENGINE_OPTIONS)
+        else:
+            engine = create_async_engine(
+                url,
+                pool_pre_ping=True,
+                # A transaction that waited for a row must see its new values.
+                isolation_level="READ COMMITTED",
+                connect_args=_POSTGRESQL_ARGUMENTS | dict(url.query),
+                **_ENGINE_OPTIONS,
+            )
+            self._engines = engine, engine
+        reading, writing = self._engines
+        # A closed session stays closed: used again, it would keep the only writing connection.
+        options: dict[str, Any] = {"expire_on_commit": False, "close_resets_only": False}
+        self.readers = async_sessionmaker(reading, **options)
+        self.writers = async_sessionmaker(writing, **options)
+
+    async def probe(self) -> None:
+        """Raise RuntimeError if the database cannot be opened. Missing migrations are no error."""
+        try:
+            async with self.readers() as session:
+                await session.execute(text("SELECT 1"))
+        except DBAPIError as error:
+            raise RuntimeError(
+                f"Cannot open the database: {error.orig}. `alembic upgrade head` creates one."
+            ) from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for engine in self._engines:
+            await engine.dispose()
+
+
+# Asynchronous, though it waits for nothing: FastAPI runs every other function in a thread.
+async def get_database(connection: HTTPConnection) -> Database:
+    return cast(Database, connection.app.state.database)
+
+
+# For a look before slow work, `async with database.readers() as session`: it holds no lock while
+# the work (hashing, a call to another service) goes on.
+DatabaseDep = Annotated[Database, Depends(get_database)]
+
+
+def parse_url(url: str) -> URL:
+    """A URL with a driver that is installed: psycopg for a plain postgresql://."""
+    parsed = make_url(url)
+    if parsed.drivername == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def synchronous_url(url: str) -> URL:
+    """The same database through a driver without an event loop."""
+    parsed = parse_url(url)
+    return parsed.set(drivername="sqlite") if parsed.get_backend_name() == "sqlite" else parsed
+
+
+def insert_for(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT with the `on_conflict_...` methods of either database."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+def locks_rows(session: AsyncSession) -> bool:
+    """False on SQLite, where a transaction that writes already has the only lock."""
+    return session.get_bind().dialect.name != "sqlite"
+
+
+def is_transient_error(error: DBAPIError, *, read_only: bool) -> bool:
+    """Whether the same statement may succeed later. `read_only` is for a reader's connection."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is None:
+        sqlstate = getattr(error.orig, "sqlstate", None)
+        return isinstance(error, OperationalError) or sqlstate in _POSTGRESQL_TRANSIENT
+    if read_only and code == sqlite3.SQLITE_READONLY:
+        # A write in a GET request, whose connection can only read: a bug.
+        return False
+    # The low byte of an extended result code is the primary code.
+    return code & 0xFF in _SQLITE_TRANSIENT
+
+
+def is_integrity_error(error: DBAPIError) -> bool:
+    """Whether the row conflicts with others: a value is taken, or a reference has no target."""
+    if getattr(error.orig, "sqlite_errorcode", None) in _SQLITE_CONFLICTS:
+        return True
+    # ON DELETE RESTRICT has the error code of a trigger.
+    if str(error.orig) == "FOREIGN KEY constraint failed":
+        return True
+    return getattr(error.orig, "sqlstate", None) in _POSTGRESQL_CONFLICTS

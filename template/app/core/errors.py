@@ -1,0 +1,215 @@
+"""Errors and their responses: problem details (RFC 9457), wherever a request goes wrong."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.params import Form
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from app.core.database import is_integrity_error, is_transient_error
+from app.core.logging import quote_path, request_id
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+# As in RFC 9110. The standard library has them since Python 3.13.
+_NEW_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+# An answer with more would be many times as long as its request.
+_MAX_FIELD_ERRORS = 50
+_FORM_TYPES = {"application/x-www-form-urlencoded", "multipart/form-data"}
+
+
+class FieldError(NamedTuple):
+    """One entry of a 422: the location, a sentence for people, and a word for programs."""
+
+    loc: Sequence[str]
+    msg: str
+    type: str
+
+
+class AppError(Exception):
+    """The base of every error response: a subclass sets the status and a sentence.
+
+    An error with an `event` is logged under that name, for those who watch for attacks.
+    """
+
+    status_code = HTTPStatus.INTERNAL_SERVER_ERROR
+    detail = "Something went wrong on our side."
+    headers: Mapping[str, str] = MappingProxyType({})
+    errors: Sequence[FieldError] | None = None
+    event: str | None = None
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail or self.detail
+        super().__init__(self.detail)
+
+
+class Invalid(AppError):
+    """For rules that a schema cannot know: `Invalid([FieldError(["body", "title"], "...", "taken")])`."""
+
+    status_code = HTTPStatus.UNPROCESSABLE_ENTITY
+    detail = "The request is invalid; see `errors`."
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        super().__init__()
+        self.errors = errors[:_MAX_FIELD_ERRORS]
+
+
+class Unauthenticated(AppError):
+    status_code = HTTPStatus.UNAUTHORIZED
+    detail = "Log in first."
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
+
+
+class PermissionDenied(AppError):
+    status_code = HTTPStatus.FORBIDDEN
+    detail = "You are not allowed to do this."
+    event = "denied"
+
+
+class NotFound(AppError):
+    status_code = HTTPStatus.NOT_FOUND
+    detail = "Not found."
+
+
+class Conflict(AppError):
+    status_code = HTTPStatus.CONFLICT
+    detail = "This conflicts with an existing resource."
+
+
+class ContentTooLarge(AppError):
+    status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    detail = "The request body is too large."
+
+
+class UnsupportedMediaType(AppError):
+    status_code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    detail = "The request body has an unsupported content type."
+
+
+class ServiceUnavailable(AppError):
+    status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    detail = "The service is temporarily unavailable. Try again in a moment."
+    headers = MappingProxyType({"Retry-After": "5"})
+
+
+def problem(
+    path: str,
+    status: int,
+    detail: str | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[FieldError] | None = None,
+) -> Response:
+    """A problem-details response, whose title is the phrase of the HTTP status."""
+    title = _NEW_PHRASES.get(status) or HTTPStatus(status).phrase
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail or title,
+        "instance": quote_path(path),
+        "request_id": request_id.get(),
+    }
+    if errors is not None:
+        body["errors"] = [error._asdict() for error in errors]
+    # ASCII, because a lone surrogate cannot be encoded as UTF-8.
+    return Response(json.dumps(body), status, headers, media_type=PROBLEM_JSON)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    app.exception_handler(AppError)(_app_error_handler)
+    app.exception_handler(HTTPException)(_http_exception_handler)
+    app.exception_handler(RequestValidationError)(_validation_error_handler)
+    app.exception_handler(DBAPIError)(_database_error_handler)
+    app.exception_handler(PoolTimeout)(_database_error_handler)
+
+
+async def _app_error_handler(request: Request, error: AppError) -> Response:
+    if error.event:
+        logger.warning(error.detail, extra={"event": error.event})
+    return problem(
+        request.url.path,
+        error.status_code,
+        error.detail,
+        headers=error.headers,
+        errors=error.errors,
+    )
+
+
+async def _http_exception_handler(request: Request, error: HTTPException) -> Response:
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed_methods(request)) or headers.get("Allow", "")
+    return problem(request.url.path, error.status_code, error.detail, headers=headers)
+
+
+async def _validation_error_handler(request: Request, error: RequestValidationError) -> Response:
+    if _has_wrong_content_type(request):
+        return await _app_error_handler(request, UnsupportedMediaType())
+    # The location and the reason, never the input: it may be a password.
+    errors = [FieldError(_location(e), _message(e), e["type"]) for e in error.errors()]
+    return await _app_error_handler(request, Invalid(errors))
+
+
+async def _database_error_handler(request: Request, error: DBAPIError | PoolTimeout) -> Response:
+    if isinstance(error, DBAPIError):
+        if is_integrity_error(error):
+            return await _app_error_handler(request, Conflict())
+        if not is_transient_error(error, read_only=request.method == "GET"):
+            raise error
+    logger.error("The database is unavailable: %s", getattr(error, "orig", None) or error)
+    return await _app_error_handler(request, ServiceUnavailable())
+
+
+def _location(error: Mapping[str, Any]) -> list[str]:
+    """Where the error is, without names that the client made up."""
+    parts = error["loc"][:-1] if error["type"] == "extra_forbidden" else error["loc"]
+    return [
+        str(part)
+        for part in parts
+        if (len(str(part)) <= 64 and str(part).isidentifier()) or isinstance(part, int)
+    ]
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    # The only message of Pydantic that quotes the input.
+    return "Unknown kind" if error["type"] == "union_tag_invalid" else str(error["msg"])
+
+
+def _has_wrong_content_type(request: Request) -> bool:
+    """Whether the request has a body, but not of the type that its route reads."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    headers = request.headers
+    has_body = headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
+    if field is None or not has_body:
+        return False
+    content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if isinstance(field.field_info, Form):
+        return content_type not in _FORM_TYPES
+    return content_type != "application/json" and not content_type.endswith("+json")
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods of every route with this path. Starlette only names those of the first one."""
+    scope = {key: request.scope[key] for key in ("type", "path", "headers")}
+    # Inside a mount, root_path includes the path of the mount.
+    scope["root_path"] = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    allowed = [
+        method
+        for method in ("DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT")
+        if any(
+            route.matches({**scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+    return sorted([*allowed, "HEAD"]) if "GET" in allowed else allowed

@@ -1,0 +1,80 @@
+"""Log lines: readable in development, one JSON object per line in production."""
+
+import json
+import logging
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from app.core.settings import CoreSettings
+
+# Every log line of a request carries these.
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+client_address: ContextVar[str | None] = ContextVar("address", default=None)
+user_id: ContextVar[int | None] = ContextVar("user_id", default=None)
+
+_MAX_PATH_LENGTH = 500
+_STANDARD_FIELDS = logging.makeLogRecord({}).__dict__.keys() | {
+    "message",
+    "asctime",
+    "color_message",
+}
+
+
+def quote_path(path: str) -> str:
+    """A path for a log line or a response: percent-encoded, and cut to a bounded length."""
+    return quote(path[:_MAX_PATH_LENGTH], errors="replace")
+
+
+def _extra_fields(record: logging.LogRecord) -> dict[str, object]:
+    """The fields of the request, and those that the call passed as `extra`."""
+    of_request = {field.name: field.get() for field in (request_id, client_address, user_id)}
+    known = {name: value for name, value in of_request.items() if value is not None}
+    given = {key: value for key, value in vars(record).items() if key not in _STANDARD_FIELDS}
+    return {**known, **given}
+
+
+class TextFormatter(logging.Formatter):
+    default_time_format = "%H:%M:%S"
+    default_msec_format = None
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+        fields = " ".join(f"{key}={value}" for key, value in _extra_fields(record).items())
+        return f"{super().formatMessage(record)} {fields}".rstrip()
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_extra_fields(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        # JSON escapes line breaks, so input cannot forge a second line.
+        return json.dumps(line, default=str)
+
+
+def configure_logging(settings: CoreSettings) -> None:
+    """Give the root logger a handler, and send uvicorn's lines through it.
+
+    A root logger that already has a handler (pytest, uvicorn's --log-config) stays as it is.
+    """
+    logging.getLogger("app").setLevel(settings.log_level)
+    if logging.getLogger().hasHandlers():
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(TextFormatter() if settings.in_development else JsonFormatter())
+    # Libraries stay at INFO: at DEBUG the database driver logs every value, password hashes too.
+    level = max(logging.INFO, logging.getLevelNamesMapping()[settings.log_level])
+    logging.basicConfig(level=level, handlers=[handler])
+    # RequestMiddleware writes the access log, which has the request id.
+    for name, propagate in (("uvicorn", True), ("uvicorn.access", False)):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = propagate

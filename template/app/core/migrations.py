@@ -1,0 +1,181 @@
+"""What `alembic/env.py` does: choose the database, migrate it in one transaction, and guard its rows."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from alembic import context
+from alembic.runtime.migration import MigrationInfo
+from sqlalchemy import URL, Connection, MetaData, create_engine, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from app.core.backup import back_up, file_has_own_rows, open_file
+from app.core.database import parse_url
+from app.core.seed_data import seed_statements
+from app.core.settings import CoreSettings
+from app.core.sqlite import WAL, configure_sqlite_begin
+from app.core.types import UtcDateTime
+
+logger = logging.getLogger("alembic")
+
+# A migration waits this long for a writer, or for another migration. Foreign keys are off because
+# SQLite alters a table by replacing it, which would delete all rows that refer to it with CASCADE.
+_PRAGMAS = {"busy_timeout": 60_000, **WAL, "foreign_keys": "OFF"}
+
+
+def run_migrations(metadata: MetaData, load_settings: Callable[[], CoreSettings]) -> None:
+    """Run the Alembic command that loaded `env.py`."""
+    logging.basicConfig(format="%(message)s")
+    logger.setLevel(logging.INFO)
+    connection: Connection | None = context.config.attributes.get("connection")
+    if connection is not None:
+        return _migrate(connection, metadata)
+    url = _database_url(load_settings)
+    if context.is_offline_mode():
+        _print_sql(url, metadata)
+    elif url.get_dialect().is_async:
+        asyncio.run(_migrate_async(url, metadata))
+    else:
+        _migrate_sync(url, metadata)
+
+
+def _database_url(load_settings: Callable[[], CoreSettings]) -> URL:
+    """`-x url=...` wins over DATABASE_URL, which wins over alembic.ini."""
+    url = context.get_x_argument(as_dictionary=True).get("url")
+    if not url:
+        settings = load_settings()
+        is_set = "database_url" in settings.model_fields_set
+        url = settings.database_url if is_set else context.config.get_main_option("sqlalchemy.url")
+    parsed = parse_url(url or "")
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        file = Path(parsed.database).absolute()
+        if not file.parent.is_dir():
+            raise SystemExit(f"The folder of the database does not exist: {file.parent}")
+        # SQLite would create it readable for everybody; the -wal and -shm files copy its mode.
+        if not file.exists() and not context.is_offline_mode():
+            file.touch(mode=0o600)
+    return parsed
+
+
+def _migrate_sync(url: URL, metadata: MetaData) -> None:
+    engine = create_engine(url, hide_parameters=True)
+    configure_sqlite_begin(engine, "BEGIN IMMEDIATE", _PRAGMAS)
+    try:
+        with engine.begin() as connection:
+            _migrate(connection, metadata)
+    finally:
+        engine.dispose()
+
+
+async def _migrate_async(url: URL, metadata: MetaData) -> None:
+    engine = create_async_engine(url, hide_parameters=True)
+    configure_sqlite_begin(engine.sync_engine, "BEGIN IMMEDIATE", _PRAGMAS)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_migrate, metadata)
+    finally:
+        await engine.dispose()
+
+
+def _migrate(connection: Connection, metadata: MetaData) -> None:
+    """Run Alembic's command in the open transaction of this connection."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    if is_sqlite and connection.exec_driver_sql("PRAGMA foreign_keys").scalar():
+        raise RuntimeError("turn foreign_keys off before the transaction begins")
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('alembic'))"))
+    guard = MigrationGuard(connection, metadata)
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        render_as_batch=is_sqlite,
+        compare_type=True,
+        compare_server_default=True,
+        render_item=_render_item,
+        # True on SQLite, too, now that the driver does not commit before each DDL statement.
+        transactional_ddl=True,
+        # Alembic passes the arguments by name, which its own type does not express.
+        on_version_apply=guard.after_step,  # type: ignore[arg-type]
+    )
+    context.run_migrations()
+    guard.reject_new_orphans()
+    if _is_upgraded_to_head() and not guard.has_stamped:
+        for statement in seed_statements(connection.dialect.name, metadata):
+            connection.execute(statement)
+
+
+def _is_upgraded_to_head() -> bool:
+    """Whether the command was an upgrade to the head, not a downgrade or a look."""
+    migration = context.get_context()
+    heads = context.script.get_heads()
+    return "destination_rev" in migration.opts and set(migration.get_current_heads()) == set(heads)
+
+
+def _render_item(kind: str, item: object, _: object) -> str | Literal[False]:
+    """Let migrations name SQLAlchemy's type: they must not import the app, which changes."""
+    if kind == "type" and isinstance(item, UtcDateTime):
+        return "sa.DateTime(timezone=True)"
+    return False
+
+
+def _print_sql(url: URL, metadata: MetaData) -> None:
+    """With `--sql`: print the statements instead of running them."""
+    context.configure(
+        url=url.render_as_string(hide_password=False),
+        target_metadata=metadata,
+        literal_binds=True,
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+        if context.get_context().opts.get("destination_rev") == "head":
+            for statement in seed_statements(url.get_backend_name(), metadata):
+                context.execute(statement)
+
+
+class MigrationGuard:
+    """Backs up a SQLite database before it changes, and rejects a migration that leaves orphans.
+
+    An orphan is a row with a reference to a missing row. PostgreSQL allows none by itself, and has
+    backup tools of its own.
+    """
+
+    def __init__(self, connection: Connection, metadata: MetaData) -> None:
+        self.has_stamped = False
+        self._connection = connection
+        self._metadata = metadata
+        self._is_sqlite = connection.dialect.name == "sqlite"
+        self._file = Path(connection.engine.url.database or "").resolve()
+        # Counted with the first step.
+        self._orphans_before: int | None = None
+
+    def after_step(self, *, step: MigrationInfo, **_: Any) -> None:
+        """Called by Alembic after each step, inside the transaction of the migration.
+
+        Another connection still sees the database as it was before the first step.
+        """
+        self.has_stamped = self.has_stamped or step.is_stamp
+        if not self._is_sqlite or self._orphans_before is not None or step.is_stamp:
+            return
+        with open_file(self._file, "ro") as before:
+            self._orphans_before = len(before.execute("PRAGMA foreign_key_check").fetchall())
+        if file_has_own_rows(self._file, self._metadata):
+            copy = self._new_backup("-".join(step.source_revision_ids) or "base")
+            back_up(self._file, copy)
+            logger.info("Backed up to %s", copy)
+
+    def reject_new_orphans(self) -> None:
+        """Raise RuntimeError, before the commit, if there are more orphans than before."""
+        if self._orphans_before is None:
+            return
+        orphans = self._connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        if len(orphans) > self._orphans_before:
+            raise RuntimeError(f"This migration leaves orphans, such as {orphans[-5:]}")
+
+    def _new_backup(self, revision: str) -> Path:
+        folder = self._file.parent / "backups"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder / f"{self._file.stem}-{revision}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.db"

@@ -1,0 +1,96 @@
+"""Seed rows: those that the code relies on, such as the permissions that it asks for.
+
+`alembic upgrade head` adds the missing ones. A database without any other rows counts as empty.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import (
+    Connection,
+    Insert,
+    MetaData,
+    Select,
+    Table,
+    TableClause,
+    delete,
+    literal,
+    select,
+)
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.orm import DeclarativeBase
+
+from app.core.database import insert_for
+
+
+@dataclass(frozen=True)
+class SeedRows:
+    """Rows, and the column with a unique constraint that tells them apart."""
+
+    key: str
+    rows: Sequence[Mapping[str, str]]
+
+
+def register_seed_rows(
+    model: type[DeclarativeBase], key: str, rows: Sequence[Mapping[str, str]]
+) -> None:
+    """`register_seed_rows(Genre, "name", [{"name": "crime"}])`, next to the model."""
+    cast(Table, model.__table__).info["seed_rows"] = SeedRows(key, rows)
+
+
+def seed_statements(dialect: str, metadata: MetaData) -> list[Insert]:
+    seeds = ((table, _seed_rows(table)) for table in metadata.sorted_tables)
+    return [
+        insert_for(dialect, table).values([*seed.rows]).on_conflict_do_nothing()
+        for table, seed in seeds
+        if seed
+    ]
+
+
+def missing_seed_rows(connection: Connection, metadata: MetaData) -> list[str]:
+    """What an upgrade would add."""
+    missing = []
+    for table in metadata.sorted_tables:
+        if seed := _seed_rows(table):
+            present = set(connection.scalars(select(table.c[seed.key])))
+            keys = (row[seed.key] for row in seed.rows)
+            missing += [f"{table.name}: {key}" for key in keys if key not in present]
+    return missing
+
+
+def delete_seed_rows(connection: Connection, metadata: MetaData) -> None:
+    """Make room for those of another database, where they have other ids."""
+    for table in metadata.sorted_tables:
+        if _seed_rows(table):
+            connection.execute(delete(table))
+
+
+def select_own_row(table: TableClause) -> Select[Any]:
+    """A query for any row that is not a seed row."""
+    query = select(literal(1)).select_from(table).limit(1)
+    if seed := _seed_rows(table):
+        query = query.where(table.c[seed.key].not_in([row[seed.key] for row in seed.rows]))
+    return query
+
+
+def has_own_rows(connection: sqlite3.Connection, metadata: MetaData) -> bool:
+    """Whether any table of a SQLite database has a row that is not a seed row."""
+    names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    tables: list[TableClause] = [
+        # A table without a model counts, too.
+        metadata.tables.get(name, TableClause(name))
+        for (name,) in names
+        if name != "alembic_version" and not name.startswith("sqlite_")
+    ]
+    return any(connection.execute(_in_sqlite(select_own_row(table))).fetchone() for table in tables)
+
+
+def _seed_rows(table: TableClause) -> SeedRows | None:
+    return table.info.get("seed_rows") if isinstance(table, Table) else None
+
+
+def _in_sqlite(query: Select[Any]) -> str:
+    compiled = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+    return str(compiled)

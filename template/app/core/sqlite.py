@@ -1,0 +1,137 @@
+"""SQLite connections: pragmas, transactions that SQLAlchemy begins, and a file that stays the same."""
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
+
+Pragmas = Mapping[str, str | int]
+
+# Write-ahead logging lets readers continue during a write; the log is truncated to 64 MiB.
+WAL: Pragmas = {"journal_mode": "WAL", "journal_size_limit": 64 * 2**20}
+_BUSY_TIMEOUT_MILLISECONDS = 5_000
+
+
+def create_sqlite_engines(
+    url: URL, synchronous: str, options: Mapping[str, Any]
+) -> tuple[AsyncEngine, AsyncEngine]:
+    """An engine that can only read, and one with a single connection that can write."""
+    file = DatabaseFile(Path(url.database or "").resolve())
+    address = url.set(drivername="sqlite+aiosqlite", database=file.path.as_uri())
+    # mode=rw opens an existing file and never creates one.
+    address = address.update_query_dict({"uri": "true", "mode": "rw"})
+    pragmas: Pragmas = {
+        "busy_timeout": _BUSY_TIMEOUT_MILLISECONDS,
+        **WAL,
+        "foreign_keys": "ON",
+        "synchronous": synchronous,
+    }
+
+    def create(begin: str, pragmas: Pragmas, **pool: int) -> AsyncEngine:
+        engine = create_async_engine(address, pool_reset_on_return=None, **options, **pool)
+        file.guard(engine.sync_engine)
+        configure_sqlite_begin(engine.sync_engine, begin, pragmas)
+        rollback_if_open(engine.sync_engine)
+        return engine
+
+    reading = create("BEGIN", {**pragmas, "query_only": "ON"})
+    writing = create("BEGIN IMMEDIATE", pragmas, pool_size=1, max_overflow=0)
+    return reading, writing
+
+
+def configure_sqlite_begin(engine: Engine, begin: str, pragmas: Pragmas) -> None:
+    """Let SQLAlchemy begin SQLite's transactions with this statement.
+
+    By default the driver begins them late and deferred: two writers that read first lose an
+    update without an error, and DDL is committed statement by statement.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def configure_connection(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for name, value in pragmas.items():
+            cursor.execute(f"PRAGMA {name}={value}")
+            if name == "journal_mode" and (answer := cursor.fetchone()) != ("wal",):
+                raise sqlite3.OperationalError(f"SQLite answered {answer} to journal_mode=WAL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin_transaction(connection: Connection) -> None:
+        driver = connection.connection.dbapi_connection
+        if not isinstance(driver, AdaptedConnection):
+            connection.exec_driver_sql(begin)
+            return
+        # Through SQLAlchemy's cursor, this would take three turns of the driver's thread.
+        try:
+            driver.run_async(lambda aiosqlite: aiosqlite.execute(begin))
+        except sqlite3.OperationalError as error:
+            raise OperationalError(begin, None, error) from None
+        except asyncio.CancelledError:
+            # The driver's thread still waits for the lock, and would keep it for nobody.
+            connection.invalidate()
+            raise
+
+
+def rollback_if_open(engine: Engine) -> None:
+    """Roll back when a connection returns to the pool, but only if its transaction is still open.
+
+    The pool itself would send a ROLLBACK each time, even after a commit: one more turn of the
+    driver's thread. For an engine with `pool_reset_on_return=None`.
+    """
+
+    @event.listens_for(engine, "reset")
+    def reset(connection: DBAPIConnection, _: ConnectionPoolEntry, state: PoolResetState) -> None:
+        if not state.asyncio_safe or not isinstance(connection, AdaptedConnection):
+            return
+        if connection.driver_connection.in_transaction:
+            cast(Any, engine.dialect).do_rollback(connection)
+
+
+class DatabaseFile:
+    """The file that the app opened first. If it is moved or replaced, no transaction begins.
+
+    Open connections would continue in a file without a name, and lose every commit with it. A new
+    connection would replay the write-ahead log of the old file into the new one. So the file is
+    also checked before it is opened, until the old file is back or the app restarts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity: tuple[int, int] | None = None
+
+    def guard(self, engine: Engine) -> None:
+        event.listen(engine, "do_connect", self._check_before_opening)
+        event.listen(engine, "begin", self._check_before_beginning)
+
+    def _check_before_opening(self, *_: object) -> None:
+        self._check()
+
+    def _check_before_beginning(self, _: Connection) -> None:
+        try:
+            self._check()
+        except sqlite3.OperationalError as error:
+            raise OperationalError("BEGIN", None, error) from None
+
+    def _check(self) -> None:
+        try:
+            status = self.path.stat()
+        except OSError:
+            # SQLite's own message does not name the file.
+            raise sqlite3.OperationalError(f"{self.path} does not exist") from None
+        identity = status.st_dev, status.st_ino
+        self._identity = self._identity or identity
+        if self._identity != identity:
+            raise sqlite3.OperationalError(
+                f"{self.path} was replaced while the app was running: stop the app, make sure that "
+                "the -wal and -shm files next to it belong to it or are gone, and start it again"
+            )

@@ -1,0 +1,1 @@
+"""The base class of the models, and the transaction of a request."""

@@ -1,0 +1,1 @@
+"""What requests send and responses return (Pydantic)."""
