@@ -1,16 +1,16 @@
-"""Creates a FastAPI project from the template beside this file: `python create_project.py my_new_app`.
+"""Create a FastAPI project: `python create_project.py my_new_app`.
 
-One file, standard library only: it works when copied elsewhere, with --template PATH_OR_URL or the
-environment variable COPIER_FASTAPI_TEMPLATE. It needs Python 3.11 and git, and fetches Copier,
-which does the work, if it is not there.
+The template is in the folder of this script. For a copy of the script elsewhere, set --template or
+the environment variable COPIER_FASTAPI_TEMPLATE to the template's path or URL. The script needs only
+Python 3.11 and git, and downloads Copier if it is not installed.
 """
 
 import sys
 
 if sys.version_info < (3, 11):
     sys.exit(
-        "create_project.py needs Python 3.11 or newer, and this is {}.{}. "
-        "Get one from https://www.python.org/downloads/".format(*sys.version_info)
+        "create_project.py needs Python 3.11 or newer. This is Python {}.{}. "
+        "Get a newer one from https://www.python.org/downloads/".format(*sys.version_info)
     )
 
 import argparse
@@ -27,41 +27,41 @@ COPIER = "copier>=9.19,<10"
 TEMPLATE_VARIABLE = "COPIER_FASTAPI_TEMPLATE"
 YES_OR_NO = {"yes", "y", "true", "t", "on", "1", "no", "n", "false", "f", "off", "0"}
 WINDOWS = os.name == "nt"
-SET_UP = ".\\setup.bat" if WINDOWS else "./setup.sh"
+SETUP = ".\\setup.bat" if WINDOWS else "./setup.sh"
 
 
 class Refusal(Exception):
-    """Why there is no project, in a sentence for the person."""
+    """Why no project was created, in a sentence for the user."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Create the project. Exit codes: 0 done; 1 nothing was created; 3 created, but not set up."""
+    """Return the exit code: 0 done; 1 nothing was created; 3 created, but setup failed."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # On Windows a pipe has the old code page, which lacks most of the world's letters.
+            # On Windows, a pipe uses a legacy code page, which lacks most characters.
             stream.reconfigure(errors="backslashreplace")
     options = parse(arguments)
     try:
         destination = free_destination(options.folder)
         template, reference = locate_template(options.template, options.vcs_ref)
         if destination.is_relative_to(Path(template, "template")):
-            raise Refusal(f"{destination} is inside the template itself: choose another folder.")
+            raise Refusal(f"{destination} is inside the template. Choose another folder.")
         copier = [*find_copier(), "copy", "--skip-tasks", "--defaults", "--quiet"]
         for answer in [f"project_name={options.name or title(destination)}", *options.data]:
             copier += ["--data", answer]
         if reference:
             copier += ["--vcs-ref", reference]
-        say(f"Rendering {template} ...")
+        say(f"Creating the project from {template} ...")
         render(copier, template, destination, options.data)
     except Refusal as refusal:
         print(f"create_project: {refusal}", file=sys.stderr)
         return 1
     except OSError as error:
-        # A full disk, or somebody who made the same folder meanwhile.
+        # For example, the disk is full, or another process has just created the same folder.
         print(f"create_project: {error}. Nothing was created.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ncreate_project: stopped.", file=sys.stderr)
+        print("\ncreate_project: interrupted.", file=sys.stderr)
         return 130
     return set_up(destination)
 
@@ -70,22 +70,24 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Create a FastAPI project in a new folder and set it up.",
     )
-    parser.add_argument("folder", help="where to create it; the folder must not exist or be empty")
-    parser.add_argument("--name", help="what the app is called (default: from the folder's name)")
+    parser.add_argument("folder", help="the project's folder; it must be new or empty")
+    parser.add_argument(
+        "--name", help="the name of the app (default: based on the name of the folder)"
+    )
     parser.add_argument(
         "--data",
         action="append",
         default=[],
         metavar="QUESTION=ANSWER",
-        help="an answer to a question of the template; may be given again",
+        help="the answer to one of the template's questions; can be repeated",
     )
     parser.add_argument(
         "--template",
         metavar="PATH_OR_URL",
-        help=f"where the template is (default: {TEMPLATE_VARIABLE}, else this file's folder)",
+        help=f"the template (default: ${TEMPLATE_VARIABLE}, or else the folder of this script)",
     )
     parser.add_argument(
-        "--vcs-ref", metavar="REF", help="which version of it (default: the newest release)"
+        "--vcs-ref", metavar="REF", help="the version of the template (default: the latest release)"
     )
     return parser.parse_args(arguments)
 
@@ -99,15 +101,15 @@ def free_destination(folder: str) -> Path:
     try:
         if destination.is_dir() and any(destination.iterdir()):
             raise Refusal(
-                f"{destination} is not empty: choose another folder. Nothing was changed."
+                f"{destination} is not empty. Choose another folder. Nothing was changed."
             )
         if destination.exists() and not destination.is_dir():
-            raise Refusal(f"{destination} is a file: choose another folder. Nothing was changed.")
+            raise Refusal(f"{destination} is a file. Choose another folder. Nothing was changed.")
         if any((path / ".copier-answers.yml").exists() for path in destination.parents):
-            raise Refusal(f"{destination} is inside a generated project: choose another folder.")
+            raise Refusal(f"{destination} is inside a generated project. Choose another folder.")
         parent = next(path for path in destination.parents if path.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise Refusal(f"{parent} can't be written to: choose another folder.")
+            raise Refusal(f"{parent} is not a writable folder. Choose another one.")
     except OSError as error:
         raise Refusal(f"{destination} can't be used: {error.strerror}.") from None
     return destination
@@ -120,20 +122,20 @@ def title(destination: Path) -> str:
 
 
 def locate_template(given: str | None, reference: str | None) -> tuple[str, str | None]:
-    """An absolute path or a URL, which `copier update` will find again, and a version of it."""
+    """Return the template and its version. `copier update` needs an absolute path or a URL."""
     here = Path(__file__).resolve().parent
     place = given or os.environ.get(TEMPLATE_VARIABLE)
     if not place:
         if not (here / "copier.yml").is_file():
             raise Refusal(
-                "the template is not beside this file: say where it is with "
-                f"--template PATH_OR_URL or in {TEMPLATE_VARIABLE}."
+                "there is no template in the folder of this script. Pass --template PATH_OR_URL "
+                f"or set the environment variable {TEMPLATE_VARIABLE}."
             )
         place = str(here)
     if not shutil.which("git"):
         raise Refusal(
-            "git was not found. Without it the project could never be updated: "
-            "install it (https://git-scm.com/downloads), then run this again."
+            "git was not found. Updates of the project need it. "
+            "Install git (https://git-scm.com/downloads), then run this command again."
         )
     path = Path(place).expanduser()
     if path.exists():
@@ -144,36 +146,36 @@ def locate_template(given: str | None, reference: str | None) -> tuple[str, str 
 
 
 def local_template(path: Path, reference: str | None) -> tuple[str, str | None]:
-    """Prefer what is committed: a project made from uncommitted files could never be updated."""
+    """Use the latest commit: a project made from uncommitted files could never be updated."""
     if path.is_file():
         return str(path), reference
     if not (path / "copier.yml").is_file():
-        raise Refusal(f"{path} is not a Copier template: it has no copier.yml.")
+        raise Refusal(f"{path} is not a Copier template: copier.yml is missing.")
     commit = git(path, "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit or git(path, "rev-parse", "--show-prefix"):
         say("WARNING: the template has no git history, so this project can't be updated later.")
         return str(path), None
     if git(path, "rev-parse", "--is-shallow-repository") == "true":
         say(
-            "WARNING: the template is a shallow clone, which forgets this version once it is updated; "
-            f"without it, updates fail. Fetch its history: git -C {path} fetch --unshallow"
+            "WARNING: the template is a shallow clone. Updates of this project will fail once the "
+            f"clone no longer has this version. To keep it, run: git -C {path} fetch --unshallow"
         )
     if git(path, "status", "--porcelain", "--", "copier.yml", "template", "hooks"):
-        say("WARNING: the template has uncommitted changes; the project is made without them.")
+        say("WARNING: the template has uncommitted changes. The project is created without them.")
     if reference == "HEAD" or (reference is None and not git(path, "tag")):
         reference = commit
     return str(path), reference
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git prints, or nothing if it fails."""
+    """Return the output of git, or an empty string if it fails."""
     command = ["git", "-C", str(folder), *arguments]
     run = subprocess.run(command, capture_output=True, check=False)
     return run.stdout.decode("utf-8", "replace").strip()
 
 
 def find_copier() -> list[str]:
-    """A command that starts Copier: what is there already, else uvx or pipx, else a private copy."""
+    """Return a command that runs Copier: an installed one, else uvx or pipx, else a private one."""
     private = private_interpreter()
     if copier_is_importable():
         return [sys.executable, "-m", "copier"]
@@ -196,7 +198,7 @@ def copier_is_importable() -> bool:
 
 
 def private_interpreter() -> Path:
-    """The Python of the environment in the user's cache that has this Copier, once it is made."""
+    """Return the path of Python in the private environment, which is in the user's cache."""
     cache = Path.home() / ".cache"
     if WINDOWS:
         cache = Path(os.environ.get("LOCALAPPDATA", cache))
@@ -208,21 +210,23 @@ def private_interpreter() -> Path:
 
 
 def make_private_environment(interpreter: Path) -> None:
-    """Made aside and moved into place whole: being killed, or two at once, leaves no half one."""
-    say("Fetching Copier, once ...")
+    """Build it elsewhere, then rename it, so an interrupted or parallel run can't break it."""
+    say("Downloading Copier (first time only) ...")
     environment = interpreter.parents[1]
     environment.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=environment.parent, ignore_cleanup_errors=True) as work:
         new = Path(work, "environment")
         if subprocess.run([sys.executable, "-m", "venv", str(new)], check=False).returncode:
             raise Refusal(
-                "this Python can't create environments. "
-                "On Debian or Ubuntu: sudo apt install python3-venv"
+                "this Python can't create virtual environments. "
+                "On Debian or Ubuntu, run: sudo apt install python3-venv"
             )
         python = str(new / interpreter.relative_to(environment))
         pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--retries", "2"]
         if subprocess.run([*pip, COPIER], check=False).returncode:
-            raise Refusal("Copier could not be fetched. Once the network is there, run this again.")
+            raise Refusal(
+                "could not download Copier (see above). When you are online, run this again."
+            )
         try:
             new.rename(environment)
         except OSError:
@@ -231,9 +235,9 @@ def make_private_environment(interpreter: Path) -> None:
 
 
 def render(copier: list[str], template: str, destination: Path, data: list[str]) -> None:
-    """Render aside and move into place whole, so that nothing half-made is ever left there."""
+    """Render elsewhere, then move it into place, so the destination is never incomplete."""
     destination.parent.mkdir(parents=True, exist_ok=True)
-    # An empty folder stays the one it is: somebody may be in it.
+    # Keep an empty folder instead of replacing it: it may be the current directory of a shell.
     aside = destination if destination.exists() else destination.parent
     with tempfile.TemporaryDirectory(dir=aside, prefix=".create-") as work:
         new = Path(work, destination.name)
@@ -247,51 +251,51 @@ def render(copier: list[str], template: str, destination: Path, data: list[str])
             item.rename(destination / item.name)
 
 
-def check_answers(taken: str, data: list[str]) -> None:
-    """Refuse what Copier takes without a word: unknown questions, and any word for a yes."""
+def check_answers(recorded: str, data: list[str]) -> None:
+    """Reject what Copier ignores: unknown questions, and invalid answers to yes-or-no questions."""
     for answer in data:
         name, _, value = answer.partition("=")
-        found = re.search(rf"^{re.escape(name)}: (.*)$", taken, re.M)
+        found = re.search(rf"^{re.escape(name)}: (.*)$", recorded, re.M)
         if not found or name.startswith("_"):
-            raise Refusal(f"the template has no question {name}. Nothing was created.")
+            raise Refusal(f"the template has no question {name!r}. Nothing was created.")
         if found[1] in ("true", "false") and value.casefold() not in YES_OR_NO:
-            raise Refusal(f"{name}: write yes or no, not {value!r}. Nothing was created.")
+            raise Refusal(f"{name}: answer yes or no, not {value!r}. Nothing was created.")
 
 
 def run_copier(command: list[str]) -> None:
     run = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     if run.returncode == 0:
         return
-    # Copier reports an answer that a question refuses as a traceback; its end is for people.
-    refused = re.search(
+    # Copier reports an invalid answer as a traceback. Only its last part is meant for users.
+    rejected = re.search(
         r"^ValueError: Validation error for question '(\w+)': (.+)", run.stderr, re.M | re.S
     )
-    if refused:
-        hint = " Give another one with --name." if refused[1] == "project_name" else ""
-        raise Refusal(f"{refused[1]}: {' '.join(refused[2].split())}{hint}")
+    if rejected:
+        hint = " Choose another name with --name." if rejected[1] == "project_name" else ""
+        raise Refusal(f"{rejected[1]}: {' '.join(rejected[2].split())}{hint}")
     print(run.stderr, file=sys.stderr)
-    raise Refusal("Copier could not render the template; it says why above.")
+    raise Refusal("Copier could not render the template (see above).")
 
 
 def set_up(destination: Path) -> int:
-    command = ["cmd", "/c", SET_UP] if WINDOWS else ["sh", SET_UP]
+    command = ["cmd", "/c", SETUP] if WINDOWS else ["sh", SETUP]
     try:
         succeeded = subprocess.run(command, cwd=destination, check=False).returncode == 0
     except (KeyboardInterrupt, OSError) as error:
-        print(f"create_project: {str(error) or 'stopped'}", file=sys.stderr)
+        print(f"create_project: {str(error) or 'interrupted'}", file=sys.stderr)
         succeeded = False
     if not succeeded:
         print(
-            f"create_project: the project is complete in {destination}, but not set up; the reason "
-            f"stands above. Run {SET_UP} there when it is gone.",
+            f"create_project: setup failed (see above). The project's files are complete. "
+            f"To finish, fix the problem and run {SETUP} in {destination}.",
             file=sys.stderr,
         )
         return 3
     uvicorn = ".venv\\Scripts\\uvicorn" if WINDOWS else ".venv/bin/uvicorn"
     say(f"{destination} is ready. Next:\n")
     print(f'    cd "{destination}"\n    {uvicorn} app.main:app --reload --port 8001\n')
-    print("Template updates need a history to merge into. Keep one from the start:\n")
-    # A line each: the PowerShell that comes with Windows knows no &&.
+    print("`copier update` needs the project in git. Commit it now:\n")
+    # One command per line: Windows PowerShell does not support &&.
     for step in ("init", "add --all", 'commit -m "Start from the template"'):
         print(f"    git {step}")
     return 0

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Sets this project up: environment, dependencies, .env, database. Safe to run again at any time.
-# setup.bat is its twin: a step that changes here changes there.
+# Sets up this project: environment, dependencies, .env and database. Safe to run again at any time.
+# setup.bat takes the same steps on Windows: change both together.
 set -u
 unset VIRTUAL_ENV PYTHONHOME PYTHONPATH CDPATH
 
@@ -10,12 +10,12 @@ fail() {
     exit "$1"
 }
 
-cd -- "$(dirname -- "$0")" || fail 1 "the folder of setup.sh can't be entered"
+cd -- "$(dirname -- "$0")" || fail 1 "could not change to the folder of setup.sh"
 [ -f pyproject.toml ] && [ -f constraints.txt ] && [ -f alembic.ini ] ||
-    fail 1 "setup.sh is not in its project: call it where it is, not through a link to it"
+    fail 1 "setup.sh is not in a project folder. If this is a symbolic link, run the original"
 venv_python=.venv/bin/python
 
-# Exits with 0 if what is wanted is installed, 1 if not, 2 if .venv came here with a moved folder.
+# Exit code: 0 if the dependencies are up to date, 1 if not, 2 if the project folder was moved.
 stamp='
 import os, pathlib, sys
 wanted = os.getcwd()
@@ -32,7 +32,7 @@ sys.exit(2 if moved else installed != wanted)
 say "1/4 Python environment"
 "$venv_python" -c "$stamp" 2>/dev/null
 state=$?
-# An installation that was killed leaves packages without their parts: then it all begins anew.
+# A killed installation leaves incomplete packages, so .venv is created again.
 if [ "$state" -gt 1 ] || [ -e .venv/half-installed ] || ! "$venv_python" -m pip --version >/dev/null 2>&1; then
     state=1
     python=
@@ -50,12 +50,12 @@ if [ "$state" -gt 1 ] || [ -e .venv/half-installed ] || ! "$venv_python" -m pip 
             fail 12 "uv could not create .venv"
     elif [ -n "$python" ]; then
         "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-            fail 12 "this Python can't create environments; on Debian or Ubuntu: sudo apt install python3-venv"
+            fail 12 "this Python can't create virtual environments. On Debian or Ubuntu, run: sudo apt install python3-venv"
         "$python" -m venv --clear .venv || fail 12 "could not create .venv"
     elif [ -n "$too_old" ]; then
-        fail 11 "Python 3.11 or newer is needed, and this is $too_old"
+        fail 11 "Python 3.11 or newer is required. This is $too_old"
     else
-        fail 10 "Python 3.11 or newer was not found; get it from https://www.python.org/downloads/"
+        fail 10 "Python 3.11 or newer was not found. Get it from https://www.python.org/downloads/"
     fi
 fi
 
@@ -65,14 +65,14 @@ if [ "$state" -ne 0 ]; then
     if command -v uv >/dev/null 2>&1; then
         uv pip install --python "$venv_python" --constraint constraints.txt --editable ".[dev]"
     else
-        say "    The first time, this takes half a minute."
+        say "    This takes about half a minute the first time."
         "$venv_python" -m pip install --disable-pip-version-check --retries 2 \
             --constraint constraints.txt --editable ".[dev]"
     fi
     failed=$?
     rm -f .venv/half-installed
     [ "$failed" -eq 0 ] ||
-        fail 14 "the dependencies could not be installed; once the network is there, run ./setup.sh again"
+        fail 14 "could not install the dependencies (see above). If you were offline, connect and run ./setup.sh again"
     "$venv_python" -c "$stamp" write || fail 14 "could not write .venv/installed.txt"
 fi
 
@@ -82,10 +82,12 @@ if [ ! -e .env ]; then
 fi
 
 say "4/4 Database"
-"$venv_python" -m alembic upgrade head || fail 16 "the database could not be migrated (see above)"
+# A database must not be ahead of an app that does not work.
+"$venv_python" -c "import app.main" || fail 17 "could not import the app (see above)"
+"$venv_python" -m alembic upgrade head || fail 16 "could not migrate the database (see above)"
 
 cat <<TEXT
-[setup] Done. Start it, then open http://localhost:8001
+[setup] Done. Start the app, then open http://localhost:8001
 
     .venv/bin/uvicorn app.main:app --reload --port 8001
 
