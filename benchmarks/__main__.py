@@ -15,7 +15,7 @@ from benchmarks import generation, load, per_request
 from benchmarks.chart import draw
 from benchmarks.databases import fill, render
 from benchmarks.table import Row, markdown
-from tests.machines import check_out
+from tests.support.machines import check_out
 
 SECTIONS = ("requests", "load", "generation")
 FEW, MANY = 10_000, 1_000_000

@@ -24,18 +24,21 @@ def draw(rows: list[Row]) -> str:
         top = LINE * number + LINE
         baseline = row.baseline.partition(":")[0].partition(" (")[0]
         against = f", against {baseline}" if baseline else ""
-        colour = REACHED if share <= 1 else MISSED
+        color = REACHED if share <= 1 else MISSED
         # A bar beyond twice the goal says no more than its number does.
         length = min(share, 1.9) * FULL / 2
         parts += [
-            f'<text x="{LEFT - 8}" y="{top + 12}" text-anchor="end">{escape(row.what + against)}</text>',
-            f'<rect x="{LEFT}" y="{top}" width="{length:.0f}" height="16" fill="{colour}"/>',
-            f'<text x="{LEFT + length + 6:.0f}" y="{top + 12}">{escape(row.figure.rpartition(", ")[2])}</text>',
+            f'<text x="{LEFT - 8}" y="{top + 12}" text-anchor="end">'
+            f"{escape(row.what + against)}</text>",
+            f'<rect x="{LEFT}" y="{top}" width="{length:.0f}" height="16" fill="{color}"/>',
+            f'<text x="{LEFT + length + 6:.0f}" y="{top + 12}">'
+            f"{escape(row.figure.rpartition(', ')[2])}</text>",
         ]
     goal = LEFT + FULL // 2
     bottom = height - LINE
     parts += [
-        f'<line x1="{goal}" y1="12" x2="{goal}" y2="{bottom}" stroke="#222" stroke-dasharray="4 3"/>',
+        f'<line x1="{goal}" y1="12" x2="{goal}" y2="{bottom}" '
+        'stroke="#222" stroke-dasharray="4 3"/>',
         f'<text x="{goal}" y="{bottom + 14}" text-anchor="middle">goal</text>',
         "</svg>",
     ]

@@ -1,7 +1,7 @@
 """What can be counted exactly: `python -m benchmarks.counting PROJECT DATABASE` prints it as JSON.
 
-For each kind of request the statements that it sends, with the plans that SQLite makes for them, and
-the turns of the driver's thread.
+For each kind of request: the statements it sends, SQLite's plans for them, and the number of calls
+to the driver's thread.
 """
 
 import asyncio

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from tests.projects import clean_environment
+from tests.support.projects import clean_environment
 
 ADMINISTRATOR = "ada"
 PASSWORD = "seven wet otters on a raft"  # noqa: S105  (of a database that is thrown away)
@@ -63,7 +63,7 @@ def run(project: Path, file: Path, *command: str, given: str = "") -> None:
 
 
 def copy_of(file: Path, name: str) -> Path:
-    """Each target writes into a database of its own."""
+    """Each target writes to a separate database."""
     target = file.with_name(f"{name}-{file.name}")
     shutil.copy(file, target)
     os.sync()

@@ -1,6 +1,6 @@
-"""How long it takes to make a project, to bring it up to date, to set it up and to start it.
+"""How long it takes to create a project, update it, set it up and start it.
 
-A project is made on a machine with an empty home, first without anything cached ("cold"), then again
+The project is created with an empty home directory: first with nothing cached ("cold"), then again
 ("warm").
 """
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmarks.databases import COPIER, render
 from benchmarks.table import Row, compared, interleaved, limited, seconds
-from tests.machines import Machine, base_python
-from tests.servers import Server
+from tests.support.machines import Machine, base_python
+from tests.support.servers import Server
 
 UV = str(Path(sys.executable).with_name("uv"))
 IDENTITY = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]

@@ -1,4 +1,4 @@
-"""Many rows, many clients: pages of a million users, a storm of log-ins, writers that queue."""
+"""Many rows and many clients: pages of a million users, a burst of logins, queues of writers."""
 
 import statistics
 import sys
@@ -11,11 +11,11 @@ from pathlib import Path
 from benchmarks.databases import ADMINISTRATOR, PASSWORD, copy_of
 from benchmarks.per_request import Worker
 from benchmarks.table import ROUNDS, Row, compared, limited
-from tests.machines import Machine, base_python
-from tests.servers import Server
+from tests.support.machines import Machine, base_python
+from tests.support.servers import Server
 
 UVICORN = [sys.executable, "-m", "uvicorn", "app.main:app", "--log-level", "warning"]
-# Log-ins are counted by address: here, each has one of its own.
+# Logins are counted per address, so each one here comes from a different address.
 BEHIND_A_PROXY = {"LOG_LEVEL": "ERROR", "TRUSTED_PROXIES": "127.0.0.0/8"}
 WRITERS = 64
 WRITES = 10
@@ -58,7 +58,7 @@ def storm(project: Path, database: Path, machine: Machine) -> Row:
 
         def log_in(number: int) -> int:
             headers = {"X-Forwarded-For": f"203.0.113.{number}"}
-            return server.log_in(f"nobody-{number}", PASSWORD, headers).status
+            return server.log_in(f"unknown-{number}", PASSWORD, headers).status
 
         for _ in range(50):
             look()
@@ -74,7 +74,7 @@ def storm(project: Path, database: Path, machine: Machine) -> Row:
 
 
 def writers(project: Path, database: Path, machine: Machine) -> Row:
-    """Committed writes of many clients at two workers; any other answer than 201 is an error here."""
+    """Committed writes of many clients to two workers; any status but 201 is an error."""
     environment = {"DATABASE_URL": f"sqlite:///{copy_of(database, 'writers')}", **BEHIND_A_PROXY}
     took: list[float] = []
     begin = threading.Barrier(WRITERS)

@@ -1,7 +1,7 @@
-"""What a request costs: instructions under callgrind where valgrind is there, else processor time.
+"""What a request costs: instructions under callgrind if valgrind is installed, else CPU time.
 
-Instructions are the same whoever else uses the machine; time is compared as medians of rounds in
-which every target takes its turn.
+Instruction counts do not depend on the load of the machine. Times are medians over rounds in which
+every target runs once.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from benchmarks.databases import copy_of
 from benchmarks.table import ROUNDS, Row, compared
-from tests.projects import ROOT
+from tests.support.projects import ROOT
 
 PEERS = ("full_stack", "s3rius", "benavlabs")
 TARGETS = ("limit", "ours", *PEERS)
@@ -31,7 +31,7 @@ REQUESTS = {"no database": 30, "user": 20, "list": 6, "create": 20}
 
 
 class Worker:
-    """A target in a process of its own."""
+    """A target in a separate process."""
 
     def __init__(self, name: str, project: Path, database: Path, users: int) -> None:
         self.dumps = database.with_name(f"{name}.callgrind")

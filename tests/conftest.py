@@ -1,4 +1,4 @@
-"""Projects to look at: rendered once per set of answers by the real Copier, through pytest-copier."""
+"""Projects that Copier renders once per set of answers, through pytest-copier."""
 
 import shutil
 import subprocess
@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from pytest_copier.plugin import CopierFixture
 
-from tests.projects import ROOT, Generate, Project, combinations, describe
-from tests.releases import tag
+from tests.support.projects import ROOT, Generate, Project, combinations, describe
 from tests.update.edits import git
+from tools.releases import tag
+
+# These run inside a generated project: see tests/render/test_core.py.
+collect_ignore = ["core", "auth_internals"]
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def copier_template_root() -> Path:
 
 @pytest.fixture(scope="session")
 def copier_template_paths() -> list[str]:
-    return ["template", "hooks", "copier.yml"]
+    return ["template", "hooks", "tools", "copier.yml"]
 
 
 @pytest.fixture(scope="session")

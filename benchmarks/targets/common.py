@@ -1,4 +1,4 @@
-"""What the replicas of other templates share: the tables as the ORM sees them, the shape of answers."""
+"""What the replicas of other templates share: the mapped tables and the response schemas."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, EmailStr
 from sqlalchemy import Column, ForeignKey, Table
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-# A key as long as HS256 wants it; every replica signs JSON Web Tokens.
+# Long enough for HS256. Every replica signs JSON Web Tokens.
 KEY = "0" * 32
 ALGORITHM = "HS256"
 

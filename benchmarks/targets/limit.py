@@ -20,13 +20,15 @@ from benchmarks.databases import ADMINISTRATOR
 TOKEN = "limit"  # noqa: S105
 WHO = """
 SELECT u.id, p.name FROM sessions s JOIN users u ON u.id = s.user_id
-LEFT JOIN user_permissions up ON up.user_id = u.id LEFT JOIN permissions p ON p.id = up.permission_id
+LEFT JOIN user_permissions up ON up.user_id = u.id
+LEFT JOIN permissions p ON p.id = up.permission_id
 WHERE s.token_hash = ? AND s.created_at > ? AND u.is_active
 """
 USERS = """
 SELECT u.id, u.username, u.email, u.is_active, p.id, p.name, p.description
 FROM (SELECT * FROM users WHERE {} ORDER BY id LIMIT ?) u
-LEFT JOIN user_permissions up ON up.user_id = u.id LEFT JOIN permissions p ON p.id = up.permission_id
+LEFT JOIN user_permissions up ON up.user_id = u.id
+LEFT JOIN permissions p ON p.id = up.permission_id
 """
 ONE, PAGE = USERS.format("id = ?"), USERS.format("id > ?")
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON")
@@ -39,7 +41,8 @@ class Limit:
             self.connection.execute(f"PRAGMA {pragma}")
         now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ")
         self.connection.execute(
-            "INSERT INTO sessions (user_id, token_hash, created_at, last_used_at, address, user_agent)"
+            "INSERT INTO sessions"
+            " (user_id, token_hash, created_at, last_used_at, address, user_agent)"
             " SELECT id, ?, ?, ?, '', '' FROM users WHERE username = ?",
             (digest(TOKEN), now, now, ADMINISTRATOR),
         )

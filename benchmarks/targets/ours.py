@@ -1,4 +1,4 @@
-"""The generated app as it is: every middleware, a real log-in. Hashing alone is left out of a create."""
+"""The generated app: every middleware and a real login. Only hashing in a create is left out."""
 
 import base64
 import importlib
@@ -23,7 +23,7 @@ async def opened(project: Path, database: Path) -> AsyncIterator[tuple[App, Requ
     app: Any = importlib.import_module("app.main").app
     async with app.router.lifespan_context(app):
         token = await log_in(app)
-        users: Any = importlib.import_module("app.services.users")
+        users: Any = importlib.import_module("app.auth.users")
         users.hash_new_password = without_hashing
         yield (
             app,

@@ -1,12 +1,13 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.machines import Machine, base_python
-from tests.projects import Generate, Project
+from tests.support.machines import Machine, base_python
+from tests.support.projects import Generate, Project
 
-# Routes for the proofs: a counter that is read and then written, and rows that come in pairs.
+# Routes for tests: a counter that is read and then written, and rows that come in pairs.
 PROBE = """
 from sqlalchemy import func, select
 
@@ -43,11 +44,29 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path / "home", {"python3": base_python()})
 
 
+Migrated = Callable[[Project], Path]
+
+
+@pytest.fixture(scope="session")
+def migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Migrated:
+    """A migrated copy of a project, shared by all tests: copy it again before changing it."""
+    copies: dict[Path, Path] = {}
+
+    def migrate(project: Project) -> Path:
+        if project.path not in copies:
+            folder = tmp_path_factory.mktemp("migrated") / "project"
+            shutil.copytree(project.path, folder)
+            Project(folder, {}).succeed("alembic", "upgrade", "head")
+            copies[project.path] = folder
+        return copies[project.path]
+
+    return migrate
+
+
 @pytest.fixture
-def probed(generate: Generate, tmp_path: Path) -> Path:
-    """A migrated project with `probe:app`, the app with routes for proofs, open to all."""
+def probed(generate: Generate, migrated_once: Migrated, tmp_path: Path) -> Path:
+    """A migrated project with `probe:app`, the app with unprotected routes for these tests."""
     folder = tmp_path / "project"
-    shutil.copytree(generate(auth=False).path, folder)
+    shutil.copytree(migrated_once(generate(auth=False)), folder)
     (folder / "probe.py").write_text(PROBE)
-    Project(folder, {}).succeed("alembic", "upgrade", "head")
     return folder

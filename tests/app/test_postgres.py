@@ -1,4 +1,4 @@
-"""The same project on PostgreSQL: its own tests, the move from SQLite, and a server that restarts."""
+"""A project on PostgreSQL: all tests, the move from SQLite, and a restarting server."""
 
 import json
 import os
@@ -15,10 +15,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.machines import Machine
-from tests.postgres import Postgres, running
-from tests.projects import Generate, Project
-from tests.servers import Server
+from tests.support.internals import add_internal_tests
+from tests.support.machines import Machine
+from tests.support.postgres import Postgres, running
+from tests.support.projects import Generate, Project
+from tests.support.servers import Server
 
 Report = Callable[[str], None]
 
@@ -39,7 +40,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def url(postgres: Postgres, request: pytest.FixtureRequest) -> str:
-    """An empty database of this test's own."""
+    """A new, empty database."""
     name = f"db_{abs(hash(request.node.name))}"
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
@@ -51,13 +52,15 @@ def query(url: str, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement).fetchall()
 
 
-def test_its_own_tests_pass_on_postgresql(
-    project: Project, postgres: Postgres, tmp_path: Path
-) -> None:
+def test_all_tests_pass_on_postgresql(project: Project, postgres: Postgres, tmp_path: Path) -> None:
     copy = Project(tmp_path / "project", project.answers)
     shutil.copytree(project.path, copy.path)
+    folders = add_internal_tests(copy)
+    own = [f"--ignore={folder}" for folder in folders]
 
-    assert "passed" in copy.succeed("pytest", "-q", TEST_DATABASE_URL=postgres.url())
+    for arguments in (own, *([folder] for folder in folders)):
+        said = copy.succeed("pytest", "-q", *arguments, TEST_DATABASE_URL=postgres.url())
+        assert " passed" in said
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
@@ -97,7 +100,7 @@ def test_three_upgrades_at_once_all_succeed(probed: Path, url: str) -> None:
     assert sum("Running upgrade" in run.result().stderr for run in runs) == 1
 
 
-def test_a_whole_database_moves_from_sqlite(probed: Path, url: str) -> None:
+def test_a_whole_database_is_copied_from_sqlite(probed: Path, url: str) -> None:
     project = Project(probed, {})
     with closing(sqlite3.connect(probed / "app.db")) as connection, connection:
         users = [(n, f"user-{n}", f"ü{n}@example.com", "hash", n % 2) for n in range(1, 2502)]
@@ -118,15 +121,15 @@ def test_a_whole_database_moves_from_sqlite(probed: Path, url: str) -> None:
         == users
     )
     assert query(url, "SELECT user_id, permission_id FROM user_permissions ORDER BY 1") == links
-    # The sequence goes on where the ids ended.
+    # The sequence continues after the copied ids.
     query_none(url, "INSERT INTO permissions (name, description) VALUES ('next', '')")
     assert query(url, "SELECT max(id) FROM permissions") == [(8,)]
     again = project.run("app", "db", "copy-to", url)
     assert again.returncode == 1
-    assert "has rows already" in again.stderr
+    assert "already has rows in" in again.stderr
 
 
-def test_accounts_move_with_their_passwords_sessions_and_rights(
+def test_users_are_copied_with_passwords_sessions_and_permissions(
     machine: Machine, generate: Generate, url: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "accounts"
@@ -138,7 +141,7 @@ def test_accounts_move_with_their_passwords_sessions_and_rights(
     with Server(machine, command, folder) as server:
         token = server.log_in("ada", password).json()["access_token"]
 
-    # Its own permissions are there already: an upgrade adds them.
+    # An upgrade has already added the declared permissions to the target.
     project.succeed("alembic", "-x", f"url={url}", "upgrade", "head")
     project.succeed("app", "db", "copy-to", url)
 
@@ -148,10 +151,10 @@ def test_accounts_move_with_their_passwords_sessions_and_rights(
         assert server.log_in("a@example.com", password).status == 200
 
 
-def test_transactions_see_what_they_waited_for_whatever_the_server_prefers(
+def test_transactions_see_the_rows_that_they_waited_for(
     probed: Path, postgres: Postgres, url: str
 ) -> None:
-    """With snapshots, two administrators could remove each other: each waits, and then sees the past."""
+    """With snapshots, two administrators could remove each other: each would see old rows."""
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
         name = url.rpartition("/")[2]
         connection.execute(
@@ -168,7 +171,7 @@ def test_transactions_see_what_they_waited_for_whatever_the_server_prefers(
 LOOK = """
 import asyncio
 from sqlalchemy import text
-from app.db.session import Database
+from app.core.database import Database
 from app.settings import load_settings
 
 
@@ -192,7 +195,7 @@ asyncio.run(look())
         ("PATCH", "/api/v1/users/me", {"username": "carl"}),
     ],
 )
-def test_changes_of_an_account_wait_for_it_and_hold_nothing_that_a_log_in_needs(
+def test_a_change_of_a_user_waits_for_the_user_and_locks_nothing_that_a_login_needs(
     machine: Machine,
     generate: Generate,
     url: str,
@@ -201,7 +204,7 @@ def test_changes_of_an_account_wait_for_it_and_hold_nothing_that_a_log_in_needs(
     path: str,
     body: dict[str, str] | None,
 ) -> None:
-    """A log-in or a new password holds the account; then it changes its sessions and counters."""
+    """A login or a new password locks the user, then changes their sessions and counters."""
     folder = tmp_path / "accounts"
     shutil.copytree(generate(auth=True).path, folder)
     project, password = Project(folder, {}), "seven wet otters on a raft"
@@ -216,7 +219,7 @@ def test_changes_of_an_account_wait_for_it_and_hold_nothing_that_a_log_in_needs(
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         assert server.log_in("bob", "not the password of bob").status == 401
         server.log_in("bob", password)
-        # One's own account, or that of somebody else.
+        # The caller, or another user.
         target = 2 if "{id}" in path else 1
         outside.execute("SET lock_timeout = '2s'")
         outside.execute("SELECT id FROM users WHERE id = %s FOR UPDATE", [target])
@@ -236,7 +239,7 @@ def wait_until_one_waits(url: str) -> None:
     deadline = time.monotonic() + 10
     waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     while not query(url, waiting):
-        assert time.monotonic() < deadline, "the change does not wait for the account"
+        assert time.monotonic() < deadline, "the change does not wait for the user"
         time.sleep(0.05)
 
 
@@ -260,7 +263,7 @@ class Note(Base):
 """
 
 
-def test_the_tables_of_an_owner_move_too(probed: Path, url: str) -> None:
+def test_tables_of_the_owner_are_copied_too(probed: Path, url: str) -> None:
     project = Project(probed, {})
     (probed / "app/models/note.py").write_text(NOTES)
     project.succeed("alembic", "revision", "-m", "notes", "--autogenerate")
@@ -276,12 +279,12 @@ def test_the_tables_of_an_owner_move_too(probed: Path, url: str) -> None:
 
     assert query(
         url,
-        """SELECT written AT TIME ZONE 'UTC' = timestamp '2026-07-01 12:00', data->>'a', price::text,
-        real_name FROM "Notes" """,
+        """SELECT written AT TIME ZONE 'UTC' = timestamp '2026-07-01 12:00', data->>'a',
+        price::text, real_name FROM "Notes" """,
     ) == [(True, "2", "1.25", None)]
 
 
-def test_a_table_that_no_model_has_stops_the_move(probed: Path, url: str) -> None:
+def test_a_table_without_a_model_is_not_skipped_silently(probed: Path, url: str) -> None:
     with closing(sqlite3.connect(probed / "app.db")) as connection, connection:
         connection.execute("CREATE TABLE raw_notes (id INTEGER PRIMARY KEY)")
     Project(probed, {}).succeed("alembic", "-x", f"url={url}", "upgrade", "head")
@@ -289,10 +292,10 @@ def test_a_table_that_no_model_has_stops_the_move(probed: Path, url: str) -> Non
     refused = Project(probed, {}).run("app", "db", "copy-to", url)
 
     assert refused.returncode == 1
-    assert "No model has the tables raw_notes" in refused.stderr
+    assert "These tables have no model: raw_notes." in refused.stderr
 
 
-def test_a_move_that_was_killed_can_be_run_again(probed: Path, url: str) -> None:
+def test_a_copy_that_was_killed_can_be_repeated(probed: Path, url: str) -> None:
     project = Project(probed, {})
     with closing(sqlite3.connect(probed / "app.db")) as connection, connection:
         rows = ((n, f"name {n}", "") for n in range(1, 30_001))
@@ -313,7 +316,7 @@ def test_a_move_that_was_killed_can_be_run_again(probed: Path, url: str) -> None
 
 
 @pytest.mark.alone
-def test_a_restart_of_the_server_is_an_outage_and_no_more(
+def test_requests_fail_with_503_during_a_restart_of_the_server(
     machine: Machine, probed: Path, postgres: Postgres, url: str, report: Report
 ) -> None:
     Project(probed, {}).succeed("alembic", "-x", f"url={url}", "upgrade", "head")
@@ -339,7 +342,8 @@ def test_a_restart_of_the_server_is_an_outage_and_no_more(
     statuses = {status for _, status in seen}
     recovered = max((at for at, status in seen if status != 200), default=back) - back
     report(
-        f"PostgreSQL restarted under load: {len(seen)} requests, {statuses}, {recovered:.1f} s after"
+        f"PostgreSQL restarted under load: {len(seen)} requests, {statuses}, "
+        f"{recovered:.1f} s to recover"
     )
     assert statuses <= {200, 503}
     assert recovered < 5

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Generate, Project
+from tests.support.projects import Generate, Project
 
 MODEL = """from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
@@ -25,7 +25,7 @@ class Book(Base):
 
 @pytest.fixture
 def shelf(generate: Generate, tmp_path: Path) -> Project:
-    """A project of one's own, in a folder that has everything a path can have."""
+    """A fresh project, in a folder whose name has every difficult character."""
     folder = tmp_path / "My Projects ü & co (x) 100% #1"
     shutil.copytree(generate().path, folder)
     return Project(folder, {})
@@ -40,7 +40,7 @@ def tables(database: Path) -> set[object]:
     return {row[0] for row in query(database, "SELECT name FROM sqlite_master WHERE type='table'")}
 
 
-def test_upgrade_makes_the_database_beside_the_project_with_named_constraints(
+def test_upgrade_creates_a_database_with_named_constraints(
     shelf: Project,
 ) -> None:
     shelf.succeed("alembic", "upgrade", "head")
@@ -58,7 +58,7 @@ def test_upgrade_makes_the_database_beside_the_project_with_named_constraints(
         assert f"CONSTRAINT {name}" in schema
 
 
-def test_a_model_that_is_dropped_into_its_folder_is_found(shelf: Project) -> None:
+def test_a_new_model_in_its_folder_is_found(shelf: Project) -> None:
     shelf.succeed("alembic", "upgrade", "head")
     (shelf.path / "app/models/book.py").write_text(MODEL)
 
@@ -73,7 +73,7 @@ def test_a_model_that_is_dropped_into_its_folder_is_found(shelf: Project) -> Non
     assert "No new upgrade operations" in shelf.succeed("alembic", "check")
 
 
-def test_a_model_that_changes_is_migrated_with_its_rows(shelf: Project) -> None:
+def test_a_changed_model_is_migrated_with_its_rows(shelf: Project) -> None:
     shelf.succeed("alembic", "upgrade", "head")
     with closing(sqlite3.connect(shelf.path / "app.db")) as connection, connection:
         connection.execute("INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', 1)")
@@ -83,7 +83,8 @@ def test_a_model_that_changes_is_migrated_with_its_rows(shelf: Project) -> None:
     model.write_text(
         model.read_text("utf-8").replace(
             "    is_active:",
-            '    nickname: Mapped[str] = mapped_column(String(50), server_default="")\n    is_active:',
+            '    nickname: Mapped[str] = mapped_column(String(50), server_default="")\n'
+            "    is_active:",
         ),
         "utf-8",
     )
@@ -92,13 +93,13 @@ def test_a_model_that_changes_is_migrated_with_its_rows(shelf: Project) -> None:
     shelf.succeed("alembic", "upgrade", "head")
 
     assert query(shelf.path / "app.db", "SELECT nickname FROM users") == [("",)]
-    # The table was replaced: what refers to it with ON DELETE CASCADE is still there.
+    # The table was replaced, but rows that refer to it with ON DELETE CASCADE still exist.
     assert query(shelf.path / "app.db", "SELECT count(*) FROM user_permissions") == [(1,)]
     shelf.succeed("alembic", "downgrade", "-1")
     assert query(shelf.path / "app.db", "SELECT count(*) FROM user_permissions") == [(1,)]
 
 
-def test_history_current_and_both_ways_back(shelf: Project) -> None:
+def test_history_current_and_both_forms_of_downgrade(shelf: Project) -> None:
     shelf.succeed("alembic", "upgrade", "head")
     assert "(head)" in shelf.succeed("alembic", "current")
     assert "8ded3252ce31" in shelf.succeed("alembic", "history", "--verbose")
@@ -114,7 +115,7 @@ def test_history_current_and_both_ways_back(shelf: Project) -> None:
     assert "8ded3252ce31" in shelf.succeed("alembic", "current")
 
 
-def test_an_empty_or_deleted_database_is_made_again(shelf: Project) -> None:
+def test_a_deleted_database_is_created_again(shelf: Project) -> None:
     shelf.succeed("alembic", "upgrade", "head")
     (shelf.path / "app.db").unlink()
 
@@ -136,7 +137,7 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path
     return request.param.format(file), file
 
 
-def test_the_url_may_stand_in_the_environment(shelf: Project, elsewhere: tuple[str, Path]) -> None:
+def test_the_url_may_be_in_the_environment(shelf: Project, elsewhere: tuple[str, Path]) -> None:
     url, file = elsewhere
 
     shelf.succeed("alembic", "upgrade", "head", DATABASE_URL=url)
@@ -146,7 +147,7 @@ def test_the_url_may_stand_in_the_environment(shelf: Project, elsewhere: tuple[s
     shelf.succeed("app", "check", DATABASE_URL=url)
 
 
-def test_the_url_may_stand_in_the_env_file(shelf: Project, elsewhere: tuple[str, Path]) -> None:
+def test_the_url_may_be_in_the_env_file(shelf: Project, elsewhere: tuple[str, Path]) -> None:
     url, file = elsewhere
     (shelf.path / ".env").write_text(f'DATABASE_URL="{url}"\n')
 
@@ -155,7 +156,7 @@ def test_the_url_may_stand_in_the_env_file(shelf: Project, elsewhere: tuple[str,
     assert "users" in tables(file)
 
 
-def test_the_url_may_stand_in_alembic_ini(shelf: Project, elsewhere: tuple[str, Path]) -> None:
+def test_the_url_may_be_in_alembic_ini(shelf: Project, elsewhere: tuple[str, Path]) -> None:
     url, file = elsewhere
     ini = shelf.path / "alembic.ini"
     assert "sqlalchemy.url = sqlite:///./app.db" in ini.read_text()
@@ -185,7 +186,7 @@ def test_openapi_is_printed_without_a_database(shelf: Project) -> None:
     assert '"openapi": "3.1.' in shelf.succeed("app", "openapi")
 
 
-def test_a_migration_that_fails_half_way_leaves_nothing_and_can_be_tried_again(
+def test_a_failed_migration_leaves_nothing_and_can_be_repeated(
     shelf: Project,
 ) -> None:
     shelf.succeed("alembic", "upgrade", "head")

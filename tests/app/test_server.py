@@ -1,4 +1,4 @@
-"""Each variant behind a real uvicorn: what its own tests, which call it in-process, can't see."""
+"""Each variant on a real server: what tests that call the app in-process cannot see."""
 
 import json
 import shutil
@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines import Machine
-from tests.projects import Project
-from tests.servers import Server
+from tests.app.conftest import Migrated
+from tests.support.machines import Machine, base_python
+from tests.support.projects import Project
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.slow
 
 UVICORN = [sys.executable, "-m", "uvicorn", "app.main:app"]
+# As in production.
+SERVE = [sys.executable, "-m", "app", "serve"]
 PRODUCTION = {"ENVIRONMENT": "production", "ALLOWED_HOSTS": "api.example.com"}
 
 
 @pytest.fixture
-def migrated(project: Project, tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    shutil.copytree(project.path, folder)
-    Project(folder, {}).succeed("alembic", "upgrade", "head")
-    return folder
+def migrated(project: Project, migrated_once: Migrated, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(migrated_once(project), tmp_path / "project"))
 
 
 @pytest.fixture
@@ -33,19 +33,29 @@ def server(machine: Machine, migrated: Path) -> Iterator[Server]:
         yield server
 
 
-def test_it_answers_and_stops_when_asked(server: Server) -> None:
+@pytest.fixture(scope="module")
+def shared_server(
+    project: Project, migrated_once: Migrated, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """For tests that change nothing, neither in the database nor in the server."""
+    home = tmp_path_factory.mktemp("shared")
+    folder = Path(shutil.copytree(migrated_once(project), home / "project"))
+    machine = Machine(home / "home", {"python3": base_python()})
+    with Server(machine, UVICORN, folder, ENVIRONMENT="development") as server:
+        yield server
+
+
+def test_it_answers_and_stops_on_request(server: Server) -> None:
     for path in ("/", "/docs", "/openapi.json", "/api/v1/", "/health/live", "/health/ready"):
         assert server.get(path).status == 200, path
     assert server.get("/nowhere").headers["content-type"] == "application/problem+json"
 
-    # 143: uvicorn finished what was under way, then died of the signal as asked (128 + SIGTERM).
+    # 143: uvicorn finished its requests and then ended itself with the signal (128 + SIGTERM).
     assert server.stop(signal.SIGTERM) in {0, -signal.SIGTERM, 143}
     assert "Traceback" not in server.output
 
 
-def test_it_serves_nobody_but_this_machine_until_it_is_told_to(
-    machine: Machine, migrated: Path
-) -> None:
+def test_g6_without_settings_it_only_serves_this_machine(machine: Machine, migrated: Path) -> None:
     with Server(machine, UVICORN, migrated) as server:
         assert server.get("/api/v1/").status == 200
         assert server.get("/api/v1/", Host="api.example.com").status == 400
@@ -53,9 +63,8 @@ def test_it_serves_nobody_but_this_machine_until_it_is_told_to(
         assert server.get("/docs").status == 404
 
 
-def test_every_line_of_a_production_log_is_json(machine: Machine, migrated: Path) -> None:
-    command = [*UVICORN, "--no-server-header"]
-    with Server(machine, command, migrated, **PRODUCTION) as server:
+def test_x3_every_line_of_a_production_log_is_json(machine: Machine, migrated: Path) -> None:
+    with Server(machine, SERVE, migrated, **PRODUCTION) as server:
         answer = server.get("/api/v1/%0aforged", Host="api.example.com")
         server.stop(signal.SIGTERM)
 
@@ -63,20 +72,44 @@ def test_every_line_of_a_production_log_is_json(machine: Machine, migrated: Path
     request = next(line for line in lines if line["message"] == "GET /api/v1/%0Aforged")
     assert request["request_id"] == answer.headers["x-request-id"]
     assert request["status"] == 404
-    assert "server" not in answer.headers
     assert any(line["message"] == "Application startup complete." for line in lines)
 
 
-def test_production_refuses_to_start_without_its_hosts(machine: Machine, migrated: Path) -> None:
+def test_g5_production_does_not_start_without_its_host_names(
+    machine: Machine, migrated: Path
+) -> None:
     process = machine.popen(*UVICORN, cwd=migrated, environment={"ENVIRONMENT": "production"})
     output, _ = process.communicate(timeout=30)
 
     assert process.returncode not in (0, None)
-    assert "ALLOWED_HOSTS: name the hosts" in output
+    assert "ALLOWED_HOSTS: list the host names" in output
     assert "Traceback" not in output
 
 
-def test_it_comes_back_when_the_database_does(server: Server, migrated: Path) -> None:
+def test_x9_serve_hides_its_name_and_only_believes_listed_proxies(
+    machine: Machine, migrated: Path
+) -> None:
+    claimed = {"Host": "api.example.com", "X-Forwarded-For": "203.0.113.5"}
+    logged = []
+    for trusted in ("", "127.0.0.1"):
+        environment = {**PRODUCTION, "TRUSTED_PROXIES": trusted}
+        with Server(machine, SERVE, migrated, **environment) as server:
+            headers = server.get("/api/v1/", **claimed).headers
+            server.stop(signal.SIGTERM)
+        assert "server" not in headers
+        lines = [json.loads(line) for line in server.output.splitlines()]
+        (line,) = [line for line in lines if line["message"] == "GET /api/v1/"]
+        logged.append(line["address"])
+
+    assert logged == ["127.0.0.1", "203.0.113.5"]
+
+
+def test_two_workers_of_serve_answer(machine: Machine, migrated: Path) -> None:
+    with Server(machine, [*SERVE, "--workers", "2"], migrated) as server:
+        assert {server.get("/health/ready").status for _ in range(50)} == {200}
+
+
+def test_it_recovers_when_the_database_comes_back(server: Server, migrated: Path) -> None:
     database = migrated / "app.db"
     aside = migrated / "aside"
     assert server.get("/health/ready").status == 200
@@ -104,8 +137,10 @@ def test_two_workers_serve_one_database(machine: Machine, migrated: Path) -> Non
         (b"POST /api/v1/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n\r\n", 413),
     ],
 )
-def test_what_no_http_library_would_send(server: Server, request_bytes: bytes, status: int) -> None:
-    answer = server.raw(request_bytes)
+def test_requests_that_no_http_library_would_send(
+    shared_server: Server, request_bytes: bytes, status: int
+) -> None:
+    answer = shared_server.raw(request_bytes)
 
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert b"x-content-type-options: nosniff" in answer.lower()
@@ -126,6 +161,8 @@ def test_what_no_http_library_would_send(server: Server, request_bytes: bytes, s
     ],
     ids=["no host", "two hosts", "200 kB of a header", "TLS"],
 )
-def test_what_is_no_http_is_refused_before_the_app(server: Server, request_bytes: bytes) -> None:
-    assert server.raw(request_bytes).startswith(b"HTTP/1.1 400 ")
-    assert server.get("/health/live").status == 200
+def test_invalid_http_is_rejected_before_the_app(
+    shared_server: Server, request_bytes: bytes
+) -> None:
+    assert shared_server.raw(request_bytes).startswith(b"HTTP/1.1 400 ")
+    assert shared_server.get("/health/live").status == 200

@@ -1,4 +1,4 @@
-"""SQLite under what production does to it: many clients, held locks, kills, faults. Figures are printed."""
+"""SQLite under production load: many clients, held locks, kills, faults. Prints measurements."""
 
 import http.client
 import json
@@ -21,9 +21,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines import Machine
-from tests.projects import Project
-from tests.servers import Server
+from tests.support.machines import Machine
+from tests.support.projects import Project
+from tests.support.servers import Server
 
 Report = Callable[[str], None]
 
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="uses
 
 UVICORN = [sys.executable, "-m", "uvicorn", "probe:app", "--log-level", "warning"]
 QUIET = {"LOG_LEVEL": "WARNING"}
-# Elsewhere the app does not even start with a database that it cannot open.
+# Outside of development, the app does not even start with a database that it cannot open.
 LENIENT = {**QUIET, "ENVIRONMENT": "development"}
 
 
@@ -58,7 +58,7 @@ def server(machine: Machine, probed: Path) -> Iterator[Server]:
 
 @pytest.mark.alone
 @pytest.mark.parametrize("workers", [1, 4])
-def test_twenty_clients_lose_no_update(
+def test_i10_twenty_clients_lose_no_update(
     machine: Machine, probed: Path, workers: int, report: Report
 ) -> None:
     execute(probed / "app.db", "INSERT INTO permissions VALUES (1, 'counter', '0')")
@@ -95,12 +95,12 @@ def test_readers_do_not_wait_for_a_writer(server: Server, probed: Path, report: 
             took.append(time.perf_counter() - started)
         writer.execute("ROLLBACK")
 
-    report(f"reads beside a held write lock: p99 {percentile_99(took) * 1000:.1f} ms")
+    report(f"reads during a held write lock: p99 {percentile_99(took) * 1000:.1f} ms")
     assert percentile_99(took) < 0.5
 
 
 @pytest.mark.alone
-def test_a_writer_that_waits_too_long_is_told_to_come_back(server: Server, probed: Path) -> None:
+def test_a_writer_that_waits_too_long_gets_a_503(server: Server, probed: Path) -> None:
     with closing(sqlite3.connect(probed / "app.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         refused = server.get("/pairs/1", "POST")
@@ -112,7 +112,7 @@ def test_a_writer_that_waits_too_long_is_told_to_come_back(server: Server, probe
 
 
 @pytest.mark.alone
-def test_kill_9_under_load_loses_nothing_that_was_acknowledged(
+def test_kill_9_under_load_loses_no_acknowledged_commit(
     machine: Machine, probed: Path, report: Report
 ) -> None:
     acknowledged: set[int] = set()
@@ -155,7 +155,7 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(
 
 
 @pytest.mark.parametrize(("synchronous", "syncs_each"), [("FULL", True), ("NORMAL", False)])
-def test_full_syncs_every_commit_and_normal_does_not(
+def test_only_full_syncs_every_commit(
     machine: Machine,
     probed: Path,
     tmp_path: Path,
@@ -184,7 +184,7 @@ def test_full_syncs_every_commit_and_normal_does_not(
     assert (syncs >= 100) == syncs_each
 
 
-def test_twelve_backups_under_six_writers_have_what_was_acknowledged_before(
+def test_a_backup_under_six_writers_has_every_acknowledged_commit(
     server: Server, probed: Path, tmp_path: Path, report: Report
 ) -> None:
     acknowledged: list[int] = []
@@ -211,10 +211,12 @@ def test_twelve_backups_under_six_writers_have_what_was_acknowledged_before(
                 assert copy.stat().st_mode & 0o077 == 0
         finally:
             stop.set()
-    report(f"12 backups under 6 writers: {len(acknowledged)} pairs written meanwhile")
+    report(f"12 backups under 6 writers: {len(acknowledged)} pairs written")
 
 
-def test_the_restore_drill(machine: Machine, probed: Path, tmp_path: Path) -> None:
+def test_a_lost_database_is_restored_from_a_backup(
+    machine: Machine, probed: Path, tmp_path: Path
+) -> None:
     database, copy = probed / "app.db", tmp_path / "copy.db"
     project = Project(probed, {})
     with Server(machine, UVICORN, probed, **QUIET) as server:
@@ -222,7 +224,7 @@ def test_the_restore_drill(machine: Machine, probed: Path, tmp_path: Path) -> No
         project.succeed("app", "db", "backup", str(copy))
         refused = project.run("app", "db", "restore", str(copy))
         assert refused.returncode == 1
-        assert "move it away first" in refused.stderr
+        assert "first move it away" in refused.stderr
         assert "Traceback" not in refused.stderr
     for file in probed.glob("app.db*"):
         file.unlink()
@@ -246,7 +248,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_a_full_disk_stops_writes_and_not_reads(
+def test_a_full_disk_stops_writes_but_not_reads(
     machine: Machine, probed: Path, report: Report
 ) -> None:
     disk = probed / "disk"
@@ -255,7 +257,7 @@ def test_a_full_disk_stops_writes_and_not_reads(
         url = {"DATABASE_URL": f"sqlite:///{disk / 'app.db'}"}
         Project(probed, {}).succeed("alembic", "upgrade", "head", **url)
         with Server(machine, UVICORN, probed, **QUIET, **url) as server:
-            assert server.get("/pairs/0", "POST").status == 200
+            assert server.get("/pairs/0", "POST").status == 200, server.output
             (disk / "ballast").write_bytes(b"x" * 10**5)
             written = 1
             while (status := server.get(f"/pairs/{written}", "POST").status) == 200:
@@ -271,10 +273,8 @@ def test_a_full_disk_stops_writes_and_not_reads(
     )
 
 
-def test_a_file_that_cannot_be_written_is_an_outage_and_not_a_crash(
-    machine: Machine, probed: Path
-) -> None:
-    """Read-only by its mount, which binds the super-user too."""
+def test_a_read_only_file_is_a_503(machine: Machine, probed: Path) -> None:
+    """Read-only by its mount, which also applies to root."""
     subprocess.run(["mount", "--bind", probed, probed], check=True)
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", probed], check=True)
@@ -322,10 +322,8 @@ def test_three_upgrades_at_once_all_succeed(probed: Path) -> None:
         assert sum("Running upgrade" in text for text in said) == 1
 
 
-def test_a_migration_killed_at_any_statement_can_be_tried_again(
-    probed: Path, report: Report
-) -> None:
-    """Kills Alembic just before its n-th statement, for every n there is."""
+def test_a_migration_killed_at_any_statement_can_be_repeated(probed: Path, report: Report) -> None:
+    """Kills Alembic just before its n-th statement, for every n."""
     killer = probed / "killer.py"
     killer.write_text(
         "import os, signal, sys\n"
@@ -354,7 +352,7 @@ def test_a_migration_killed_at_any_statement_can_be_tried_again(
     assert kills > 5
 
 
-def test_a_client_that_hangs_up_leaves_a_pair_or_nothing(server: Server, probed: Path) -> None:
+def test_a_client_that_disconnects_leaves_a_pair_or_nothing(server: Server, probed: Path) -> None:
     for number in range(100):
         with closing(_connect(server.port)) as connection:
             request = (
@@ -374,8 +372,10 @@ def _connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=10)
 
 
-def test_memory_descriptors_and_log_stay_flat(server: Server, probed: Path, report: Report) -> None:
-    """SOAK_SECONDS says how long; the figures of the last third are compared with the middle one."""
+def test_memory_descriptors_and_log_do_not_grow(
+    server: Server, probed: Path, report: Report
+) -> None:
+    """Runs for SOAK_SECONDS and compares the last third with the middle third."""
     seconds = float(os.environ.get("SOAK_SECONDS", "60"))
     proc = Path("/proc", str(server.process.pid))
 
@@ -396,7 +396,7 @@ def test_memory_descriptors_and_log_stay_flat(server: Server, probed: Path, repo
         assert server.get("/rows").status == 200
         assert server.get("/nowhere").status == 404
         requests += 3
-        # Other tests run meanwhile.
+        # Leave time for the tests that run in parallel.
         time.sleep(0.01)
         if time.monotonic() > next_sample:
             samples.append(measure())
@@ -404,7 +404,8 @@ def test_memory_descriptors_and_log_stay_flat(server: Server, probed: Path, repo
     third = len(samples) // 3
     middle, last = samples[third : 2 * third], samples[2 * third :]
     report(
-        f"{seconds:.0f} s, {requests} requests: {json.dumps(samples[0])} -> {json.dumps(samples[-1])}"
+        f"{seconds:.0f} s, {requests} requests: "
+        f"{json.dumps(samples[0])} -> {json.dumps(samples[-1])}"
     )
     for name, slack in (("KiB", 8192), ("descriptors", 2), ("wal bytes", 2**22)):
         assert max(s[name] for s in last) <= max(s[name] for s in middle) + slack

@@ -1,11 +1,17 @@
-"""Answers: what is refused, with which sentence, and what is made of the others."""
+"""Which answers are rejected, with which message, and what the others become."""
 
 import re
 import tomllib
 
 import pytest
 
-from tests.projects import ROOT, Generate
+from tests.support.projects import ROOT, Generate, questions
+
+
+def fits_on_a_line(message: str) -> bool:
+    """Copier shows it on one line below the answer, and cuts off the rest."""
+    text = message.partition("': ")[2]
+    return bool(text) and "\n" not in text and len(text) <= 80
 
 
 def slug(generate: Generate, name: str) -> str:
@@ -18,49 +24,51 @@ def slug(generate: Generate, name: str) -> str:
     [
         ("", "Give the app a name, such as Book Shelf."),
         ("   ", "Give the app a name"),
-        (" Shelf", "Leave out the spaces around the name: Shelf."),
-        ("x" * 300, "Keep the name to 64 characters"),
-        ('Ada"s Shelf', "Leave out quotes"),
-        ("Ada's Shelf", "Leave out quotes"),
-        ("{{ shelf }}", "Leave out quotes"),
-        ("{% shelf %}", "Leave out quotes"),
-        ("Book\nShelf", "Leave out quotes"),
-        ("Book\u2028Shelf", "Leave out quotes"),
-        ("Book\u202eShelf", "Leave out quotes"),
-        ("Book\x00Shelf", "Leave out quotes"),
-        ("Book\\Shelf", "Leave out quotes"),
-        ("$(Shelf)", "Leave out quotes"),
-        ("<b>Shelf</b>", "Leave out quotes"),
-        ("2048", "Put at least one letter into the name"),
-        ("--", "Put at least one letter into the name"),
+        (" Shelf", "Remove the spaces at the start and end of the name."),
+        ("x" * 300, "Use at most 64 characters for the name (this one has 300)."),
+        ('Ada"s Shelf', "Remove quotes, line breaks, and any of"),
+        ("Ada's Shelf", "Remove quotes, line breaks, and any of"),
+        ("{{ shelf }}", "Remove quotes, line breaks, and any of"),
+        ("{% shelf %}", "Remove quotes, line breaks, and any of"),
+        ("Book\nShelf", "Remove quotes, line breaks, and any of"),
+        ("Book\u2028Shelf", "Remove quotes, line breaks, and any of"),
+        ("Book\u202eShelf", "Remove quotes, line breaks, and any of"),
+        ("Book\x00Shelf", "Remove quotes, line breaks, and any of"),
+        ("Book\\Shelf", "Remove quotes, line breaks, and any of"),
+        ("$(Shelf)", "Remove quotes, line breaks, and any of"),
+        ("<b>Shelf</b>", "Remove quotes, line breaks, and any of"),
+        ("2048", "Use at least one letter in the name"),
+        ("--", "Use at least one letter in the name"),
     ],
 )
-def test_an_unfit_name_is_refused_in_a_sentence(
+def test_an_invalid_name_is_rejected_in_one_line(
     generate: Generate, name: str, sentence: str
 ) -> None:
-    with pytest.raises(ValueError, match="project_name") as refusal:
+    with pytest.raises(ValueError, match="project_name") as rejected:
         generate(project_name=name)
 
-    assert sentence in str(refusal.value)
+    assert sentence in str(rejected.value)
+    assert fits_on_a_line(str(rejected.value))
 
 
 @pytest.mark.parametrize(
     ("description", "sentence"),
     [
         ("", "Describe the app in one sentence"),
-        ("x" * 300, "Keep the description to 200 characters"),
-        ('The "best" shelf', "Leave out quotes"),
-        ("{{ shelf }}", "Leave out quotes"),
-        ("One line\nand another", "Leave out quotes"),
+        ("x" * 300, "Use at most 200 characters for the description"),
+        ('The "best" shelf', "Remove quotes, line breaks, and any of"),
+        ("{{ shelf }}", "Remove quotes, line breaks, and any of"),
+        ("One line\nand another", "Remove quotes, line breaks, and any of"),
     ],
 )
-def test_an_unfit_description_is_refused_in_a_sentence(
+def test_an_invalid_description_is_rejected_in_one_line(
     generate: Generate, description: str, sentence: str
 ) -> None:
-    with pytest.raises(ValueError, match="project_description") as refusal:
+    with pytest.raises(ValueError, match="project_description") as rejected:
         generate(project_description=description)
 
-    assert sentence in str(refusal.value)
+    assert sentence in str(rejected.value)
+    assert fits_on_a_line(str(rejected.value))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +92,13 @@ def test_any_other_name_gives_a_distribution_name(
     assert slug(generate, name) == expected
 
 
+def test_every_prompt_fits_on_a_line() -> None:
+    """Copier puts an emoji, which is two columns wide, and a space before it."""
+    prompts = [question["help"] for question in questions().values()]
+
+    assert [prompt for prompt in prompts if len(prompt) + 3 > 80 or "\n" in prompt] == []
+
+
 def test_a_name_in_any_script_is_kept_and_clean(generate: Generate) -> None:
     project = generate(project_name="Größe 日本 हिन्दी (2), a + b & c!")
 
@@ -93,7 +108,7 @@ def test_a_name_in_any_script_is_kept_and_clean(generate: Generate) -> None:
 
 
 def test_no_project_is_named_like_a_library_that_it_installs(generate: Generate) -> None:
-    """The list stands in copier.yml, since Jinja can't read constraints.txt."""
+    """The list is in copier.yml because Jinja can't read constraints.txt."""
     pins = (ROOT / "template/constraints.txt.jinja").read_text("utf-8")
     libraries = re.findall(r"^([\w.-]+)==", pins, re.MULTILINE)
     config = (ROOT / "copier.yml").read_text("utf-8")

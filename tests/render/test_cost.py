@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.databases import fill
-from tests.projects import ROOT, Generate, Project, clean_environment
+from tests.support.projects import ROOT, Generate, Project, clean_environment
 
 USERS = 300
 # What serves no request: each costs every start, and every worker memory.
@@ -50,15 +50,15 @@ def counts(generate: Generate, tmp_path_factory: pytest.TempPathFactory) -> Any:
     ("scenario", "statements", "turns"),
     [
         ("no database", 0, 0),
-        # Who may, and the data: four turns each; and begin and commit.
-        ("user", 2, 10),
-        ("list", 2, 10),
-        ("last page", 2, 10),
-        # Who may; once more, under the lock; the row.
+        # The login session, the users, their permissions: four turns each; and begin and commit.
+        ("user", 3, 14),
+        ("list", 3, 14),
+        ("last page", 3, 14),
+        # The login session; the same again, under the lock; the row.
         ("create", 3, 15),
     ],
 )
-def test_a_request_sends_no_statement_too_many(
+def test_a_request_sends_no_more_statements_than_it_needs(
     counts: Any, scenario: str, statements: int, turns: int
 ) -> None:
     assert len(counts[scenario]["plans"]) == statements
@@ -68,6 +68,10 @@ def test_a_request_sends_no_statement_too_many(
 @pytest.mark.parametrize("scenario", ["user", "list", "last page", "create"])
 def test_no_statement_reads_a_whole_table_or_sorts(counts: Any, scenario: str) -> None:
     for statement, plan in counts[scenario]["plans"].items():
+        # `selectinload` sorts the permissions of one page of users: bounded by the page, and by the
+        # permissions that the code declares.
+        if "ORDER BY permissions.name" in statement:
+            continue
         tables = r"\b(users|sessions|permissions|user_permissions)\b"
         slow = [step for step in plan if "TEMP B-TREE" in step or re.match(rf"SCAN {tables}", step)]
         assert slow == [], (statement, plan)

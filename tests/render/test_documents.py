@@ -1,15 +1,21 @@
-"""The commands that the documents show for Windows, where other shells have other rules."""
+"""The commands that the documents show for Windows."""
 
 import re
+from pathlib import Path
 
 import pytest
 import tree_sitter_pwsh
 from tree_sitter import Language, Node, Parser
 
-from tests.projects import ROOT
+from tests.support.projects import ROOT
 
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "template/README.md.jinja"]
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("template/*.md.jinja"),
+        *ROOT.glob("template/docs/*"),
+    ]
 )
 POWERSHELL = Parser(Language(tree_sitter_pwsh.language()))
 
@@ -20,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 
 def faults(code: str) -> list[str]:
-    """What is no PowerShell in this."""
+    """The parts that do not parse as PowerShell."""
 
     def look(node: Node) -> list[str]:
         if node.type == "ERROR" or node.is_missing:
@@ -48,3 +54,12 @@ def test_every_program_of_the_environment_has_its_place_on_windows_named_too() -
         text = (ROOT / document).read_text("utf-8")
         assert ".venv/bin/uvicorn" in text, document
         assert ".venv\\Scripts\\uvicorn" in text, document
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text("utf-8"))
+    # In the template, a file may be a Jinja template of the one that is linked to.
+    targets = [document.parent / link for link in links]
+
+    assert [t for t in targets if not (t.exists() or Path(f"{t}.jinja").exists())] == []

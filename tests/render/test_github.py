@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.projects import ROOT, Generate, Project
+from tests.support.projects import ROOT, Generate, Project
 
 WORKFLOWS = [
     *sorted((ROOT / ".github/workflows").glob("*.yml")),

@@ -1,4 +1,4 @@
-"""The option machinery, tried on a copy of the template that is given two options more."""
+"""How options work, tested on a copy of the template with two more options."""
 
 import shutil
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 from copier import run_copy
 
-from tests.projects import ROOT, Answers, combinations
+from tests.support.projects import ROOT, Answers, combinations
 
 QUESTIONS = """
 shelf:
   type: bool
-  help: Shall the app have a shelf?
+  help: Add a shelf?
   default: true
 
 lamp:
   type: bool
-  help: Shall the shelf have a lamp?
+  help: Add a lamp to the shelf?
   default: true
   when: "{{ shelf }}"
 """
@@ -30,7 +30,7 @@ OWNERSHIP = """
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What adding an option takes: a question, an entry in the table, its files, a line in a seam."""
+    """What a new option needs: a question, an `_exclude` block, its files, a line at a merge point."""
     copy = tmp_path_factory.mktemp("template")
     for name in ("template", "hooks"):
         shutil.copytree(ROOT / name, copy / name)
@@ -40,14 +40,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     v1 = copy / "template/app/api/v1"
     shutil.copy(v1 / "home_router.py", v1 / "shelf_router.py")
-    seam = v1 / "home_router.py"
-    seam.rename(seam.with_name("home_router.py.jinja")).write_text(
-        "{% if shelf %}\nSHELF = True\n{% endif %}\n" + seam_text(), "utf-8"
+    merge_point = v1 / "home_router.py"
+    merge_point.rename(merge_point.with_name("home_router.py.jinja")).write_text(
+        "{% if shelf %}\nSHELF = True\n{% endif %}\n" + home_router(), "utf-8"
     )
     return copy
 
 
-def seam_text() -> str:
+def home_router() -> str:
     return (ROOT / "template/app/api/v1/home_router.py").read_text("utf-8")
 
 
@@ -69,20 +69,20 @@ def test_an_option_adds_its_files_and_its_lines(template: Path, tmp_path: Path) 
     assert (project / "app/api/v1/shelf_router.py").exists()
     assert (project / "app/api/v1/home_router.py").read_text(
         "utf-8"
-    ) == "SHELF = True\n" + seam_text()
+    ) == "SHELF = True\n" + home_router()
 
 
 def test_without_an_option_no_trace_of_it_is_left(template: Path, tmp_path: Path) -> None:
     project = render(template, tmp_path / "without", {"shelf": False})
 
     assert not (project / "app/api/v1/shelf_router.py").exists()
-    assert (project / "app/api/v1/home_router.py").read_text("utf-8") == seam_text()
+    assert (project / "app/api/v1/home_router.py").read_text("utf-8") == home_router()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Copier's scandir
-def test_a_misspelt_variable_in_the_template_is_an_error(template: Path, tmp_path: Path) -> None:
-    seam = template / "template/app/api/v1/home_router.py.jinja"
-    seam.write_text("{{ shelve }}", "utf-8")
+def test_an_undefined_variable_in_the_template_is_an_error(template: Path, tmp_path: Path) -> None:
+    merge_point = template / "template/app/api/v1/home_router.py.jinja"
+    merge_point.write_text("{{ shelve }}", "utf-8")
 
     with pytest.raises(Exception, match="'shelve' is undefined"):
-        render(template, tmp_path / "misspelt", {})
+        render(template, tmp_path / "undefined", {})

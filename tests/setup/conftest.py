@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines import Machine, base_python, check_out
+from tests.support.machines import Machine, base_python, check_out
 
 
 @pytest.fixture(scope="session")
@@ -12,13 +12,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """Python and git, and no more."""
+    """A machine with only Python and git."""
     return Machine(tmp_path / "home", {"python3": base_python()})
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where a project is made: a path that has what breaks careless scripts."""
+    """A path with characters that break careless scripts."""
     path = tmp_path / "My Projects ü & co"
     path.mkdir()
     return path

@@ -1,4 +1,4 @@
-"""What create_project.py refuses: one sentence, an exit code, and nothing changed."""
+"""What create_project.py rejects: one line, an exit code, and nothing changed."""
 
 import ast
 import os
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines import Machine
-from tests.projects import ROOT, clean_environment
+from tests.support.machines import Machine
+from tests.support.projects import ROOT, clean_environment
 
 Create = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
 def create(checkout: Path, folder: Path) -> Create:
-    """Run create_project.py with this environment's Copier, without set-up's slow steps."""
+    """Run create_project.py with this environment's Copier, without the slow steps of setup."""
 
     def run(
         *arguments: str | Path, script: Path | None = None, **environment: str
@@ -38,7 +38,7 @@ def create(checkout: Path, folder: Path) -> Create:
     return run
 
 
-def is_one_sentence(said: str) -> bool:
+def is_one_line(said: str) -> bool:
     return len(said.strip().splitlines()) == 1 and "Traceback" not in said
 
 
@@ -49,8 +49,8 @@ def test_a_full_folder_is_left_as_it_is(create: Create, folder: Path) -> None:
     code, said = create("shelf")
 
     assert code == 1
-    assert is_one_sentence(said)
-    assert "is not empty: choose another folder" in said
+    assert is_one_line(said)
+    assert "is not empty. Choose another folder." in said
     assert [path.name for path in (folder / "shelf").iterdir()] == ["mine.txt"]
 
 
@@ -59,7 +59,7 @@ def test_a_file_in_the_way_is_left_as_it_is(create: Create, folder: Path) -> Non
 
     code, said = create("shelf")
 
-    assert (code, is_one_sentence(said)) == (1, True)
+    assert (code, is_one_line(said)) == (1, True)
     assert (folder / "shelf").read_text() == "mine"
 
 
@@ -68,32 +68,32 @@ def test_a_folder_beneath_a_file_is_refused(create: Create, folder: Path) -> Non
 
     code, said = create("shelf/books")
 
-    assert (code, is_one_sentence(said)) == (1, True)
-    assert "can't be" in said
+    assert (code, is_one_line(said)) == (1, True)
+    assert "is not a writable folder" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--name", "{{ shelf }}", "x"], "project_name: Leave out quotes"),
-        (["2048"], "project_name: Put at least one letter into the name, such as Book Shelf."),
-        (["a'b"], "project_name: Leave out quotes"),
+        (["--name", "{{ shelf }}", "x"], "project_name: Remove quotes"),
+        (["2048"], "project_name: Use at least one letter in the name, such as Book Shelf."),
+        (["a'b"], "project_name: Remove quotes"),
         (["--data", "project_description=", "x"], "project_description: Describe the app"),
-        (["--data", "atuh=no", "x"], "the template has no question atuh."),
-        (["--data", "auth=vielleicht", "x"], "auth: write yes or no, not 'vielleicht'."),
+        (["--data", "atuh=no", "x"], "the template has no question 'atuh'."),
+        (["--data", "auth=vielleicht", "x"], "auth: answer yes or no, not 'vielleicht'."),
     ],
 )
-def test_a_bad_answer_is_told_with_a_right_one(
+def test_an_invalid_answer_is_reported_with_a_valid_one(
     create: Create, folder: Path, arguments: list[str], sentence: str
 ) -> None:
     code, said = create(*arguments)
 
-    assert (code, is_one_sentence(said)) == (1, True), said
+    assert (code, is_one_line(said)) == (1, True), said
     assert sentence in said
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="makes its machine of links")
+@pytest.mark.skipif(os.name == "nt", reason="the machine is made of links")
 def test_a_machine_without_git_is_told_to_install_it(
     machine: Machine, checkout: Path, folder: Path
 ) -> None:
@@ -101,32 +101,28 @@ def test_a_machine_without_git_is_told_to_install_it(
 
     code, said = machine.run("python3", checkout / "create_project.py", "shelf", cwd=folder)
 
-    assert (code, is_one_sentence(said)) == (1, True)
+    assert (code, is_one_line(said)) == (1, True)
     assert "git was not found" in said
     assert list(folder.iterdir()) == []
 
 
-def test_an_empty_folder_that_is_refused_stays_empty_and_is_then_filled(
-    create: Create, folder: Path
-) -> None:
+def test_an_empty_folder_stays_empty_until_an_answer_is_valid(create: Create, folder: Path) -> None:
     assert create(".", "--data", "auth=nein")[0] == 1
     assert list(folder.iterdir()) == []
 
-    # Set-up has no network to go on with.
+    # Setup fails: it has no network.
     assert create(".", "--data", "auth=no", PIP_NO_INDEX="1", PATH=no_uv())[0] == 3
 
     assert (folder / "app/main.py").exists()
-    assert not (folder / "app/security.py").exists()
+    assert not (folder / "app/auth").exists()
     assert not list(folder.glob(".create-*"))
 
 
-def test_a_project_is_not_made_among_the_files_of_the_template(
-    create: Create, checkout: Path
-) -> None:
+def test_a_project_is_not_created_inside_the_template(create: Create, checkout: Path) -> None:
     code, said = create(checkout / "template/shelf")
 
-    assert (code, is_one_sentence(said)) == (1, True)
-    assert "is inside the template itself" in said
+    assert (code, is_one_line(said)) == (1, True)
+    assert "is inside the template." in said
 
 
 def test_a_copied_script_asks_where_the_template_is(create: Create, folder: Path) -> None:
@@ -134,7 +130,7 @@ def test_a_copied_script_asks_where_the_template_is(create: Create, folder: Path
 
     code, said = create("shelf", script=script)
 
-    assert (code, is_one_sentence(said)) == (1, True)
+    assert (code, is_one_line(said)) == (1, True)
     assert "--template PATH_OR_URL" in said
 
 
@@ -143,11 +139,11 @@ def test_a_project_inside_a_project_is_refused(create: Create, folder: Path) -> 
 
     code, said = create("shelf")
 
-    assert (code, is_one_sentence(said)) == (1, True)
+    assert (code, is_one_line(said)) == (1, True)
     assert "is inside a generated project" in said
 
 
-def test_of_two_at_once_one_makes_the_project_and_the_other_says_why_not(
+def test_of_two_parallel_runs_one_creates_the_project_and_the_other_fails(
     checkout: Path, folder: Path
 ) -> None:
     command = [sys.executable, str(checkout / "create_project.py"), "shelf"]
@@ -165,23 +161,23 @@ def test_of_two_at_once_one_makes_the_project_and_the_other_says_why_not(
     ]
     said = {process.communicate(timeout=120)[1]: process.returncode for process in both}
 
-    # 3: made, but not set up, since this test leaves it no package index.
+    # 3: created, but setup failed, because there is no package index here.
     assert sorted(said.values()) == [1, 3], said
-    assert is_one_sentence(next(text for text, code in said.items() if code == 1))
+    assert is_one_line(next(text for text, code in said.items() if code == 1))
     assert (folder / "shelf/app/main.py").exists()
     assert [path.name for path in folder.iterdir()] == ["shelf"]
 
 
 @pytest.mark.parametrize("place", ["nowhere", "."])
-def test_a_place_without_a_template_is_named(create: Create, place: str) -> None:
+def test_a_place_without_a_template_is_reported(create: Create, place: str) -> None:
     code, said = create("shelf", "--template", place)
 
-    assert (code, is_one_sentence(said)) == (1, True)
+    assert (code, is_one_line(said)) == (1, True)
     assert "template" in said
 
 
-def test_an_old_python_is_told_so_instead_of_a_syntax_error() -> None:
-    """The file must parse on the oldest Python that may meet it, to say its sentence."""
+def test_an_old_python_gets_a_message_instead_of_a_syntax_error() -> None:
+    """The file must parse on an old Python in order to print the message."""
     source = (ROOT / "create_project.py").read_text("utf-8")
     ast.parse(source, feature_version=(3, 7))
     pretend = "import runpy, sys; sys.version_info = (3, 10, 13); sys.argv[1:] = ['x']; "
@@ -194,16 +190,16 @@ def test_an_old_python_is_told_so_instead_of_a_syntax_error() -> None:
     )
 
     assert told.returncode == 1
-    assert is_one_sentence(told.stderr)
-    assert "needs Python 3.11 or newer, and this is 3.10" in told.stderr
+    assert is_one_line(told.stderr)
+    assert "needs Python 3.11 or newer. This is Python 3.10." in told.stderr
 
 
-@pytest.mark.skipif(os.name == "nt", reason="looks for pyenv's interpreters, which Windows lacks")
-def test_real_old_pythons_are_told_so_too() -> None:
+@pytest.mark.skipif(os.name == "nt", reason="looks for pyenv, which Windows lacks")
+def test_real_old_pythons_get_the_message_too() -> None:
     old = [*Path.home().glob(".pyenv/versions/3.[6-9]*/bin/python3")]
     old += Path.home().glob(".pyenv/versions/3.10*/bin/python3")
     if not old:
-        pytest.skip("no older Python is on this machine; the test above pretends to be one")
+        pytest.skip("this machine has no older Python; the test above imitates one")
     for interpreter in old:
         told = subprocess.run(
             [interpreter, ROOT / "create_project.py", "x"],
@@ -213,7 +209,7 @@ def test_real_old_pythons_are_told_so_too() -> None:
         )
         assert told.returncode == 1
         assert "needs Python 3.11 or newer" in told.stderr
-        assert is_one_sentence(told.stderr)
+        assert is_one_line(told.stderr)
 
 
 def test_uncommitted_changes_of_the_template_are_left_out_so_that_updates_work(
@@ -222,13 +218,13 @@ def test_uncommitted_changes_of_the_template_are_left_out_so_that_updates_work(
     dirty = tmp_path / "dirty"
     shutil.copytree(checkout, dirty)
     (dirty / "template/setup.sh").write_text("exit 1\n")
-    (dirty / "shelf-of-somebody").mkdir()
-    (dirty / "shelf-of-somebody/file").touch()
+    (dirty / "own-project").mkdir()
+    (dirty / "own-project/file").touch()
     head = subprocess.run(
         ["git", "-C", dirty, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     ).stdout
 
-    # Without an index to reach, set-up stops early: this is about what was rendered.
+    # Without a package index, setup stops early: this test is about what was rendered.
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PATH": no_uv()}
     code, said = create("shelf", "--template", str(dirty), **offline)
 

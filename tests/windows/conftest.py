@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Generate, Project
+from tests.support.projects import Generate, Project
+from tests.support.wine import HungError, Wine, make_wine, windows_path
 from tests.windows.git_stand_in import git_for
-from tests.wine import HungError, Wine, make_wine, windows_path
 
-# What breaks careless scripts: spaces, parentheses, the sign that joins commands, no ASCII.
+# Characters that break careless scripts: spaces, parentheses, an ampersand, a non-ASCII letter.
 FOLDER = "My Projects (x) & ü"
 
 Run = Callable[..., tuple[int, str]]
@@ -32,7 +32,7 @@ def run_with_git(wine: Wine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def shelf(generate: Generate, tmp_path: Path) -> Path:
-    """A project that was just rendered."""
+    """A newly rendered project."""
     return Path(shutil.copytree(generate().path, tmp_path / FOLDER / "my_new_app"))
 
 
@@ -40,7 +40,7 @@ def shelf(generate: Generate, tmp_path: Path) -> Path:
 def ready(
     run_with_git: Run, template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Project, str]:
-    """A project that create_project.py has made and set up, and what was said."""
+    """A project that create_project.py created and set up, and its output."""
     script = windows_path(template / "create_project.py")
 
     def create() -> tuple[Project, str]:
@@ -53,6 +53,6 @@ def ready(
     try:
         return create()
     except HungError as hung:
-        # Seen once in three runs; what hangs by its own fault hangs twice.
-        print(f"Once more, since Wine hung: {hung}")
+        # Seen in one run of three. A real hang would happen twice.
+        print(f"Trying again, because Wine hung: {hung}")
         return create()

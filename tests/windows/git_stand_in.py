@@ -1,8 +1,8 @@
-"""git.exe for Wine: git for Windows is not to be had from a package index.
+"""git.exe for Wine: no package index has Git for Windows.
 
-A real .exe takes the arguments, the environment and the input as Windows hands them over, and passes
-them to Linux's git through a socket. What Copier, the hooks and create_project.py do with git on
-Windows is real; git itself, which would convert line endings and keep no run bits, is not Windows'.
+A real .exe passes the arguments, the environment and the input that it gets to Linux's git over a
+socket. So what Copier, the hooks and create_project.py do with git is tested as on Windows. Git
+itself is not: on Windows it would convert line endings and ignore the executable bit.
 """
 
 import marshal
@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.wine import Wine
+from tests.support.wine import Wine
 
-# One update calls git some 300 times, and imports are slow here: hence what is built into Python.
-# Its version 2 of marshal is read by every Python.
+# An update calls git about 300 times and imports are slow under Wine, so this uses built-in modules
+# only. Every Python reads version 2 of marshal.
 IN_WINDOWS = """
 import _socket, marshal, os, sys
 names = {name: value for name, value in os.environ.items() if name.startswith("GIT_")}
@@ -38,7 +38,7 @@ WINDOWS_PATH = re.compile(r"(?<![A-Za-z])([A-Za-z]):([\\/][^\"\n]*)")
 
 @contextmanager
 def git_for(wine: Wine, folder: Path) -> Iterator[dict[str, str]]:
-    """Put git.exe into a folder; the environment in which it works, as long as this lasts."""
+    """Put git.exe into a folder and yield the environment variables that it needs."""
     wine.stand_in(folder / "git.exe", IN_WINDOWS)
 
     class Request(socketserver.StreamRequestHandler):
@@ -67,7 +67,7 @@ def run_git(
         )
 
     folder = Path(on_linux(place))
-    # Copier writes this one itself, when it has a clone use the objects of the project.
+    # Copier writes this file itself, so that a clone can use the objects of the project.
     alternates = folder / ".git/objects/info/alternates"
     if alternates.is_file():
         alternates.write_text(on_linux(alternates.read_text()))

@@ -1,4 +1,4 @@
-"""A project on Windows after its set-up: it serves, its own tests pass, and it can be updated."""
+"""A project on Windows after setup: it serves, passes its tests, and can be updated."""
 
 import http.client
 import json
@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import running
-from tests.projects import ROOT, Project
-from tests.servers import free_port
+from tests.support.internals import add_internal_tests
+from tests.support.postgres import running
+from tests.support.projects import ROOT, Project
+from tests.support.servers import free_port
+from tests.support.wine import Wine, windows_path
 from tests.update.edits import commit, git, replace
 from tests.windows.conftest import Run
-from tests.wine import Wine, windows_path
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("wine"),
-    pytest.mark.skipif(os.name == "nt", reason="Windows needs no Wine: the workflow runs it there"),
+    pytest.mark.skipif(os.name == "nt", reason="on Windows, the CI workflow does this"),
 ]
 
 Ready = tuple[Project, str]
@@ -40,7 +41,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP TABLE {name}")
 """
-# The event loop of Windows loses wake-ups in Wine 8: a test now and then would wait for ever.
+# In Wine 8, the Windows event loop loses wake-ups, so now and then a test would hang.
 SELECTOR_LOOP = """
 import asyncio
 
@@ -94,7 +95,7 @@ def test_postgresql_is_served_with_the_event_loop_that_the_documents_name(
 
 
 def ask(port: int, path: str) -> tuple[int, dict[str, str]]:
-    """The status and the JSON that come back, once the server is there."""
+    """Return the status and the JSON of the response, once the server is up."""
     deadline = time.monotonic() + 60
     while True:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -109,9 +110,10 @@ def ask(port: int, path: str) -> tuple[int, dict[str, str]]:
             connection.close()
 
 
-def test_its_own_tests_pass(wine: Wine, ready: Ready, tmp_path: Path) -> None:
-    """But those in which several connections write at once: Wine's locks have hung in them."""
+def test_all_tests_pass(wine: Wine, ready: Ready, tmp_path: Path) -> None:
+    """Except those in which several connections write at once: they can hang in Wine."""
     project, _ = ready
+    folders = add_internal_tests(project)
     (tmp_path / "selector_loop.py").write_text(SELECTOR_LOOP)
     command = [".venv\\Scripts\\python.exe", "-m", "pytest", "-q", "-p", "selector_loop"]
     patience = ["-o", "faulthandler_timeout=180", "-o", "faulthandler_exit_on_timeout=true"]
@@ -120,10 +122,12 @@ def test_its_own_tests_pass(wine: Wine, ready: Ready, tmp_path: Path) -> None:
     run = partial(wine.run, project.path, *command, *patience, *without)
     code, said = run(PYTHONPATH=windows_path(tmp_path))
     if "Timeout (" in said:
-        # What hangs by its own fault hangs twice.
-        print(f"Once more, since Wine hung: {said}")
+        # A real hang would happen twice.
+        print(f"Trying again, because Wine hung: {said}")
         code, said = run(PYTHONPATH=windows_path(tmp_path))
 
+    for folder in folders:
+        shutil.rmtree(project.path / folder)
     assert code == 0, said
     assert " passed" in said
 
@@ -149,9 +153,9 @@ def test_an_update_keeps_both_sides_migrates_and_leaves_line_endings_alone(
     update = (project.path, copier, "update", "--trust", "--defaults")
     code, said = run_with_git(*update)
     if code and "Running task" not in said:
-        # Seen once in five runs: Wine lost a process before anything had begun. By its own fault an
-        # update would end so twice.
-        print(f"Once more: {said}")
+        # In one run of five, Wine lost a process before the update began. A real failure would
+        # happen twice.
+        print(f"Trying again: {said}")
         code, said = run_with_git(*update)
 
     assert code == 0, said
@@ -176,7 +180,7 @@ def test_an_update_keeps_both_sides_migrates_and_leaves_line_endings_alone(
 
 
 def add_setting_and_migration(project: Project, settings: str, name: str) -> None:
-    """What an owner and a release do in the same places."""
+    """The change that both the owner and a release make in the same places."""
     line = "\n    @property\n    def in_development"
     replace(project, settings, line, f"    {name}: int = 3\n{line}")
     versions = Path(settings).parents[1] / f"alembic/versions/{name}.py"

@@ -1,4 +1,4 @@
-"""setup.bat, run by Wine's cmd with a real Windows CPython: the whole way, again, and each way to fail."""
+"""setup.bat in Wine's cmd with a real Windows CPython: success, a second run, every failure."""
 
 import os
 import shutil
@@ -9,15 +9,13 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 
-from tests.projects import Project
-from tests.wine import Wine, windows_path
+from tests.support.projects import Project
+from tests.support.wine import Wine, windows_path
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("wine"),
-    pytest.mark.skipif(
-        os.name == "nt", reason="Windows needs no Wine: the workflow runs setup.bat"
-    ),
+    pytest.mark.skipif(os.name == "nt", reason="on Windows, the CI workflow runs setup.bat"),
 ]
 
 Ready = tuple[Project, str]
@@ -25,7 +23,7 @@ Ready = tuple[Project, str]
 
 @contextmanager
 def away(file: Path) -> Iterator[None]:
-    """A file that is not there for a while."""
+    """Hide a file for a while."""
     aside = file.with_name(f"{file.name}.away")
     file.rename(aside)
     try:
@@ -93,14 +91,14 @@ def test_an_old_python_is_named(wine: Wine, shelf: Path, tmp_path: Path) -> None
     code, said = wine.set_up(shelf, path=(folder,))
 
     assert code == 11
-    assert "Python 3.11 or newer is needed, and this is:" in said
+    assert "Python 3.11 or newer is required. This is:" in said
     assert "Python 3.10.1" in said
 
 
 def test_the_launcher_comes_first_and_an_old_one_is_passed_over(
     wine: Wine, shelf: Path, tmp_path: Path
 ) -> None:
-    """What it starts fails at making the environment: that is the next thing to be told."""
+    """The Python that it starts fails to create the environment, which is the next error."""
     launcher = (
         "import sys; print('py', sys.argv[1:]); assert sys.argv[1] == '-3';"
         "sys.exit(5 if 'venv' in sys.argv else {})"
@@ -122,7 +120,7 @@ def test_the_launcher_comes_first_and_an_old_one_is_passed_over(
 
 
 def test_a_python_that_is_a_batch_file_comes_back(wine: Wine, shelf: Path, tmp_path: Path) -> None:
-    """As pyenv for Windows has it. Without `call`, it would end set-up with exit code 0."""
+    """pyenv for Windows has one. Without `call`, it would end setup with exit code 0."""
     (tmp_path / "python.bat").write_bytes(b"@echo shim %*\r\n@exit /b 0\r\n")
 
     code, said = wine.run(shelf, "cmd", "/c", "setup.bat", path=(tmp_path,))
@@ -132,9 +130,10 @@ def test_a_python_that_is_a_batch_file_comes_back(wine: Wine, shelf: Path, tmp_p
 
 
 def test_uv_is_used_where_it_is_there(wine: Wine, shelf: Path, tmp_path: Path) -> None:
-    """A stand-in that writes down what it was asked for: uv itself comes for Windows, but not here."""
+    """A stand-in records its arguments: uv exists for Windows, but not in this environment."""
     uv = (
-        "import subprocess, sys; print('uv', sys.argv[1:], flush=True); 'pip' in sys.argv and sys.exit(3);"
+        "import subprocess, sys; print('uv', sys.argv[1:], flush=True);"
+        "'pip' in sys.argv and sys.exit(3);"
         "subprocess.run([sys.executable, '-m', 'venv', '--without-pip', '.venv'], check=True)"
     )
     folder = wine.stand_in(tmp_path / "uv/uv.exe", uv)
@@ -155,7 +154,7 @@ def test_dependencies_that_cannot_be_fetched_are_told_and_the_next_run_goes_on(
         code, said = wine.set_up(project.path, PIP_FIND_LINKS="Z:\\nowhere")
 
         assert code == 14
-        assert "Once the network is there, run setup.bat again" in said
+        assert "If you were offline, connect and run setup.bat again" in said
         assert not stamp.exists()
 
 
@@ -183,7 +182,7 @@ def test_a_migration_that_fails_stops_it_with_its_reason(wine: Wine, ready: Read
 
     assert code == 16
     assert "boom" in said
-    assert "the database could not be migrated, see above" in said
+    assert "could not migrate the database, see above" in said
     assert "Done." not in said
 
 
@@ -195,4 +194,4 @@ def test_a_copy_of_the_script_alone_says_that_it_is_not_in_its_project(
     code, said = wine.set_up(tmp_path)
 
     assert code == 1
-    assert "setup.bat is not in its project" in said
+    assert "setup.bat is not in a project folder" in said

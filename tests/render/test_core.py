@@ -1,0 +1,35 @@
+"""The tests in tests/core and tests/auth_internals, which run inside a generated project."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.internals import add_internal_tests
+from tests.support.projects import ROOT, Generate, Project
+
+
+def with_internal_tests(project: Project, folder: Path) -> Project:
+    copy = Project(Path(shutil.copytree(project.path, folder / "project")), project.answers)
+    add_internal_tests(copy)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("auth", "folder"),
+    [(True, "tests/auth_internals"), (True, "tests/core"), (False, "tests/core")],
+    ids=["auth", "core with auth", "core"],
+)
+def test_the_machinery_of_a_project_passes_its_tests(
+    generate: Generate, tmp_path: Path, auth: bool, folder: str
+) -> None:
+    project = with_internal_tests(generate(auth=auth), tmp_path)
+
+    assert " passed" in project.succeed("pytest", "-q", "--tb=short", folder)
+
+
+def test_these_tests_have_correct_types(generate: Generate, tmp_path: Path) -> None:
+    project = with_internal_tests(generate(auth=True), tmp_path)
+    cache = str(ROOT / ".mypy_cache" / "projects")
+
+    project.succeed("mypy", "tests/core", "tests/auth_internals", MYPY_CACHE_DIR=cache)

@@ -1,0 +1,187 @@
+"""The documents of a project name only files, names, commands and settings that it has."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+
+from tests.support.projects import Project, clean_environment
+
+DEVELOPING = "docs/developing.md"
+DOCUMENTS = ["AGENTS.md", "README.md", DEVELOPING, "docs/operating.md", "docs/security.md"]
+FILE_TYPES = {".bat", ".example", ".ini", ".md", ".py", ".sh", ".toml", ".txt", ".yml"}
+
+# What the reader creates by following the documents, or the app while it runs.
+NOT_YET_THERE = re.compile(r"\.env|\.venv/.*|backups/|utils\.py|.*(book|note|cover).*")
+CREATED = re.compile(r"^# (app/[\w/]+\.py|tests/[\w/]+\.py)$", re.MULTILINE)
+
+# Prints which of the names do not exist, and the commands and settings that do.
+INSPECT = """
+import json, sys
+from importlib import import_module
+from pkgutil import resolve_name
+
+import typer
+
+from app.cli import cli
+from app.settings import Settings
+
+def exists(name):
+    try:
+        resolve_name(name)
+    except (AttributeError, ImportError):
+        return False
+    return True
+
+def walk(command, path=()):
+    yield " ".join(path)
+    for name, sub in getattr(command, "commands", {}).items():
+        yield from walk(sub, (*path, name))
+
+json.dump({
+    "missing": [name for name in sys.argv[1:] if not exists(name)],
+    "commands": [*walk(typer.main.get_command(cli))],
+    "settings": [name.upper() for name in Settings.model_fields],
+}, sys.stdout)
+"""
+
+
+def inspect(project: Project, *names: str) -> dict[str, Any]:
+    run = subprocess.run(
+        [sys.executable, "-c", INSPECT, *names],
+        cwd=project.path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
+
+
+def code_blocks(text: str, language: str = "python") -> list[str]:
+    fence = re.compile(rf"^( *)```{language}\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(code) for _, code in fence.findall(text)]
+
+
+def imported_names(code: str) -> set[str]:
+    """`app.core.types.Text` for `from app.core.types import Text`, and so on."""
+    return {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("app.")
+        for alias in node.names
+    }
+
+
+def created_modules(project: Project) -> set[str]:
+    files = CREATED.findall("\n".join(code_blocks(project.read(DEVELOPING))))
+    return {file.removesuffix(".py").replace("/", ".") for file in files}
+
+
+def listed_names(project: Project) -> list[str]:
+    """The names that owners can import."""
+    section = project.read(DEVELOPING).partition("## Names that you can import")[2]
+    return re.findall(r"^\| `(app\.[\w.]+)` \|", section, re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_to_files(project: Project, document: str) -> None:
+    text = project.read(document)
+    targets = {link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link}
+
+    assert [
+        link for link in targets if not (project.path / document).parent.joinpath(link).exists()
+    ] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_exist(project: Project, document: str) -> None:
+    spans = set(re.findall(r"`([\w.-]+(?:/[\w.-]*)*)`", project.read(document)))
+    files = {
+        span
+        for span in spans
+        if PurePosixPath(span).suffix in FILE_TYPES or re.match(r"(app|docs|tests|alembic)/", span)
+    }
+
+    assert [f for f in sorted(files) if not project.has(f) and not NOT_YET_THERE.fullmatch(f)] == []
+
+
+def test_names_of_the_code_exist(project: Project) -> None:
+    text = "\n".join(project.read(document) for document in DOCUMENTS)
+    names = set(re.findall(r"\bapp(?:\.[A-Za-z_]\w*)+\b(?!\()", text))
+    names = names.union(*(imported_names(code) for code in code_blocks(text)))
+    created = created_modules(project)
+    of_the_project = {
+        name
+        for name in names
+        if not any(name == module or name.startswith(f"{module}.") for module in created)
+    }
+
+    assert of_the_project > {"app.core.routing.Router", "app.errors.NotFound"}
+    assert inspect(project, *sorted(of_the_project))["missing"] == []
+
+
+def test_commands_exist(project: Project) -> None:
+    commands = inspect(project)["commands"]
+    for document in DOCUMENTS:
+        used = re.findall(
+            r"(?<![\w/-])my-app ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", project.read(document)
+        )
+        for first, second in used:
+            known = first in commands and not any(c.startswith(f"{first} ") for c in commands)
+            created = NOT_YET_THERE.fullmatch(first)
+            assert known or created or f"{first} {second}" in commands, (document, first, second)
+
+
+def test_every_setting_is_in_the_table(project: Project) -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \|", project.read("docs/operating.md"), re.MULTILINE)
+
+    assert sorted(rows) == sorted(inspect(project)["settings"])
+
+
+def test_code_of_the_documents_compiles(project: Project) -> None:
+    blocks = code_blocks(project.read(DEVELOPING))
+
+    assert len(blocks) > 10
+    for block in blocks:
+        compile(block, DEVELOPING, "exec")
+
+
+def test_what_the_owners_files_import_is_listed(project: Project) -> None:
+    """An update must not break these files, so what they import is as stable as the rest."""
+    listed = set(listed_names(project))
+    missing = []
+    for file in project.files():
+        is_owners = (
+            file.match("app/**/*.py") or file.match("app/*.py") or str(file) == "alembic/env.py"
+        )
+        if not is_owners or file.parts[1] in {"auth", "core"}:
+            continue
+        module = ".".join(file.with_suffix("").parts)
+        for name in imported_names(project.read(str(file))):
+            passed_on = f"{module}.{name.rpartition('.')[2]}"
+            if name.startswith(("app.auth.", "app.core.")) and not {name, passed_on} & listed:
+                missing.append((str(file), name))
+
+    assert missing == []
+
+
+def test_listed_names_are_unique_and_public(project: Project) -> None:
+    listed = listed_names(project)
+
+    assert len(set(listed)) == len(listed) > 30
+    assert [name for name in listed if "._" in name] == []
+
+
+def test_agents_and_readme_are_short(project: Project) -> None:
+    assert len(project.read("README.md").splitlines()) <= 58
+    assert len(project.read("AGENTS.md").splitlines()) <= 60

@@ -1,0 +1,19 @@
+"""The tests of the template's machinery, which only run inside a generated project.
+
+Projects do not get them: an owner has no use for tests of code that is not theirs to change.
+"""
+
+import shutil
+
+from tests.support.projects import ROOT, Project
+
+
+def add_internal_tests(project: Project) -> list[str]:
+    """Copy these tests into a project; returns their folders, relative to the project."""
+    folders = ["tests/core"]
+    if project.has("app/auth"):
+        folders.append("tests/auth_internals")
+    for folder in folders:
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, project.path / folder, ignore=ignore)
+    return folders

@@ -1,0 +1,76 @@
+"""A PostgreSQL server of this machine's own package, for as long as a test needs it."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.servers import free_port
+
+
+def program(name: str) -> str:
+    """Debian keeps each version's programs out of PATH."""
+    packaged = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    found = str(packaged[-1]) if packaged else shutil.which(name)
+    if not found:
+        raise FileNotFoundError(f"{name} was not found: install PostgreSQL (.ci/run does)")
+    return found
+
+
+class Postgres:
+    """A cluster in a folder, with its own port; started and stopped by its own user."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = folder / "data"
+        self.port = free_port()
+        # The server refuses to run as root.
+        self.as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        if self.as_user:
+            shutil.chown(folder, "postgres")
+        self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "-D", self.data)
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        options = f"-p {self.port} -h 127.0.0.1 -k {self.data} -c max_connections=300"
+        self._run("pg_ctl", "-w", "-D", self.data, "-l", self.data / "log", "-o", options, "start")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-w", "-m", "immediate", "-D", self.data, "stop")
+
+    def restart(self) -> float:
+        """Stop without warning, start again; seconds without a server."""
+        started = time.monotonic()
+        self.stop()
+        self.start()
+        return time.monotonic() - started
+
+    def _run(self, name: str, *arguments: str | Path) -> None:
+        command = [*self.as_user, program(name), *map(str, arguments)]
+        done = subprocess.run(
+            command,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{name}: {done.stderr}")
+
+
+@contextmanager
+def running() -> Iterator[Postgres]:
+    # Not pytest's folder, into which the server's user may not look.
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
+        server = Postgres(Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
