@@ -1,38 +1,40 @@
-"""After `copier copy --trust`: sets the new project up by its own script.
+"""After `copier copy --trust`: set up the new project with its own script.
 
-Never fails: Copier would delete the rendered project because, say, there was no network.
-COPIER_FASTAPI_SETUP=skip renders only.
+COPIER_FASTAPI_SETUP=skip does not run the script.
 """
 
-import os
 from pathlib import Path
 
-from console import escape_what_cannot_be_printed
-from repository import git
-from set_up import SCRIPT, set_up
+from repository import (
+    SETUP_SCRIPT,
+    TEMPLATE,
+    escape_unprintable_output,
+    git,
+    run_setup,
+    setup_is_skipped,
+)
 
-# The commit in which Copier keeps uncommitted changes, in a clone that it deletes afterwards.
+# Copier commits uncommitted changes of the template to a clone, and deletes the clone afterwards.
 DRAFT = "Copier automated commit for draft changes"
 
 
-def main() -> None:
-    project = Path.cwd()
-    template = Path(__file__).resolve().parents[1]
-    if git(template, "log", "-1", "--format=%s").strip() == DRAFT:
+def main(project: Path) -> None:
+    """Set up the new project. Never fails, because Copier would then delete the rendered project."""
+    if git(TEMPLATE, "log", "-1", "--format=%s").strip() == DRAFT:
         print(
-            "WARNING: the template has uncommitted changes, and nothing will know later what they "
-            "were: this project can't be updated. To be able to, commit them, then generate it again."
+            "WARNING: the template has uncommitted changes, so this project can't be updated later. "
+            "To make it updatable, commit them and generate the project again."
         )
-    if os.environ.get("COPIER_FASTAPI_SETUP") == "skip":
-        print(f"COPIER_FASTAPI_SETUP=skip: run {SCRIPT} in {project} to set it up.")
-    elif not set_up(project):
+    if setup_is_skipped():
+        print(f"COPIER_FASTAPI_SETUP=skip: run {SETUP_SCRIPT} in {project} to set it up.")
+    elif not run_setup(project):
         print(
-            f"\nSet-up did not finish: the reason stands above. The project itself is complete.\n"
-            f"When the reason is gone, run {SCRIPT} in {project}",
+            f"\nSetup failed (see the error above). The project's files are complete.\n"
+            f"After fixing it, run {SETUP_SCRIPT} in {project}",
             flush=True,
         )
 
 
 if __name__ == "__main__":
-    escape_what_cannot_be_printed()
-    main()
+    escape_unprintable_output()
+    main(Path.cwd())

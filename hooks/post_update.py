@@ -1,86 +1,185 @@
-"""After `copier update --trust`, once, in the merged project: one line of migrations, then set-up.
+"""After `copier update --trust`: merge what Copier left, rewrite moved names, then run setup.
 
-With conflicts in the tree the database is left alone. COPIER_FASTAPI_SETUP=skip leaves it alone, too.
-Arguments: the template's address, and the files to which both the owner and the template add lines.
+Arguments: the template's address, and the files to which both sides add lines.
+COPIER_FASTAPI_SETUP=skip does not run the setup script, so the database is not touched.
 """
 
-import os
+import re
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from console import escape_what_cannot_be_printed, say
-from interrupted import end
-from moved import follow_moved
-from notes import notes
-from removed import keep_changed
-from repository import ANSWERS, changed, conflicted, last_committed, template_version
-from revisions import UndecidedError, reparent, restore_committed
-from seams import doubled, merge_seams
-from set_up import SCRIPT, models_are_migrated, set_up
+# tools/ has the table of moved names, and what rewrites code with it.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-CHANGELOG = Path(__file__).resolve().parents[1] / "CHANGELOG.md"
+from line_merge import describe_duplicate_names, union_merge
+from migrations import UndecidedError, reparent, restore_committed
+from moved_files import follow_renamed_by_owner, keep_changed, merge_python, restore_lost_names
+from repository import (
+    ANSWERS,
+    PYTHON,
+    SETUP_SCRIPT,
+    TEMPLATE,
+    Renders,
+    changed_files,
+    conflicted_files,
+    end_update,
+    escape_unprintable_output,
+    last_committed,
+    run_setup,
+    say,
+    setup_is_skipped,
+    template_version,
+)
+from tools.moved_names import Table, bring_used_files, rewrite_names, unresolved_imports
+
+# Prints the last line of the project that an error of its import passes through.
+IMPORT_CHECK = """
+import os, sys, traceback
+sys.path.insert(0, os.getcwd())
+for module in ("app.main", "app.cli"):
+    try:
+        if os.path.exists(module.replace(".", "/") + ".py"):
+            __import__(module)
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if f.filename.startswith(os.getcwd()) and ".venv" not in f.filename]
+        file, line = (getattr(error, "filename", None), getattr(error, "lineno", None))
+        if not isinstance(error, SyntaxError):
+            file, line = (own[-1].filename, own[-1].lineno) if own else (module, 0)
+        place = os.path.relpath(str(file)) if os.path.isabs(str(file)) else file
+        sys.exit(f"{place}:{line}: {type(error).__name__}: {error}")
+"""
 
 
-def main(source: str, shared: list[str]) -> int:
-    """Returns 1 if something is left for the owner to do."""
-    project = Path.cwd()
-    for file in merge_seams(project, shared):
-        say(f"{file}: kept what you added and what the template added")
-    kept = [*restore_committed(project), *keep_changed(project, source)]
-    for line in [*kept, *follow_moved(project, source)]:
+def main(project: Path, source: str, shared: list[str]) -> int:
+    """Merge what Copier left, then run setup. Returns 1 if anything is left for the owner to do."""
+    table = Table.load()
+    for line in merge(project, source, shared, table):
         say(line)
     in_order = order_migrations(project)
+    reports = [*rewrite_names(project, table), *bring_used_files(project)]
+    broken = unresolved_imports(project, table)
+    for line in reports:
+        if line not in broken:
+            say(line)
     say_what_changed(project)
-    files, twice = conflicted(project), doubled(project, shared)
+    files, duplicates = conflicted_files(project), describe_duplicate_names(project, shared)
     if files:
-        say("your changes and the template's meet in:", *(f"    {file}" for file in files))
-    for line in twice:
+        say("Merge conflicts in:", *(f"    {file}" for file in files))
+    if broken:
+        say("These imports no longer work:", *(f"    {line}" for line in broken))
+    for line in duplicates:
         say(line)
-    # From here on, a run that is killed leaves nothing that running set-up again does not mend.
-    end(project)
-    if files or twice or not in_order:
-        say(f"the database is as it was. When that is mended, run {SCRIPT}")
+    # If the rest is interrupted, running setup again is enough.
+    end_update(project)
+    stops = [line for line in broken if line.startswith("app/")]
+    if files or duplicates or stops or not in_order:
+        say(f"The database was not touched. Resolve the above, then run {SETUP_SCRIPT}")
         return 1
-    return set_up_anew(project)
+    return set_up(project) or int(bool(broken))
+
+
+def merge(project: Path, source: str, shared: list[str], table: Table) -> Iterator[str]:
+    """Everything that Copier merged wrongly, or not at all; a sentence for each thing done."""
+    with tempfile.TemporaryDirectory() as folder:
+        renders = Renders(project, source, Path(folder))
+        yield from restore_committed(project)
+        yield from merge_python(project, table)
+        yield from keep_changed(project, renders, table)
+        yield from follow_renamed_by_owner(project, renders)
+        yield from merge_python(project, table)
+    for file in union_merge(project, shared):
+        yield f"{file}: kept your lines and the template's"
+    yield from restore_lost_names(project, table)
 
 
 def order_migrations(project: Path) -> bool:
     try:
-        say(*(reparent(project) or ["migrations: none that arrived had to move"]))
+        say(*(reparent(project) or ["migrations: none had to move"]))
     except UndecidedError as error:
         say(str(error))
         return False
     return True
 
 
-def say_what_changed(project: Path) -> None:
-    before = template_version(last_committed(project, ANSWERS))
-    after = template_version((project / ANSWERS).read_bytes())
-    say(
-        f"template: {before} -> {after}, {len(changed(project))} files changed; see `git status` and `git diff`"
-    )
-    for note in notes(CHANGELOG, before, after):
-        say(note)
-
-
-def set_up_anew(project: Path) -> int:
-    if os.environ.get("COPIER_FASTAPI_SETUP") == "skip":
-        say(f"COPIER_FASTAPI_SETUP=skip: run {SCRIPT} for new dependencies and migrations.")
+def set_up(project: Path) -> int:
+    if setup_is_skipped():
+        say(f"COPIER_FASTAPI_SETUP=skip: run {SETUP_SCRIPT} for new dependencies and migrations.")
         return 0
-    if not set_up(project):
-        say(f"the files are merged, set-up is not done: see above, then run {SCRIPT} again.")
+    done = run_setup(project)
+    error = import_error(project)
+    if error:
+        say(f"the app can't be imported: {error}")
+    if error or not done:
+        say(f"The files are merged, but setup failed. Fix the error above, then run {SETUP_SCRIPT}")
         return 1
-    say("the database is at the newest migration. Run the tests, then commit.")
-    if not models_are_migrated(project):
-        # No failure: a table may well have no model.
+    say("The database is at the latest migration. Run the tests, then commit.")
+    if not models_match_database(project):
+        # Not a failure: a table need not have a model.
         say(
-            "The models differ from it, see above. If you had dropped tables that came back with an",
-            'option, `alembic revision -m "restore" --autogenerate` makes them again; then',
-            "`alembic upgrade head`.",
+            "Your models and the database differ (see above). If an option brought back models whose",
+            'tables you had dropped, `alembic revision -m "restore" --autogenerate` creates them again;',
+            "then run `alembic upgrade head`.",
         )
     return 0
 
 
+def import_error(project: Path) -> str:
+    """Where the import of the app fails and why, with the project's own Python; empty if it works."""
+    python = project / PYTHON
+    if not python.is_file():
+        # The owner's setup creates another environment.
+        return ""
+    command = [str(python), "-c", IMPORT_CHECK]
+    run = subprocess.run(
+        command, cwd=project, capture_output=True, check=False, encoding="utf-8", errors="replace"
+    )
+    return (run.stderr.strip().splitlines() or ["unknown error"])[-1] if run.returncode else ""
+
+
+def models_match_database(project: Path) -> bool:
+    """Whether a new migration would be empty. If not, Alembic prints what it would contain."""
+    python = project / PYTHON
+    if not python.is_file():
+        return True
+    command = [str(python), "-m", "alembic", "check"]
+    return subprocess.run(command, cwd=project, check=False).returncode == 0
+
+
+# ---- the changelog ----------------------------------------------------------------------------
+
+
+def say_what_changed(project: Path) -> None:
+    before = template_version(last_committed(project, ANSWERS))
+    after = template_version((project / ANSWERS).read_bytes())
+    changed = len(changed_files(project))
+    say(f"template: {before} -> {after}, {changed} files changed; see `git status` and `git diff`")
+    for note in release_notes(TEMPLATE / "CHANGELOG.md", before, after):
+        say(note)
+
+
+def release_notes(changelog: Path, before: str, after: str) -> Iterator[str]:
+    """The paragraphs "After updating" of the releases in between, oldest first."""
+    if not changelog.is_file() or not version(before):
+        return
+    _, *parts = re.split(r"^## \[?([^]\s]+).*$", changelog.read_text("utf-8"), flags=re.M)
+    sections = dict(zip(parts[::2], parts[1::2], strict=True))
+    for name in sorted(sections, key=version):
+        if version(before) < version(name) <= (version(after) or version(name)):
+            for paragraph in sections[name].split("\n\n"):
+                if paragraph.strip().startswith("After updating"):
+                    yield f"{name}: {' '.join(paragraph.split())}"
+
+
+def version(text: str) -> tuple[int, ...]:
+    """The numbers of `v0.3.0`, `0.3.0` or `v0.3.0-5-gab0fea6`; nothing for a bare commit."""
+    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", text)
+    return tuple(map(int, found.groups())) if found else ()
+
+
 if __name__ == "__main__":
-    escape_what_cannot_be_printed()
-    sys.exit(main(sys.argv[1], sys.argv[2].split()))
+    escape_unprintable_output()
+    sys.exit(main(Path.cwd(), sys.argv[1], sys.argv[2].split()))

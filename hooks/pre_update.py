@@ -1,26 +1,31 @@
-"""Before `copier update --trust` changes anything: refuses to build on half of an earlier update."""
+"""Before `copier update --trust` changes anything: refuse to build on half of an earlier update."""
 
 import sys
 from pathlib import Path
 
-from console import escape_what_cannot_be_printed, say
-from interrupted import begin, committed_half, marker
+from repository import (
+    begin_update,
+    committed_half_update,
+    escape_unprintable_output,
+    say,
+    update_marker,
+)
 
 
-def main() -> int:
-    project = Path.cwd()
-    commit = committed_half(project)
+def main(project: Path) -> int:
+    commit = committed_half_update(project)
     if commit:
         say(
-            "an earlier update was interrupted, and what it left was committed: lines of yours may be",
-            f"missing. `git diff {commit[:10]} HEAD` shows what changed since. To start over, go back to",
-            f"{commit[:10]} and update again. If nothing is missing, delete {marker(project)}",
+            "an earlier update was interrupted, and its unfinished result was committed: some of your",
+            f"lines may be missing. `git diff {commit[:10]} HEAD` shows what changed since. To start",
+            f"over, go back to {commit[:10]} and update again. If nothing is missing, delete",
+            f"{update_marker(project)}",
         )
         return 1
-    begin(project)
+    begin_update(project)
     return 0
 
 
 if __name__ == "__main__":
-    escape_what_cannot_be_printed()
-    sys.exit(main())
+    escape_unprintable_output()
+    sys.exit(main(Path.cwd()))

@@ -8,7 +8,7 @@ import pytest
 from copier import run_copy, run_update
 from plumbum import local
 
-from tests.projects import Project
+from tests.support.projects import Project
 
 Start = Callable[..., Project]
 Update = Callable[..., None]

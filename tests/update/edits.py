@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, inspect
 
-from tests.projects import Project
+from tests.support.projects import Project
 
 MODEL = """
 from sqlalchemy import ForeignKey, String
@@ -138,6 +138,17 @@ def live_with(project: Project) -> None:
     home, homepage = "app/api/v1/home_router", "app/api/v1/homepage_router"
     (project.path / f"{home}.py").rename(project.path / f"{homepage}.py")
     replace(project, "app/api/routers.py", "v1.home_router", "v1.homepage_router")
+    edit_errors(project)
+    commit(project, "A year of work")
+
+
+def edit_errors(project: Project) -> None:
+    if project.has("app/core"):
+        with (project.path / "app/errors.py").open("a") as errors:
+            errors.write("\n\nclass Gone(AppError):\n    status_code = HTTPStatus.GONE\n")
+        line = "from app.core.errors import AppError"
+        replace(project, "app/errors.py", line, f"from http import HTTPStatus\n\n{line}")
+        return
     replace(project, "app/errors.py", '"There is nothing here."', '"Nothing here, sorry."')
     replace(
         project, "app/errors.py", "clashes with what is already", "clashes with what was already"
@@ -148,7 +159,6 @@ def live_with(project: Project) -> None:
         "def problem(",
         "class Gone(AppError):\n    status_code = HTTPStatus.GONE\n\n\ndef problem(",
     )
-    commit(project, "A year of work")
 
 
 def add_books(project: Project) -> None:
@@ -173,24 +183,10 @@ def edit_shared_files(project: Project) -> None:
     replace(
         project,
         "app/api/routers.py",
-        "from app.api.v1.health_router",
-        "from app.api.v1.books_router import router as books\nfrom app.api.v1.health_router",
-    )
-    replace(
-        project,
-        "app/api/routers.py",
         "    v1.include_router(home)\n",
         "    v1.include_router(home)\n    v1.include_router(books)\n",
     )
-    replace(
-        project,
-        "app/settings.py",
-        "\n    @property\n    def in_development",
-        '    shelf: str = "oak"\n\n    @property\n    def in_development',
-    )
     replace(project, "pyproject.toml", '    "sqlalchemy', '    "pyyaml>=6",\n    "sqlalchemy')
-    line = "from app.settings import Settings\n\n\n"
-    replace(project, "app/api/deps.py", line, line + DEPENDENCY)
     state = "    app.state.settings = settings\n"
     replace(project, "app/main.py", state, f"{state}    app.state.shelf = settings.shelf\n")
     for file, text in {
@@ -200,6 +196,44 @@ def edit_shared_files(project: Project) -> None:
     }.items():
         with (project.path / file).open("a") as shared:
             shared.write(text)
+    if project.has("app/core"):
+        edit_files_of_today(project)
+    else:
+        edit_files_of_old(project)
+
+
+def edit_files_of_today(project: Project) -> None:
+    line = "from app.api.v1.home"
+    books = "from app.api.v1.books_router import router as books\n"
+    replace(project, "app/api/routers.py", line, books + line)
+    line = "\n\nload_settings = "
+    replace(project, "app/settings.py", line, f'\n    shelf: str = "oak"\n{line}')
+    replace(project, "app/api/deps.py", "import Depends\n", "import Depends, Request\n")
+    line = "\nSettingsDep = "
+    replace(project, "app/api/deps.py", line, f"\n\n{DEPENDENCY.rstrip()}\n{line}")
+    if project.has("app/permissions.py"):
+        name_open_routes(project)
+        line = '    PERMISSIONS_WRITE = "permissions:write", "Grant and revoke permissions"\n'
+        member = '    BOOKS_READ = "books:read", "See books"\n'
+        replace(project, "app/permissions.py", line, line + member)
+
+
+def edit_files_of_old(project: Project) -> None:
+    """As the files were until release 0.6.0."""
+    replace(
+        project,
+        "app/api/routers.py",
+        "from app.api.v1.health_router",
+        "from app.api.v1.books_router import router as books\nfrom app.api.v1.health_router",
+    )
+    replace(
+        project,
+        "app/settings.py",
+        "\n    @property\n    def in_development",
+        '    shelf: str = "oak"\n\n    @property\n    def in_development',
+    )
+    line = "from app.settings import Settings\n\n\n"
+    replace(project, "app/api/deps.py", line, line + DEPENDENCY)
     if project.has("app/permissions.py"):
         name_open_routes(project)
         replace(project, "app/permissions.py", "]\n\nPERM", '    "books:read",\n]\n\nPERM')
@@ -209,7 +243,12 @@ def edit_shared_files(project: Project) -> None:
 def name_open_routes(project: Project) -> None:
     """Tell the test of the guards that these are meant for everybody."""
     public = '    ("GET", "/api/v1/books/count"),\n    ("GET", "/api/v1/books/shelf"),\n'
-    replace(project, "tests/auth/test_users.py", "PUBLIC = {\n", f"PUBLIC = {{\n{public}")
+    if project.has("app/core"):
+        line = "PUBLIC_ROUTES = {\n"
+        replace(project, "app/permissions.py", line, line + public)
+    else:
+        line = "PUBLIC = {\n"
+        replace(project, "tests/auth/test_users.py", line, line + public)
 
 
 def fill(project: Project) -> None:
@@ -260,13 +299,34 @@ def schema(database: Path) -> dict[str, list[str]]:
 
 
 def owners_lines(project: Project) -> dict[str, set[str]]:
-    """The lines that the owner added, by file: what the last commit has and the first has not."""
+    """The lines that the owner added, by file: what the last commit has and the first has not.
+
+    A file that was only renamed has none.
+    """
     first = git(project.path, "rev-list", "--max-parents=0", "HEAD").strip()
     found: dict[str, set[str]] = {}
     file = ""
-    for line in git(project.path, "diff", "--no-renames", "-U0", first, "HEAD").splitlines():
+    for line in git(project.path, "diff", "--find-renames", "-U0", first, "HEAD").splitlines():
         if line.startswith("+++ "):
             file = line.removeprefix("+++ b/")
         elif line.startswith("+") and file != ".copier-answers.yml":
             found.setdefault(file, set()).add(line[1:])
     return found
+
+
+# Where the template of today has what releases until 0.6.0 had elsewhere, or wrote otherwise.
+MOVED_LINES = {
+    "app/errors.py": "app/core/errors.py",
+    "tests/auth/test_users.py": "app/permissions.py",
+}
+REWRITTEN_LINES = {
+    '    "books:read",': '    BOOKS_READ = "books:read", "See books"',
+    '    "books:read": "See books",': '    BOOKS_READ = "books:read", "See books"',
+}
+
+
+def is_kept(project: Project, file: str, line: str) -> bool:
+    """Whether a line of the owner's is in its file, or where the template has moved its neighbors."""
+    files = [name for name in (file, MOVED_LINES.get(file, file)) if project.has(name)]
+    texts = [project.read(name).splitlines() for name in files]
+    return any(line in text or REWRITTEN_LINES.get(line) in text for text in texts)

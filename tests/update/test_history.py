@@ -1,12 +1,13 @@
 """What was released stays as it was released."""
 
 import json
+import re
 import subprocess
 import tomllib
 
-from tests.projects import ROOT
-from tests.releases import releases
+from tests.support.projects import ROOT
 from tests.update.edits import git
+from tools.releases import releases
 
 VERSIONS = "template/alembic/versions"
 
@@ -30,13 +31,15 @@ def test_every_release_is_in_this_history_in_order_and_in_the_changelog() -> Non
         git(ROOT, "merge-base", "--is-ancestor", older, newer)
     package = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert package["version"] == [*releases()][-1]
-    assert [line[3:] for line in changelog.splitlines() if line.startswith("## ")] == [
+    headings = [line[3:] for line in changelog.splitlines() if line.startswith("## ")]
+    assert [heading.partition(" - ")[0] for heading in headings] == [
         "Unreleased",
         *reversed(releases()),
     ]
+    assert all(re.fullmatch(r"\S+ - \d{4}-\d\d-\d\d", heading) for heading in headings[1:])
 
 
 def test_the_list_of_releases_is_kept_readable() -> None:
-    text = (ROOT / "tests/releases.json").read_text("utf-8")
+    text = (ROOT / "tools/releases.json").read_text("utf-8")
 
     assert text == json.dumps(releases(), indent=2) + "\n"

@@ -5,14 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from interrupted import begin, committed_half, end, marker
-from libraries import agree
-from notes import notes
-from repository import conflicted
-from seams import doubled, merge_seams
-from tests.projects import ROOT
-from tests.releases import releases
+from line_merge import describe_duplicate_names, newer_versions, union_merge
+from post_update import release_notes
+from repository import (
+    begin_update,
+    committed_half_update,
+    conflicted_files,
+    end_update,
+    update_marker,
+)
+from tests.support.projects import ROOT
 from tests.update.edits import git
+from tools.releases import releases
 
 SETTINGS = "class Settings:\n    one: int = 1\n\n    def method(self) -> None: ...\n"
 WORKFLOW = "jobs:\n  check:\n    runs-on: linux\n    steps: []\n"
@@ -80,12 +84,12 @@ def test_what_both_add_under_two_names_is_kept_of_both(
 ) -> None:
     conflict(shelf, file, before, yours, template)
 
-    assert merge_seams(shelf, [file]) == [file]
+    assert union_merge(shelf, [file]) == [file]
 
     merged = (shelf / file).read_text("utf-8").splitlines()
     for line in [*yours.splitlines(), *template.splitlines()]:
         assert line in merged
-    assert conflicted(shelf) == []
+    assert conflicted_files(shelf) == []
 
 
 @pytest.mark.parametrize(
@@ -156,10 +160,10 @@ def test_what_both_add_under_one_name_stays_a_conflict(
 ) -> None:
     marked = conflict(shelf, file, before, yours, template)
 
-    assert merge_seams(shelf, [file]) == []
+    assert union_merge(shelf, [file]) == []
 
     assert (shelf / file).read_text("utf-8") == marked
-    assert conflicted(shelf) == [file]
+    assert conflicted_files(shelf) == [file]
 
 
 def test_a_library_that_is_held_back_is_not_raised() -> None:
@@ -169,13 +173,13 @@ def test_a_library_that_is_held_back_is_not_raised() -> None:
         "template": b"starlette==77\n",
     }
 
-    assert agree(sides) == sides
+    assert newer_versions(sides) == sides
 
 
 def test_of_two_raised_versions_the_newer_is_taken() -> None:
     sides = {"before": b"idna==3.9\n", "yours": b"idna==3.10\n", "template": b"idna==3.9.1\n"}
 
-    assert agree(sides)["template"] == b"idna==3.10\n"
+    assert newer_versions(sides)["template"] == b"idna==3.10\n"
 
 
 def test_one_name_in_two_places_is_told_where_git_sees_no_conflict(shelf: Path) -> None:
@@ -185,10 +189,10 @@ def test_one_name_in_two_places_is_told_where_git_sees_no_conflict(shelf: Path) 
     git(shelf, "commit", "--quiet", "-m", "Work")
     file.write_text(f"{SETTINGS}    one: int = 2\n")
 
-    assert doubled(shelf, ["settings.py"]) == [
-        "settings.py: Settings.one is there twice, yours and the template's: keep one"
+    assert describe_duplicate_names(shelf, ["settings.py"]) == [
+        "settings.py: both you and the template define Settings.one; keep one of the two"
     ]
-    assert doubled(shelf, ["other.py"]) == []
+    assert describe_duplicate_names(shelf, ["other.py"]) == []
 
 
 def test_a_rejected_file_is_seen_also_where_git_ignores_it(shelf: Path) -> None:
@@ -200,7 +204,7 @@ def test_a_rejected_file_is_seen_also_where_git_ignores_it(shelf: Path) -> None:
     (shelf / ".venv").mkdir()
     (shelf / ".venv/somebody.rej").write_text("theirs\n")
 
-    assert conflicted(shelf) == ["logs.py.rej"]
+    assert conflicted_files(shelf) == ["logs.py.rej"]
 
 
 def answers(shelf: Path, commit: str) -> str:
@@ -213,10 +217,10 @@ def answers(shelf: Path, commit: str) -> str:
 
 def test_half_an_update_that_was_committed_is_noticed(shelf: Path) -> None:
     before = answers(shelf, "v1")
-    begin(shelf)
+    begin_update(shelf)
     answers(shelf, "v2")
 
-    assert committed_half(shelf) == before
+    assert committed_half_update(shelf) == before
 
 
 def test_a_project_beside_another_one_has_a_mark_of_its_own(shelf: Path) -> None:
@@ -224,43 +228,43 @@ def test_a_project_beside_another_one_has_a_mark_of_its_own(shelf: Path) -> None
     (shelf / "b").mkdir()
     answers(shelf / "a", "v1")
     before = answers(shelf / "b", "v1")
-    begin(shelf / "a")
+    begin_update(shelf / "a")
     answers(shelf / "a", "v2")
 
-    begin(shelf / "b")
-    end(shelf / "b")
+    begin_update(shelf / "b")
+    end_update(shelf / "b")
 
-    assert committed_half(shelf / "a") == before
+    assert committed_half_update(shelf / "a") == before
 
 
 def test_half_an_update_that_was_undone_is_not(shelf: Path) -> None:
     answers(shelf, "v1")
-    begin(shelf)
+    begin_update(shelf)
     (shelf / "own.py").write_text("x = 1\n")
     git(shelf, "add", "--all")
     git(shelf, "commit", "--quiet", "-m", "More work")
 
-    assert committed_half(shelf) is None
-    end(shelf)
-    assert not marker(shelf).exists()
+    assert committed_half_update(shelf) is None
+    end_update(shelf)
+    assert not update_marker(shelf).exists()
 
 
 def test_the_changelog_is_quoted_from_the_release_before_to_the_one_after(tmp_path: Path) -> None:
     changelog = tmp_path / "CHANGELOG.md"
     changelog.write_text(
-        "# Changelog\n\n## Unreleased\n\n## 0.10.0\n\nMore.\n\nAfter updating: do\nthis.\n\n"
+        "# Changelog\n\n## Unreleased\n\n## 0.10.0 - 2026-11-24\n\nMore.\n\nAfter updating: do\nthis.\n\n"
         "## 0.9.0\n\nAfter updating: do that.\n\n## 0.1.0\n\nAfter updating: nothing.\n"
     )
 
-    assert [*notes(changelog, "v0.1.0", "v0.10.0-3-gabc")] == [
+    assert [*release_notes(changelog, "v0.1.0", "v0.10.0-3-gabc")] == [
         "0.9.0: After updating: do that.",
         "0.10.0: After updating: do this.",
     ]
-    assert [*notes(changelog, "v0.9.0", "v0.9.0")] == []
-    assert [*notes(changelog, "0a1b2c3", "v0.10.0")] == []
+    assert [*release_notes(changelog, "v0.9.0", "v0.9.0")] == []
+    assert [*release_notes(changelog, "0a1b2c3", "v0.10.0")] == []
 
 
 def test_each_release_but_the_first_says_what_to_do_after_it() -> None:
-    said = [*notes(ROOT / "CHANGELOG.md", "v0.1.0", "v1000.0.0")]
+    said = [*release_notes(ROOT / "CHANGELOG.md", "v0.1.0", "v1000.0.0")]
 
     assert [note.partition(":")[0] for note in said] == [*releases()][1:]

@@ -15,7 +15,7 @@ from copier import run_update
 from copier.errors import TaskError
 from plumbum import local
 
-from tests.projects import ROOT, Project
+from tests.support.projects import ROOT, Project
 from tests.update.conftest import Start, Update
 from tests.update.edits import commit, fill, git, live_with, owners_lines, replace, rows
 
@@ -63,7 +63,7 @@ def next_template(template: Path, tmp_path: Path) -> Project:
 
 
 def release(template: Project, revision: str) -> None:
-    """Add to each shared file where its neighbours are, and a migration."""
+    """Add to each shared file where its neighbors are, and a migration."""
     file = "template/alembic/versions/9999_next.py"
     text = revision.lstrip().format(parent="41d7a60c93be")
     (template.path / file).write_text(text)
@@ -71,17 +71,22 @@ def release(template: Project, revision: str) -> None:
     (template.path / pens).write_text(
         (template.path / home).read_text().replace('get("/")', 'get("/caps")')
     )
-    line = "from app.api.v1.health_router"
+    line = "from app.api.v1.home_router"
     new = "from app.api.v1.caps_router import router as caps\n"
     replace(template, "template/app/api/routers.py.jinja", line, new + line)
     line = "    v1.include_router(home)\n"
     new = "    v1.include_router(caps)\n"
     replace(template, "template/app/api/routers.py.jinja", line, line + new)
-    line = "\n    @property\n    def in_development"
-    replace(template, "template/app/settings.py.jinja", line, "    caps: int = 3\n" + line)
-    replace(template, "template/app/permissions.py", "]\n\nPERM", '    "caps:read",\n]\n\nPERM')
-    line = "}\n\n# Whoever"
-    replace(template, "template/app/permissions.py", line, '    "caps:read": "See caps",\n' + line)
+    line = "\n\nload_settings = "
+    replace(template, "template/app/settings.py.jinja", line, f"\n    caps: int = 3\n{line}")
+    line = '    PERMISSIONS_WRITE = "permissions:write", "Grant and revoke permissions"\n'
+    new = '    CAPS_READ = "caps:read", "See caps"\n'
+    replace(template, "template/app/permissions.py", line, line + new)
+    line = "PUBLIC_ROUTES = {\n"
+    new = '    ("GET", "/api/v1/caps"),\n'
+    replace(template, "template/app/permissions.py", line, line + new)
+    line = "import Depends\n"
+    replace(template, "template/app/api/deps.py.jinja", line, "import Depends, Request\n")
     line = '    "sqlalchemy'
     replace(template, "template/pyproject.toml.jinja", line, '    "packaging>=24",\n' + line)
     for file in ("constraints.txt.jinja", ".github/workflows/ci.yml"):
@@ -90,16 +95,14 @@ def release(template: Project, revision: str) -> None:
     replace(template, "template/.github/workflows/ci.yml", line, line + "      - run: caps\n")
     line = "    app.state.settings = settings\n"
     replace(template, "template/app/main.py", line, f"{line}    app.state.caps = settings.caps\n")
-    line = "PUBLIC = {\n"
-    new = '    ("GET", "/api/v1/caps"),\n'
-    replace(template, "template/tests/auth/test_users.py", line, line + new)
-    line = "@cli.command()\ndef check("
-    replace(template, "template/app/cli.py.jinja", line, f"{CAPS_COMMAND}\n\n{line}")
+    file = "template/app/cli.py.jinja"
+    replace(template, file, "import app as project\n", "import typer\n\nimport app as project\n")
+    replace(template, file, "def main() -> None:\n", f"{CAPS_COMMAND}\n\ndef main() -> None:\n")
     for file, text in {
         ".env.example": "# CAPS=3\n",
         ".gitignore": "/caps/\n",
         ".github/dependabot.yml": "# caps\n",
-        "app/api/deps.py": "\n\nasync def get_caps(request: Request) -> object:\n"
+        "app/api/deps.py.jinja": "\n\nasync def get_caps(request: Request) -> object:\n"
         "    return request.app.state.caps\n",
         "tests/conftest.py": "\n\n@pytest.fixture\ndef caps() -> int:\n    return 3\n",
     }.items():
@@ -139,7 +142,7 @@ def test_what_owner_and_template_add_in_one_place_is_kept_of_both(
     for file, lines in owned.items():
         text = project.read(file)
         assert [line for line in lines if line not in text] == [], file
-    for file in sorted(set(shared_files()) - {"constraints.txt", ".github"}):
+    for file in sorted({*shared_files(), "app/main.py"} - {"constraints.txt", ".github"}):
         text = project.read(file)
         assert "<<<<<<<" not in text
         assert "caps" in text.casefold() or "packaging" in text, file
@@ -166,13 +169,13 @@ def test_an_update_that_cannot_be_migrated_leaves_the_database_at_its_revision(
         people.replace(CREATE, 'op.rename_table("users", "people")')
     )
     project.succeed("alembic", "upgrade", "head")
-    # What set-up does last, in this environment.
+    # The last step of setup, in this environment.
     (project.path / "setup.sh").write_text(f"exec {sys.executable} -m alembic upgrade head\n")
     commit(project, "People")
     before = dump(project)
     release(next_template, PENS.replace(CREATE, 'op.execute("UPDATE users SET is_active = true")'))
 
-    # Whatever was set for other tests: here, set-up is to run.
+    # Other tests skip setup. This one runs it.
     with local.env(COPIER_FASTAPI_SETUP="run"), pytest.raises(TaskError):
         run_update(
             project.path, vcs_ref=NEXT, defaults=True, overwrite=True, unsafe=True, quiet=True
@@ -188,10 +191,10 @@ def test_with_a_conflict_the_database_is_left_alone_and_the_file_is_named(
 ) -> None:
     project = start(HEAD, next_template.path)
     live_with(project)
-    replace(project, "app/logs.py", '"%H:%M:%S"', '"%d %H:%M"')
+    replace(project, "app/core/logging.py", '"%H:%M:%S"', '"%d %H:%M"')
     commit(project, "Days")
     before = dump(project)
-    replace(next_template, "template/app/logs.py", '"%H:%M:%S"', '"%H.%M.%S"')
+    replace(next_template, "template/app/core/logging.py", '"%H:%M:%S"', '"%H.%M.%S"')
     release(next_template, PENS)
 
     with pytest.raises(TaskError):
@@ -200,11 +203,11 @@ def test_with_a_conflict_the_database_is_left_alone_and_the_file_is_named(
         )
 
     said = capfd.readouterr().out
-    assert "[update]     app/logs.py" in said
-    assert "the database is as it was" in said
-    assert git(project.path, "diff", "--name-only", "--diff-filter=U") == "app/logs.py\n"
+    assert "[update]     app/core/logging.py" in said
+    assert "The database was not touched" in said
+    assert git(project.path, "diff", "--name-only", "--diff-filter=U") == "app/core/logging.py\n"
     assert dump(project) == before
-    # The migrations are in order by now: mending the file is all that is left.
+    # The migrations are in order, so only the file has to be fixed.
     assert "9999_pens (head)" in project.succeed("alembic", "heads")
 
 
@@ -215,14 +218,13 @@ def test_what_the_owner_changed_in_a_file_moves_along_when_the_release_renames_i
     live_with(project)
     changed = owners_lines(project)["app/errors.py"]
     git(next_template.path, "mv", "template/app/errors.py", "template/app/api/problems.py")
-    replace(
-        next_template, "template/app/api/problems.py", "import json", "import decimal\nimport json"
-    )
+    line = "from app.core.errors import AppError"
+    replace(next_template, "template/app/api/problems.py", line, f"import decimal\n\n{line}")
     release(next_template, PENS)
 
     update(project, NEXT)
 
-    assert "app/errors.py is app/api/problems.py now" in capfd.readouterr().out
+    assert "app/errors.py is now app/api/problems.py" in capfd.readouterr().out
     assert not project.has("app/errors.py")
     text = project.read("app/api/problems.py")
     assert [line for line in changed if line not in text] == []
@@ -235,11 +237,11 @@ def test_what_the_release_changes_in_a_file_arrives_where_the_owner_moved_it(
 ) -> None:
     project = start(HEAD, next_template.path)
     live_with(project)
-    git(project.path, "mv", "app/request_faults.py", "app/api/faults.py")
-    replace(project, "app/api/faults.py", '"""', '"""Mine: ')
-    git(project.path, "rm", "--quiet", "app/transfer.py", "app/doctor.py")
+    git(project.path, "mv", "tests/test_guards.py", "tests/test_mine.py")
+    replace(project, "tests/test_mine.py", '"""', '"""Mine: ')
+    git(project.path, "rm", "--quiet", "tests/test_home.py")
     commit(project, "Moved")
-    for file in ("app/request_faults.py", "app/transfer.py"):
+    for file in ("tests/test_guards.py", "tests/test_home.py"):
         text = next_template.read(f"template/{file}")
         (next_template.path / "template" / file).write_text(f"{text}\n\nCAP = 1\n")
     release(next_template, PENS)
@@ -247,14 +249,14 @@ def test_what_the_release_changes_in_a_file_arrives_where_the_owner_moved_it(
     update(project, NEXT)
 
     said = capfd.readouterr().out
-    assert "app/api/faults.py: has what the template changed in app/request_faults.py" in said
-    assert "app/transfer.py: the template changed it and you had deleted it" in said
-    assert "app/doctor.py" not in said
-    text = project.read("app/api/faults.py")
+    assert "tests/test_mine.py: has the template's changes of tests/test_guards.py" in said
+    assert "tests/test_home.py: you deleted it, and the template changed it" in said
+    assert "setup.bat" not in said
+    text = project.read("tests/test_mine.py")
     assert text.startswith('"""Mine: ')
     assert text.endswith("\n\nCAP = 1\n")
-    assert not project.has("app/request_faults.py")
-    assert not project.has("app/transfer.py")
+    assert not project.has("tests/test_guards.py")
+    assert not project.has("tests/test_home.py")
     assert git(project.path, "ls-files", "--unmerged") == ""
 
 
@@ -263,25 +265,27 @@ def test_a_moved_file_that_both_changed_in_one_line_is_a_conflict_where_it_is(
 ) -> None:
     project = start(HEAD, next_template.path)
     live_with(project)
-    git(project.path, "mv", "app/request_faults.py", "app/api/faults.py")
-    replace(project, "app/api/faults.py", '"""', '"""Mine: ')
+    git(project.path, "mv", "tests/test_guards.py", "tests/test_mine.py")
+    replace(project, "tests/test_mine.py", '"""', '"""Mine: ')
     commit(project, "Moved")
-    replace(next_template, "template/app/request_faults.py", '"""', '"""Theirs: ')
+    replace(next_template, "template/tests/test_guards.py", '"""', '"""Theirs: ')
     release(next_template, PENS)
 
     with pytest.raises(TaskError):
         update(project, NEXT)
 
-    assert "[update]     app/api/faults.py" in capfd.readouterr().out
-    text = project.read("app/api/faults.py")
+    assert "[update]     tests/test_mine.py" in capfd.readouterr().out
+    text = project.read("tests/test_mine.py")
     assert '"""Mine: ' in text
     assert '"""Theirs: ' in text
     hook = next_template.path / "hooks/post_update.py"
     again = subprocess.run(
-        [sys.executable, hook, next_template.path, ""], cwd=project.path, check=False
+        [sys.executable, hook, next_template.path, ""],
+        cwd=project.path,
+        check=False,
     )
     assert again.returncode == 1
-    assert project.read("app/api/faults.py") == text
+    assert project.read("tests/test_mine.py") == text
 
 
 def test_what_both_changed_in_a_renamed_file_is_a_conflict_under_its_new_name(
@@ -290,8 +294,10 @@ def test_what_both_changed_in_a_renamed_file_is_a_conflict_under_its_new_name(
     project = start(HEAD, next_template.path)
     live_with(project)
     git(next_template.path, "mv", "template/app/errors.py", "template/app/api/problems.py")
-    line = '"There is nothing here."'
-    replace(next_template, "template/app/api/problems.py", line, '"There is nothing there."')
+    line = "The errors that routes raise."
+    replace(project, "app/errors.py", line, "The errors of shelves.")
+    commit(project, "Errors")
+    replace(next_template, "template/app/api/problems.py", line, "The errors of routes.")
     release(next_template, PENS)
 
     with pytest.raises(TaskError):
@@ -301,8 +307,8 @@ def test_what_both_changed_in_a_renamed_file_is_a_conflict_under_its_new_name(
 
     assert "[update]     app/api/problems.py" in capfd.readouterr().out
     text = project.read("app/api/problems.py")
-    assert "Nothing here, sorry." in text
-    assert "There is nothing there." in text
+    assert "The errors of shelves." in text
+    assert "The errors of routes." in text
     unmerged = git(project.path, "diff", "--name-only", "--diff-filter=U")
     assert unmerged == "app/api/problems.py\n"
 
@@ -312,9 +318,15 @@ def test_a_file_that_the_release_drops_goes_unless_the_owner_changed_it(
 ) -> None:
     project = start(HEAD, next_template.path)
     live_with(project)
-    replace(project, "app/transfer.py", "import hashlib", "import hashlib  # mine")
+    replace(project, "app/core/copy_database.py", "import hashlib", "import hashlib  # mine")
     commit(project, "Transfer")
-    git(next_template.path, "rm", "--quiet", "template/app/transfer.py", "template/app/doctor.py")
+    git(
+        next_template.path,
+        "rm",
+        "--quiet",
+        "template/app/core/copy_database.py",
+        "template/app/core/checks.py",
+    )
     release(next_template, PENS)
 
     with pytest.raises(TaskError):
@@ -323,11 +335,13 @@ def test_a_file_that_the_release_drops_goes_unless_the_owner_changed_it(
         )
 
     said = capfd.readouterr().out
-    assert "app/transfer.py: the template no longer has it, and you changed it" in said
-    assert "the database is as it was" in said
-    assert "import hashlib  # mine" in project.read("app/transfer.py")
-    assert not project.has("app/doctor.py")
-    assert git(project.path, "status", "--porcelain", "app/transfer.py") == "UD app/transfer.py\n"
+    assert "app/core/copy_database.py: you changed it, and the template no longer has it" in said
+    assert "The database was not touched" in said
+    assert "import hashlib  # mine" in project.read("app/core/copy_database.py")
+    assert not project.has("app/core/checks.py")
+    assert git(project.path, "diff", "--name-only", "--diff-filter=U") == (
+        "app/core/copy_database.py\n"
+    )
 
 
 def test_two_ends_of_the_owners_own_are_named_and_not_guessed_at(
@@ -347,7 +361,7 @@ def test_two_ends_of_the_owners_own_are_named_and_not_guessed_at(
         update(project, NEXT)
 
     said = capfd.readouterr().out
-    assert "migrations end more than once (0002_fork, 0002_year), so nothing was migrated." in said
+    assert "migrations have several heads (0002_fork, 0002_year), so nothing was migrated." in said
     assert 'down_revision = "41d7a60c93be"' in project.read("alembic/versions/9999_next.py")
 
 
@@ -388,7 +402,7 @@ def test_an_update_that_was_killed_and_committed_is_not_built_upon(
     git(project.path, "reset", "--quiet", "--hard", before)
     update(project, NEXT)
     assert git(project.path, "ls-files", "--unmerged") == ""
-    assert "Nothing here, sorry." in project.read("app/errors.py")
+    assert "class Gone(AppError)" in project.read("app/errors.py")
 
 
 def test_the_update_says_where_it_went_and_what_is_left_to_do(

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project, clean_environment
+from tests.support.projects import Project, clean_environment
 from tests.update.conftest import Update
 from tests.update.edits import commit, git
 
 pytestmark = pytest.mark.slow
 
-# Set-up stops at once: this is about what is rendered.
+# Setup stops at once: these tests are about what is rendered.
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "UV_OFFLINE": "1", "UV_NO_CACHE": "1"}
 
 
@@ -39,7 +39,7 @@ def run(*command: str | Path, **environment: str) -> str:
 
 def create(script: Path, shelf: Path, template: str) -> Project:
     said = run(script, shelf, "--template", template)
-    assert "the project is complete" in said
+    assert "The project's files are complete." in said
     project = Project(shelf, {})
     git(shelf, "init", "--quiet")
     commit(project, "Start")
@@ -86,7 +86,7 @@ def test_a_project_from_a_template_without_tags_is_updated(
 def test_projects_inside_a_checkout_without_tags_are_no_change_of_it(
     origin: Path, update: Update
 ) -> None:
-    """Copier would commit them with the template; of a folder with a history of its own, it can't."""
+    """Copier would commit them with the template, but not a folder that is a repository."""
     git(origin, "tag", "--delete", *git(origin, "tag").split())
     project = create(origin / "create_project.py", origin / "my_new_app", str(origin))
     release(origin)
@@ -128,7 +128,7 @@ def test_copier_copy_from_uncommitted_files_says_what_it_costs(
     said = run(*copy, origin, tmp_path / "shelf", COPIER_FASTAPI_SETUP="skip")
 
     assert "WARNING: the template has uncommitted changes" in said
-    assert "commit them, then generate it again" in said
+    assert "commit them and generate the project again" in said
     clean = run(*copy, "--vcs-ref=v1000.0.0", origin, tmp_path / "clean")
     assert "uncommitted" not in clean
 
@@ -148,7 +148,7 @@ def test_a_relative_path_is_told_about_when_the_project_is_made(
         check=True,
     ).stderr
 
-    assert "WARNING: the template was given as a relative path" in said
+    assert "won't find the template, because its path is" in said
 
 
 def test_letters_that_a_code_page_lacks_stop_neither_the_script_nor_the_hook(
@@ -163,8 +163,8 @@ def test_letters_that_a_code_page_lacks_stop_neither_the_script_nor_the_hook(
     said = run(template / "create_project.py", folder / "shelf", **old)
     hook = run(*copy, folder / "other", COPIER_FASTAPI_SETUP="skip", **old)
 
-    assert "Rendering" in said
-    assert "the project is complete" in said
+    assert "Creating the project from" in said
+    assert "The project's files are complete." in said
     assert "COPIER_FASTAPI_SETUP=skip: run ./setup.sh in " in hook
     assert "Traceback" not in said + hook
     assert "\\u540d" in said

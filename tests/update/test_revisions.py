@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from revisions import UndecidedError, reparent, restore_committed
+from migrations import UndecidedError, reparent, restore_committed
 from tests.update.edits import git
 
 PLAIN = '"""{0}\n\nRevises: {1}\n"""\n\nrevision = "{0}"\ndown_revision = "{1}"\n'
@@ -14,7 +14,7 @@ FIRST = 'revision = "a"\ndown_revision = None\n'
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Path:
-    """With the template's revision a, and the owner's b upon it."""
+    """The template's revision a, followed by the owner's b."""
     folder = tmp_path / "My Projects ü & co"
     (folder / "alembic/versions").mkdir(parents=True)
     git(folder, "init", "--quiet")
@@ -39,7 +39,7 @@ def test_what_arrived_moves_and_what_is_committed_stays(shelf: Path) -> None:
     c = write(shelf, "c", PLAIN.format("c", "a"))
     d = write(shelf, "d", PLAIN.format("d", "c"))
 
-    assert reparent(shelf) == ["migrations: c now follows b, the last you have"]
+    assert reparent(shelf) == ["migrations: c now follows b, your last one"]
 
     assert c.read_text() == PLAIN.format("c", "b")
     assert d.read_text() == PLAIN.format("d", "c")
@@ -103,7 +103,7 @@ def test_of_two_ends_neither_is_guessed(shelf: Path) -> None:
     save(shelf)
     c = write(shelf, "c", PLAIN.format("c", "a"))
 
-    with pytest.raises(UndecidedError, match=r"end more than once \(b, x\).*alembic merge b x -m"):
+    with pytest.raises(UndecidedError, match=r"have several heads \(b, x\).*alembic merge b x -m"):
         reparent(shelf)
 
     assert c.read_text() == PLAIN.format("c", "a")
@@ -114,7 +114,7 @@ def test_a_fork_that_arrived_is_not_guessed_at(shelf: Path) -> None:
     write(shelf, "d", PLAIN.format("d", "c"))
     write(shelf, "e", PLAIN.format("e", "c"))
 
-    with pytest.raises(UndecidedError, match="More than one line"):
+    with pytest.raises(UndecidedError, match="Several lines"):
         reparent(shelf)
 
     assert c.read_text() == PLAIN.format("c", "a")
@@ -191,7 +191,7 @@ def test_revisions_in_folders_below_are_seen_and_left_where_they_are(shelf: Path
     c = write(shelf, "c", PLAIN.format("c", "a"))
 
     assert restore_committed(shelf) == []
-    assert reparent(shelf) == ["migrations: c now follows b, the last you have"]
+    assert reparent(shelf) == ["migrations: c now follows b, your last one"]
     assert c.read_text() == PLAIN.format("c", "b")
 
 
@@ -201,7 +201,7 @@ def test_migrations_that_are_elsewhere_are_asked_for(shelf: Path) -> None:
     (shelf / "alembic/versions").mkdir(parents=True)
     write(shelf, "c", PLAIN.format("c", "a"))
 
-    with pytest.raises(UndecidedError, match="where you have none"):
+    with pytest.raises(UndecidedError, match="keep yours elsewhere"):
         reparent(shelf)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.projects import Project, clean_environment
+from tests.support.projects import Project, clean_environment
 from tests.update.conftest import Start
 from tests.update.edits import commit, git, replace
 
@@ -53,7 +53,7 @@ class Runner:
         (self.folder / "gh.log").touch()
 
     def run(self, *, set_up: bool = False) -> int:
-        """The exit code of the first step that fails, or 0. Without set-up, this environment serves."""
+        """The exit code of the first step that fails, or 0. Setup is replaced by this environment."""
         for name in ("update", "propose"):
             clone = self.folder / name
             workflow = git(self.remote, "show", "main:.github/workflows/template-update.yml")
@@ -131,7 +131,7 @@ def origin(template: Path, tmp_path: Path) -> Project:
 
 @pytest.fixture
 def shelf(start: Start, origin: Project, tmp_path: Path) -> Project:
-    """A project without log-in, pushed to a bare repository."""
+    """A project without login, pushed to a bare repository."""
     project = start("v1000.0.0", origin.path, auth=False)
     git(project.path, "init", "--quiet", "--initial-branch=main")
     commit(project, "Start")
@@ -140,7 +140,7 @@ def shelf(start: Start, origin: Project, tmp_path: Path) -> Project:
 
 
 def release(origin: Project) -> None:
-    replace(origin, "template/app/errors.py", '"There is nothing here."', '"Nothing is here."')
+    replace(origin, "template/app/core/errors.py", '"Not found."', '"Nothing is here."')
     commit(origin, "Next")
     git(origin.path, "tag", "v1001.0.0")
 
@@ -162,23 +162,23 @@ def test_a_release_is_set_up_tested_and_proposed_once(
     assert branches(remote) == ["main", "template-update-v1001.0.0"]
     assert git(remote, "rev-parse", "main") == before
     changed = git(remote, "diff", "--name-only", "main", "template-update-v1001.0.0").split()
-    assert changed == [".copier-answers.yml", "app/errors.py"]
+    assert changed == [".copier-answers.yml", "app/core/errors.py"]
     assert "gh pr create --head template-update-v1001.0.0" in runner.gh
     assert "tests **passed** with this update" in runner.description
-    assert "left to you" not in runner.description
+    assert "needs your help" not in runner.description
 
     again = Runner(tmp_path / "second", remote)
     (again.folder / "gh.log").write_text(runner.gh)
     proposed = git(remote, "rev-parse", BRANCH)
     assert again.run() == 0, again.log
     assert again.gh.count("gh pr create") == 1
-    assert "v1001.0.0 is proposed already" in again.log
+    assert "The pull request for v1001.0.0 is up to date." in again.log
     assert git(remote, "rev-parse", BRANCH) == proposed
 
 
 @pytest.fixture
 def proposed(shelf: Project, origin: Project, tmp_path: Path) -> Runner:
-    """A week later: a release is proposed, and nobody has looked at it."""
+    """A week later: a release is proposed, and its pull request is still open."""
     release(origin)
     first = Runner(tmp_path / "first", tmp_path / "github.git")
     assert first.run() == 0, first.log
@@ -188,7 +188,7 @@ def proposed(shelf: Project, origin: Project, tmp_path: Path) -> Runner:
 
 
 def test_a_proposal_follows_the_main_branch(shelf: Project, proposed: Runner) -> None:
-    """Otherwise a migration that came to main meanwhile would be a second end after the merge."""
+    """Otherwise a migration that main got since would be a second head after the merge."""
     (shelf.path / "own.py").write_text("x = 1\n")
     commit(shelf, "Own")
     git(shelf.path, "push", "--quiet", str(proposed.remote), "main")
@@ -216,7 +216,7 @@ def test_a_branch_on_which_somebody_works_is_left_alone(
     assert proposed.run() == 0, proposed.log
 
     assert git(proposed.remote, "rev-parse", BRANCH) == mended
-    assert "somebody works on its branch" in proposed.log
+    assert f"{BRANCH} has commits by someone else" in proposed.log
 
 
 @pytest.mark.parametrize("state", ["CLOSED", "MERGED"])
@@ -227,13 +227,13 @@ def test_what_was_declined_is_not_proposed_again(proposed: Runner, state: str) -
     assert proposed.run() == 0, proposed.log
 
     assert branches(proposed.remote) == ["main"]
-    assert f"that is {state} now" in proposed.log
+    assert f"The pull request for v1001.0.0 is already {state}." in proposed.log
 
 
 def test_a_conflict_is_proposed_with_its_marks_and_says_so(
     shelf: Project, origin: Project, tmp_path: Path
 ) -> None:
-    replace(shelf, "app/errors.py", '"There is nothing here."', '"Nothing here, sorry."')
+    replace(shelf, "app/core/errors.py", '"Not found."', '"Nothing here, sorry."')
     commit(shelf, "Sorry")
     remote = tmp_path / "github.git"
     git(shelf.path, "push", "--quiet", str(remote), "main")
@@ -242,13 +242,13 @@ def test_a_conflict_is_proposed_with_its_marks_and_says_so(
     runner = Runner(tmp_path / "runner", remote)
     assert runner.run() == 0, runner.log
 
-    errors = git(remote, "show", "template-update-v1001.0.0:app/errors.py")
+    errors = git(remote, "show", "template-update-v1001.0.0:app/core/errors.py")
     assert "<<<<<<<" in errors
     assert "Nothing here, sorry." in errors
     assert "Nothing is here." in errors
-    assert "**Something is left to you**" in runner.description
+    assert "**The update needs your help.**" in runner.description
     assert "tests **failed**" in runner.description
-    assert "[update]     app/errors.py" in runner.description
+    assert "[update]     app/core/errors.py" in runner.description
 
 
 def test_without_a_release_nothing_is_proposed(shelf: Project, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Puts migrations that arrived with an update behind those that the project has.
+"""Keeps the migrations of a project in one line when an update brings new ones.
 
-The template's next migration follows the template's last one, and so does the first that an owner
-wrote: two heads, which Alembic refuses. What is committed may have run in production and is never
-changed. What just arrived has run nowhere, so it moves.
+The template's new migration follows the template's last one, and so does the owner's first one: two
+heads, which Alembic rejects. Committed migrations may have run in production, so they never change.
+Migrations that just arrived have run nowhere, so they move behind the owner's.
 """
 
 import ast
@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from repository import conflicted, git, last_committed, names
+from repository import conflicted_files, git, last_committed, list_files
 
 VERSIONS = "alembic/versions"
 
 
 class UndecidedError(Exception):
-    """Why nothing was moved, in a sentence that says what to do."""
+    """Why no migration was moved, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Revision:
 
 
 def read_revision(file: str, content: bytes) -> Revision | None:
-    """None for a file that is no migration; UndecidedError for one that only Alembic can read."""
+    """None if the file is not a migration; UndecidedError if only Alembic can read it."""
     try:
         values = {
             target.id: ast.literal_eval(value)
@@ -37,8 +37,8 @@ def read_revision(file: str, content: bytes) -> Revision | None:
         }
     except (SyntaxError, ValueError):
         raise UndecidedError(
-            f"{file} can't be read without running it, so nothing was migrated. Write `revision` and "
-            "`down_revision` in it as plain strings, commit that, and update again."
+            f"{file} can't be read without running it, so nothing was migrated. Write its `revision` and "
+            "`down_revision` as plain strings, commit, and update again."
         ) from None
     name, parents = values.get("revision"), values.get("down_revision")
     if name is None:
@@ -59,7 +59,7 @@ def assignments(content: bytes) -> list[tuple[ast.Name, ast.expr]]:
 
 
 def committed_files(project: Path) -> list[str]:
-    listing = names(project, "ls-tree", "-r", "--name-only", "HEAD", VERSIONS)
+    listing = list_files(project, "ls-tree", "-r", "--name-only", "HEAD", VERSIONS)
     return [file for file in listing if file.endswith(".py")]
 
 
@@ -78,8 +78,8 @@ def present(project: Path) -> dict[str, Revision]:
     return by_name((file.relative_to(project).as_posix(), file.read_bytes()) for file in files)
 
 
-def said_names(content: bytes) -> set[str]:
-    """The name of a revision, or nothing if only Alembic could tell."""
+def revision_names(content: bytes) -> set[str]:
+    """The name of the revision; nothing if only Alembic can read it."""
     try:
         revision = read_revision("", content)
     except UndecidedError:
@@ -93,37 +93,40 @@ def by_name(files: Iterable[tuple[str, bytes]]) -> dict[str, Revision]:
 
 
 def heads(revisions: Iterable[Revision]) -> list[str]:
-    """Those that no other one follows."""
+    """The revisions that no other one follows."""
     revisions = list(revisions)
     followed = {parent for revision in revisions for parent in revision.parents}
     return sorted(revision.name for revision in revisions if revision.name not in followed)
 
 
 def restore_committed(project: Path) -> list[str]:
-    """Bring back the migrations that an update changed or took away; a sentence for each that was gone.
+    """Bring back the migrations that an update changed or deleted; a sentence for each deleted one.
 
-    They may have run in production. One moves when it arrives, so the template's own is another.
+    They may have run in production. A migration moves when it arrives, so it may differ from the
+    template's own.
     """
     files = committed_files(project)
     gone = [file for file in files if not (project / file).exists()]
     if gone:
-        # One that was renamed is not gone.
-        here = {text for file in present_files(project) for text in said_names(file.read_bytes())}
-        gone = [file for file in gone if not here & said_names(last_committed(project, file))]
-    for file in {*gone, *set(files).intersection(conflicted(project))}:
+        # A renamed migration is not gone.
+        here = {
+            text for file in present_files(project) for text in revision_names(file.read_bytes())
+        }
+        gone = [file for file in gone if not here & revision_names(last_committed(project, file))]
+    for file in {*gone, *set(files).intersection(conflicted_files(project))}:
         git(project, "checkout", "--quiet", "HEAD", "--", f":(literal){file}")
     return [
-        f"migrations: {Path(file).name} stays, since your database has it, and so do its tables and "
-        'rows; `alembic revision -m "drop" --autogenerate` makes a migration that drops them'
+        f"migrations: {Path(file).name} stays, because your database has it; so do its tables and "
+        'rows. `alembic revision -m "drop" --autogenerate` creates a migration that drops them'
         for file in gone
     ]
 
 
 def reparent(project: Path) -> list[str]:
-    """Move the revisions that arrived behind the one head of those that are committed.
+    """Move the revisions that arrived behind the single head of the committed ones.
 
-    Returns a sentence for each that moved; run again, there is nothing left to move. Raises
-    UndecidedError if there are two places where they could go, or none that is known.
+    Returns a sentence for each revision that moved; a second run moves nothing. Raises
+    UndecidedError if they could go to two places, or to none.
     """
     before = committed_files(project)
     came = [f for f in present_files(project) if f.relative_to(project).as_posix() not in before]
@@ -136,8 +139,8 @@ def reparent(project: Path) -> list[str]:
     ends = heads(settled.values())
     if len(ends) > 1:
         raise UndecidedError(
-            f"Your own migrations end more than once ({', '.join(ends)}), so nothing was migrated. Undo "
-            f"this update (`git reset --hard`, `git clean -fd`), join them with "
+            f"Your own migrations have several heads ({', '.join(ends)}), so nothing was migrated. Undo "
+            f"this update (`git reset --hard`, `git clean -fd`), join the heads with "
             f"`alembic merge {' '.join(ends)} -m merge`, commit, and update again."
         )
     arrived = {name: r for name, r in present(project).items() if name not in settled}
@@ -145,8 +148,8 @@ def reparent(project: Path) -> list[str]:
         return []
     if not ends:
         raise UndecidedError(
-            f"A migration arrived in {VERSIONS}, where you have none, so nothing was migrated. Move "
-            "it to yours, and let its `down_revision` name your last one."
+            f"A migration arrived in {VERSIONS}, but you keep yours elsewhere, so nothing was migrated. "
+            "Move it to yours and set its `down_revision` to your last one."
         )
     moves = []
     end = ends[0]
@@ -156,29 +159,29 @@ def reparent(project: Path) -> list[str]:
         (end,) = heads(chain(first, arrived))
     for first, parent in moves:
         (project / first.file).write_bytes(with_parent(first, parent))
-    return [f"migrations: {r.name} now follows {parent}, the last you have" for r, parent in moves]
+    return [f"migrations: {r.name} now follows {parent}, your last one" for r, parent in moves]
 
 
 def first_of(arrived: dict[str, Revision]) -> list[Revision]:
-    """Where each line of arrived revisions begins."""
+    """The first revision of each line that arrived."""
     return [r for _, r in sorted(arrived.items()) if not set(r.parents) & arrived.keys()]
 
 
 def chain(first: Revision, arrived: dict[str, Revision]) -> list[Revision]:
-    """A revision with those that follow it; UndecidedError if they fork."""
+    """A revision and all that follow it; UndecidedError if they fork."""
     found = [first]
     while following := [r for r in arrived.values() if found[-1].name in r.parents]:
         if len(following) > 1 or len(following[0].parents) > 1:
             raise UndecidedError(
-                f"More than one line of migrations arrived after {found[-1].name}, so nothing was "
-                "migrated. Join them with `alembic merge heads -m merge`."
+                f"Several lines of migrations arrived after {found[-1].name}, so nothing was migrated. "
+                "Join them with `alembic merge heads -m merge`."
             )
         found += following
     return found
 
 
 def with_parent(revision: Revision, parent: str) -> bytes:
-    """A revision of the template (in UTF-8) that follows another one, in its code and its docstring."""
+    """The template's revision (in UTF-8) with another parent, in its code and its docstring."""
     lines = revision.content.split(b"\n")
     for target, value in assignments(revision.content):
         if target.id == "down_revision":

@@ -1,0 +1,228 @@
+"""Keeps the owner's changes of files that one of the two sides has moved, renamed or removed.
+
+Copier deletes a file that the template no longer has, the owner's changes with it, and skips a file that
+is no longer where the template has it.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from line_merge import duplicate_names
+from migrations import VERSIONS
+from python_merge import Merge, UnsureError, local_name, restore_names, top_imports
+from repository import (
+    ANSWERS,
+    TEMPLATE,
+    Renders,
+    conflict_sides,
+    conflicted_files,
+    content,
+    git,
+    last_committed,
+    list_files,
+    mark_conflicted,
+    mark_resolved,
+    merge_text,
+    new_files,
+    template_version,
+    with_lf,
+)
+from tools.moved_names import Table
+
+THE_TEMPLATES = ("app/core/", "app/auth/")
+
+# ---- merges of Python files -----------------------------------------------------------------
+
+
+def merge_python(project: Path, table: Table) -> list[str]:
+    """Merge conflicts in the owner's Python files statement by statement; sentences."""
+    sentences = []
+    for file in conflicted_files(project):
+        sides = conflict_sides(project, file)
+        if not file.endswith(".py") or file.startswith(THE_TEMPLATES) or len(sides) < 3:
+            continue
+        if not sides["before"]:
+            # Both created a file of this name: neither is a part of the other.
+            continue
+        texts = [with_lf(sides[side]).decode("utf-8", "surrogateescape") for side in SIDES]
+        notes = merge_statements(project, table, file, *texts)
+        if notes is not None:
+            mark_resolved(project, file)
+            sentences += [f"{file}: kept your changes and the template's", *notes]
+    return sentences
+
+
+SIDES = ("before", "yours", "template")
+
+
+def merge_statements(
+    project: Path, table: Table, file: str, before: str, yours: str, template: str | None
+) -> list[str] | None:
+    """Merge one file and write the result; what to tell the owner, or None if it stays as it is."""
+    module = file.removesuffix(".py").replace("/", ".")
+    locate = partial(locate_name, table, template or "")
+    merge = Merge(module, lambda name: (project / name).read_bytes().decode("utf-8"), locate)
+    try:
+        merged = merge.run(file, before, yours, template)
+        if template is not None and duplicate_names(file, merged[file], yours, template):
+            return None
+    except Exception:
+        # Ambiguous, not Python, or not foreseen: it stays a conflict.
+        return None
+    for name, text in merged.items():
+        (project / name).write_bytes(text.encode("utf-8"))
+    return merge.notes
+
+
+def locate_name(table: Table, template: str, module: str, name: str) -> tuple[str, str] | None:
+    """The file where a name of a module is now: the table says so, or the module imports it."""
+    target = table.target(f"{module}.{name}")
+    if target != f"{module}.{name}":
+        new_module, _, new_name = target.rpartition(".")
+        return f"{new_module.replace('.', '/')}.py", new_name
+    for new in top_imports(template):
+        if new.module.startswith("app.") and local_name(new) == name:
+            return f"{new.module.replace('.', '/')}.py", new.name
+    return None
+
+
+def restore_lost_names(project: Path, table: Table) -> list[str]:
+    """In files that git merged without a conflict, bind what the owner's code uses; sentences."""
+    sentences = []
+    conflicted = conflicted_files(project)
+    changed = list_files(project, "diff", "--name-only", "--diff-filter=M", "--relative", "HEAD")
+    for file in changed:
+        if not file.endswith(".py") or file in conflicted or not (project / file).is_file():
+            continue
+        module = file.removesuffix(".py").replace("/", ".")
+        try:
+            text = (project / file).read_bytes().decode("utf-8")
+            yours = last_committed(project, file).decode("utf-8")
+            restored, names = restore_names(module, text, yours, partial(locate_name, table, text))
+        except UnsureError as error:
+            sentences.append(f"{file}: {error}")
+            continue
+        except (SyntaxError, ValueError):
+            continue
+        if names:
+            (project / file).write_bytes(restored.encode("utf-8"))
+            sentences.append(f"{file}: kept {', '.join(names)}, which your code uses")
+    return sentences
+
+
+# ---- files that the template renamed or removed -------------------------------------------
+
+
+def keep_changed(project: Path, renders: Renders, table: Table) -> list[str]:
+    """Keep the owner's changes of files that the template no longer has; a sentence for each file."""
+    gone = list_files(project, "diff", "--name-only", "--diff-filter=D", "--relative", "HEAD")
+    gone = [file for file in gone if not file.startswith(f"{VERSIONS}/")]
+    changed = [file for file in gone if is_changed(project, renders.old, file)]
+    sentences = []
+    for file in list(changed):
+        if file.endswith(".py"):
+            texts = [content(renders.old / file), last_committed(project, file)]
+            old, yours = (with_lf(text).decode("utf-8", "surrogateescape") for text in texts)
+            notes = merge_statements(project, table, file, old, yours, None)
+            if notes is not None:
+                changed.remove(file)
+                sentences += [f"{file}: the template no longer has it, and you changed it", *notes]
+    moved = find_renames((renders.old, changed), (project, new_files(project)), renders.folder)
+    return sentences + [
+        follow_rename(project, renders.old, file, moved[file])
+        if file in moved
+        else ask_about_removal(project, renders.old, file)
+        for file in changed
+    ]
+
+
+def is_changed(project: Path, old: Path, file: str) -> bool:
+    return with_lf(last_committed(project, file)) != with_lf(content(old / file))
+
+
+def follow_rename(project: Path, old: Path, file: str, new: str) -> str:
+    """Merge the owner's changes of a file into the file under its new name."""
+    sides = content(old / file), last_committed(project, file), content(project / new)
+    merge_text(project, new, *sides)
+    return f"{file} is now {new}; your changes are in it"
+
+
+def ask_about_removal(project: Path, old: Path, file: str) -> str:
+    """Bring a file back as a conflict between the owner, who changed it, and the template."""
+    git(project, "checkout", "HEAD", "--", f":(literal){file}")
+    mark_conflicted(project, file, content(old / file), last_committed(project, file))
+    return (
+        f"{file}: you changed it, and the template no longer has it: "
+        "`git rm` it, or `git add` it to keep it"
+    )
+
+
+def find_renames(
+    before: tuple[Path, list[str]], after: tuple[Path, list[str]], folder: Path
+) -> dict[str, str]:
+    """Which file of one root is which file of the other, as git detects renames."""
+    for side, (root, files) in {"before": before, "after": after}.items():
+        (folder / side).mkdir(exist_ok=True)
+        for file in files:
+            (folder / side / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / side / file).write_bytes(content(root / file))
+    command = ("diff", "--no-index", "--find-renames", "--diff-filter=R", "--name-status", "-z")
+    fields = iter(git(folder, *command, "before", "after").split("\0"))
+    return {
+        old.removeprefix("before/"): new.removeprefix("after/")
+        for _, old, new in zip(fields, fields, fields, strict=False)
+    }
+
+
+# ---- files that the owner renamed or removed ----------------------------------------------
+
+
+def follow_renamed_by_owner(project: Path, renders: Renders) -> list[str]:
+    """Bring the template's changes of a file to where the owner has moved it; sentences.
+
+    If the owner deleted the file instead, they are told: their project may need the change elsewhere.
+    """
+    missing = changed_and_missing(project)
+    if not missing:
+        return []
+    old, new = renders.old, renders.new
+    missed = [
+        file
+        for file in missing
+        if (old / file).is_file()
+        and (new / file).is_file()
+        and content(old / file) != content(new / file)
+    ]
+    own = [
+        file
+        for file in list_files(project, "ls-files")
+        if not (old / file).exists() and not (new / file).exists()
+    ]
+    folder = renders.folder / "owner"
+    folder.mkdir()
+    places = find_renames((old, missed), (project, own), folder)
+    conflicts = conflicted_files(project)
+    for file, place in places.items():
+        if place not in conflicts:
+            sides = (old / file, project / place, new / file)
+            merge_text(project, place, *map(content, sides))
+    return [
+        f"{places[file]}: has the template's changes of {file}, which you moved there"
+        if file in places
+        else f"{file}: you deleted it, and the template changed it; check whether you need the change"
+        for file in missed
+    ]
+
+
+def changed_and_missing(project: Path) -> list[str]:
+    """Files that the template changed since the last update, and that the owner once deleted."""
+    before = template_version(last_committed(project, ANSWERS))
+    changed = list_files(
+        TEMPLATE, "diff", "--name-only", "--no-renames", before, "HEAD", "--", "template"
+    )
+    files = [file.removeprefix("template/").removesuffix(".jinja") for file in changed]
+    missing = [file for file in files if not (project / file).exists()]
+    if not missing:
+        return []
+    deletions = ("log", "--format=", "--name-only", "--no-renames", "--diff-filter=D", "--relative")
+    return list_files(project, *deletions, "--", *(f":(literal){file}" for file in missing))

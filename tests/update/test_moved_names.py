@@ -1,0 +1,290 @@
+"""The table of moved names and the rewriting of code that uses them."""
+
+import ast
+import io
+import re
+import subprocess
+import tarfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.projects import ROOT, Generate
+from tests.update.edits import git
+from tools.moved_names import Table, rewrite, rewrite_names, unresolved_imports
+from tools.releases import releases
+
+TABLE = Table.load()
+
+
+def public_names(project: Path) -> set[str]:
+    """The names that the modules of `app` define, without those that only the module itself uses."""
+    found = set()
+    for file in (project / "app").rglob("*.py"):
+        module = ".".join(file.relative_to(project).with_suffix("").parts)
+        for node in ast.parse(file.read_bytes()).body:
+            found |= {
+                f"{module.removesuffix('.__init__')}.{name}"
+                for name in defined_names(node)
+                if not name.startswith("_")
+            }
+    return found
+
+
+def defined_names(node: ast.stmt) -> Iterator[str]:
+    match node:
+        case ast.FunctionDef(name) | ast.AsyncFunctionDef(name) | ast.ClassDef(name):
+            yield name
+        case ast.Assign(targets):
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+        case ast.AnnAssign(ast.Name(name)):
+            yield name
+        case ast.ImportFrom(_, names):
+            # `X as X` exports X again.
+            yield from (alias.name for alias in names if alias.asname == alias.name)
+
+
+def released_names(commit: str) -> set[str]:
+    """As `public_names`, of a release; only two files of `app` are templates with public names."""
+    archive = subprocess.run(
+        ["git", "archive", commit, "template/app"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
+    found = set()
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        for member in files:
+            opened = files.extractfile(member)
+            name = member.name.removeprefix("template/").removesuffix(".jinja")
+            if opened is None or not name.endswith(".py"):
+                continue
+            text = re.sub(r"{%.*?%}\n?|{{.*?}}", "", opened.read().decode("utf-8"))
+            module = name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+            for node in ast.parse(text).body:
+                found |= {f"{module}.{n}" for n in defined_names(node) if not n.startswith("_")}
+    return found
+
+
+@pytest.fixture(scope="session")
+def names_of_today(generate: Generate) -> set[str]:
+    return public_names(generate(auth=True, github=True).path)
+
+
+@pytest.mark.parametrize("version", releases())
+def test_every_public_name_of_a_release_is_where_it_was_or_in_the_table(
+    version: str, names_of_today: set[str]
+) -> None:
+    lost = released_names(releases()[version]) - TABLE.hints.keys()
+
+    assert sorted(name for name in lost if TABLE.target(name) not in names_of_today) == []
+
+
+def test_the_table_names_nothing_that_no_release_had() -> None:
+    released = set().union(*map(released_names, releases().values()))
+    modules = {name.rpartition(".")[0] for name in released}
+
+    assert set(TABLE.modules) <= modules
+    listed = {*TABLE.names, *TABLE.hints, *TABLE.changed}
+    assert {name for name in listed if name.startswith("app.")} <= released
+    assert set(TABLE.changed) <= {n for n in released if TABLE.target(n) != n}
+
+
+def test_no_new_name_is_an_old_one_so_that_a_second_run_changes_nothing() -> None:
+    targets = {*TABLE.names.values(), *TABLE.modules.values()}
+
+    assert {name for name in targets if TABLE.target(name) != name} == set()
+
+
+def test_the_table_is_sorted() -> None:
+    for name, part in tomllib.loads((ROOT / "tools/moved_names.toml").read_text("utf-8")).items():
+        assert list(part) == sorted(part), name
+
+
+OLD = '''"""Books."""
+
+import app.db.engine
+from app import logs
+from app.api.deps import IdPath, SessionDep
+from app.db.faults import is_conflict, is_outage
+from app.errors import Fault
+from app.errors import NotFound as Missing
+from app.logs import (
+    address,  # who asks, ü
+    request_id,
+)
+from app.services import sessions
+
+
+async def read_book(book: IdPath, session: SessionDep) -> str:
+    url = app.db.engine.parse_url("sqlite://")
+    await sessions.open_session(session)
+    raise Missing(logs.quoted(f"{address.get()} {Fault}")) if is_outage(url) else is_conflict
+'''
+NEW = '''"""Books."""
+
+import app.core.database
+from app.api.deps import IdPath, SessionDep
+from app.auth import sessions
+from app.core import logging as logs
+from app.core.database import is_integrity_error, is_transient_error
+from app.core.logging import (
+    client_address,  # who asks, ü
+    request_id,
+)
+from app.errors import FieldError
+from app.errors import NotFound as Missing
+
+
+async def read_book(book: IdPath, session: SessionDep) -> str:
+    url = app.core.database.parse_url("sqlite://")
+    await sessions.create_login_session(session)
+    raise Missing(logs.quote_path(f"{client_address.get()} {FieldError}")) if is_transient_error(url) else is_integrity_error
+'''
+
+
+def test_imports_and_uses_are_rewritten_and_comments_stay() -> None:
+    text, _ = rewrite("app/api/v1/books_router.py", OLD, TABLE)
+
+    assert text == NEW
+
+
+def test_a_second_run_changes_nothing() -> None:
+    once, _ = rewrite("app/books.py", OLD, TABLE)
+
+    assert rewrite("app/books.py", once, TABLE) == (once, [])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "from app.db.faults import is_outage as down\n\ndown(1)\n",
+            "from app.core.database import is_transient_error as down\n\ndown(1)\n",
+        ),
+        (
+            "from app.db.faults import is_outage\n\n\ndef f(is_transient_error):\n    is_outage(1)\n",
+            "from app.core.database import is_transient_error as is_outage\n\n\n"
+            "def f(is_transient_error):\n    is_outage(1)\n",
+        ),
+        (
+            "from app.errors import Fault\n\n\ndef f(x: 'Fault') -> Fault: ...\n",
+            "from app.errors import FieldError as Fault\n\n\ndef f(x: 'Fault') -> Fault: ...\n",
+        ),
+        (
+            "def f():\n    from app.logs import quoted\n    return quoted('x')\n",
+            "def f():\n    from app.core.logging import quote_path\n    return quote_path('x')\n",
+        ),
+        (
+            "from ..db.base import LARGEST_ID, Base\n\nprint(LARGEST_ID, Base)\n",
+            "from app.core.types import MAX_ID\nfrom app.db.base import Base\n\nprint(MAX_ID, Base)\n",
+        ),
+        (
+            "import app.logs as log\n\nlog.quoted('')\n",
+            "import app.core.logging as log\n\nlog.quote_path('')\n",
+        ),
+        (
+            "from app import errors\nfrom app.db import session\n\n"
+            "errors.Fault, errors.NotFound, session.Database, session.get_session\n",
+            "from app import errors\nfrom app.core.database import Database\n"
+            "from app.db import session\n\n"
+            "errors.FieldError, errors.NotFound, Database, session.get_session\n",
+        ),
+        (
+            "from app.security import is_token, digest  # noqa: F401\n",
+            "from app.security import is_token  # noqa: F401\n"
+            "from app.auth.sessions import hash_token  # noqa: F401\n",
+        ),
+        ("from app.models.session import *\n", "from app.auth.models import *\n"),
+        ("from app.errors import X as X\n", "from app.errors import X as X\n"),
+        (
+            "\ufefffrom app.logs import request_id\r\n\r\nrequest_id.get()\r\n",
+            "\ufefffrom app.core.logging import request_id\r\n\r\nrequest_id.get()\r\n",
+        ),
+    ],
+    ids=[
+        "alias",
+        "shadowed",
+        "quoted annotation",
+        "in a function",
+        "relative",
+        "module alias",
+        "modules that stay",
+        "comment",
+        "star",
+        "export",
+        "CRLF and BOM",
+    ],
+)
+def test_other_ways_to_import_are_rewritten(before: str, after: str) -> None:
+    text, _ = rewrite("app/api/books.py", before, TABLE)
+
+    assert text == after
+
+
+def test_what_is_not_mechanical_is_reported_with_file_line_and_what_to_do() -> None:
+    text = (
+        "from app import logs\n"
+        "from app.api.pagination import PagingDep\n"
+        "from app.permissions import PERMISSIONS\n\n\n"
+        "def test(monkeypatch, page: PagingDep):\n"
+        "    monkeypatch.setattr(logs, 'quoted', None)\n"
+        "    monkeypatch.setattr('app.security.digest', None)\n"
+        "    return PERMISSIONS\n"
+    )
+
+    _, reports = rewrite("tests/test_own.py", text, TABLE)
+
+    assert sorted(reports) == [
+        "tests/test_own.py:2: app.api.pagination.PagingDep: now app.core.pagination.PageDep, "
+        f"rewritten: {TABLE.changed['app.api.pagination.PagingDep']}",
+        "tests/test_own.py:3: app.permissions.PERMISSIONS: "
+        f"{TABLE.hints['app.permissions.PERMISSIONS']}",
+        "tests/test_own.py:7: app.logs.quoted: now app.core.logging.quote_path",
+        "tests/test_own.py:8: app.security.digest: now app.auth.sessions.hash_token",
+    ]
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "--quiet")
+    return tmp_path
+
+
+def write(shelf: Path, file: str, text: str) -> None:
+    (shelf / file).parent.mkdir(parents=True, exist_ok=True)
+    (shelf / file).write_text(text)
+
+
+def test_the_owners_files_are_rewritten_and_the_templates_and_migrations_are_not(
+    shelf: Path,
+) -> None:
+    line = "from app.logs import request_id\n"
+    own = ["app/models/book.py", "scripts/fill.py", "tests/test_books.py"]
+    others = ["app/core/logging.py", "app/auth/users.py", "alembic/versions/1.py", "broken.py"]
+    for file in [*own, *others]:
+        write(shelf, file, line + "x = (\n" * (file == "broken.py"))
+
+    said = rewrite_names(shelf, TABLE)
+
+    for file in own:
+        assert (shelf / file).read_text() == "from app.core.logging import request_id\n"
+    for file in others:
+        assert (shelf / file).read_text().startswith(line)
+    assert said[0] == f"names that moved were rewritten in {', '.join(own)}"
+    assert said[1].startswith("broken.py: can't be read")
+
+
+def test_an_import_of_what_is_gone_is_named(shelf: Path) -> None:
+    write(shelf, "app/__init__.py", "TITLE = 'Shelf'\n")
+    write(shelf, "app/books.py", "def read_books(): ...\n")
+    write(
+        shelf,
+        "app/api/books_router.py",
+        "from app import TITLE, books\nfrom app.books import read_books, write_books\n"
+        "from app.security import new_token\n",
+    )
+
+    assert unresolved_imports(shelf, TABLE) == [
+        "app/api/books_router.py:2: app.books.write_books: does not exist",
+        f"app/api/books_router.py:3: app.security.new_token: {TABLE.hints['app.security.new_token']}",
+    ]

@@ -1,0 +1,431 @@
+"""Rewrites the owner's Python code where the template has moved or renamed what it uses.
+
+tools/moved_names.toml is the table. Only the places that change are edited, so formatting and comments
+stay. Whatever is not mechanical is reported as `file:line: old name: what to do`.
+"""
+
+import ast
+import re
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from repository import TEMPLATE, conflicted_files, list_files
+from tools.python_source import (
+    FIRST_PARTY,
+    Import,
+    Text,
+    add_imports,
+    bound_names,
+    imported_names,
+    is_tidy,
+    render_imports,
+    tidy_imports,
+)
+
+TABLE = TEMPLATE / "tools/moved_names.toml"
+# The template's own code, and migrations, which never change.
+NOT_THE_OWNERS = ("alembic/versions/", "app/auth/", "app/core/")
+DOTTED_NAME = re.compile(r"app(\.\w+)+")
+
+
+@dataclass(frozen=True)
+class Table:
+    modules: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    # Names that are rewritten, whose use may have to change as well.
+    changed: dict[str, str] = field(default_factory=dict)
+    # Names that are gone.
+    hints: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, file: Path = TABLE) -> "Table":
+        table = tomllib.loads(file.read_text("utf-8"))
+        hints = {
+            f"{module}.{name}": "was internal; copy it from the release you used if you need it"
+            for module, names in table["internal"].items()
+            for name in names
+        }
+        return cls(table["modules"], table["names"], table["changed"], hints | table["hints"])
+
+    @cached_property
+    def known_modules(self) -> set[str]:
+        """The modules of earlier releases from which at least one name has moved."""
+        return {*self.modules, *(name.rpartition(".")[0] for name in (*self.names, *self.hints))}
+
+    def target(self, name: str) -> str:
+        """The new dotted name of a module, or of a name in one; the same if it did not move."""
+        if name in self.hints:
+            return name
+        if name in self.names or name in self.modules:
+            return self.names.get(name) or self.modules[name]
+        module, _, last = name.rpartition(".")
+        return f"{self.modules[module]}.{last}" if module in self.modules else name
+
+    def split(self, name: str) -> tuple[str, str] | None:
+        """A dotted name as one that the table knows, and the attributes behind it."""
+        parts = name.split(".")
+        for length in range(len(parts), 1, -1):
+            known, rest = ".".join(parts[:length]), ".".join(parts[length:])
+            if known in self.hints or (self.target(known) != known and known not in self.modules):
+                return known, rest
+        return None
+
+
+class Report(NamedTuple):
+    line: int
+    name: str
+    new_name: str
+    what_to_do: str
+
+
+@dataclass
+class Rewriter:
+    """Collects the edits of one file."""
+
+    table: Table
+    file: str
+    text: Text
+    reports: list[Report] = field(default_factory=list)
+    # Names to import besides those of the statements that are rewritten.
+    missing: list[Import] = field(default_factory=list)
+    # Local names of modules, and how often each is used otherwise than before a name that moves.
+    modules: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> str:
+        self.tree = ast.parse(self.text.source)
+        self.bound = Counter(bound_names(self.tree))
+        self.imported = Counter(imported_names(self.tree))
+        self.uses: dict[str, list[ast.Name]] = defaultdict(list)
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Name):
+                self.uses[node.id].append(node)
+        statements = [
+            node for node in ast.walk(self.tree) if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        for statement in statements:
+            self.find_modules(statement)
+        self.moved_uses: Counter[str] = Counter()
+        self.used_modules: dict[str, set[str]] = defaultdict(set)
+        self.rewrite_attributes()
+        for statement in statements:
+            if isinstance(statement, ast.ImportFrom):
+                self.rewrite_from_import(statement)
+            else:
+                self.rewrite_import(statement)
+        self.report_strings()
+        if not self.text.edits and not self.missing:
+            return self.text.source
+        was_tidy = is_tidy(self.text.source)
+        result = add_imports(self.text.result(), self.missing)
+        return tidy_imports(result) if was_tidy else result
+
+    # ---- what the imports bind
+
+    def find_modules(self, statement: ast.Import | ast.ImportFrom) -> None:
+        for alias in statement.names:
+            if isinstance(statement, ast.ImportFrom):
+                name = f"{absolute_module(self.file, statement)}.{alias.name}"
+                if name in self.table.known_modules:
+                    self.modules[alias.asname or alias.name] = name
+            elif alias.name.split(".")[0] == "app":
+                self.modules[alias.asname or "app"] = alias.name if alias.asname else "app"
+
+    def is_only_imported(self, local: str) -> bool:
+        return self.bound[local] == self.imported[local]
+
+    def can_rename(self, local: str, new: str) -> bool:
+        """Whether every use of a local name is that of the import, and the new name is free."""
+        in_text = re.compile(rf"\b{re.escape(local)}\b")
+        return (
+            self.bound[local] == 1
+            and not self.bound[new]
+            and not self.uses[new]
+            and not any(
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and in_text.search(node.value)
+                for node in ast.walk(self.tree)
+            )
+        )
+
+    # ---- attributes of modules
+
+    def rewrite_attributes(self) -> None:
+        inner: set[ast.expr] = set()
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Attribute) and node not in inner:
+                chain = [node]
+                while isinstance(chain[-1].value, ast.Attribute):
+                    chain.append(chain[-1].value)
+                inner.update(chain)
+                root = chain[-1].value
+                if isinstance(root, ast.Name) and root.id in self.modules:
+                    self.rewrite_chain(root, chain[::-1])
+            elif isinstance(node, ast.Call):
+                self.report_patched_attribute(node)
+
+    def rewrite_chain(self, root: ast.Name, chain: list[ast.Attribute]) -> None:
+        """`logs.quoted` or `app.logs.quoted`; `chain` holds the attributes from left to right."""
+        base = self.modules[root.id]
+        if base != "app" and not self.is_only_imported(root.id):
+            return
+        name = ".".join([base, *(part.attr for part in chain)])
+        found = self.table.split(name)
+        if found is None:
+            return
+        known, _ = found
+        last = chain[known.count(".") - base.count(".") - 1]
+        if known in self.table.hints:
+            self.report(last.lineno, known, self.table.hints[known])
+            return
+        self.report_changed(last.lineno, known)
+        target = self.table.target(known)
+        module, _, new = target.rpartition(".")
+        if base == "app":
+            self.missing.append(Import("", module, None))
+            self.used_modules[known.rpartition(".")[0]].add(module)
+            self.text.replace(root, last, target)
+        elif self.table.target(base) == module:
+            if new != last.attr:
+                self.text.replace_attribute(last, new)
+        elif self.is_free(new, target):
+            self.missing.append(Import(module, new, None))
+            self.moved_uses[root.id] += 1
+            self.text.replace(root, last, new)
+        else:
+            self.report(last.lineno, known, f"now {target}")
+
+    def is_free(self, new: str, target: str) -> bool:
+        return (not self.bound[new] and not self.uses[new]) or Import(
+            *target.rpartition(".")[::2], None
+        ) in self.missing
+
+    def report_patched_attribute(self, call: ast.Call) -> None:
+        """`monkeypatch.setattr(logs, "quoted", ...)`: a name in a string is not changed."""
+        match call.args:
+            case [ast.Name(local), ast.Constant(str(attribute)), *_] if local in self.modules:
+                name = f"{self.modules[local]}.{attribute}"
+                target = self.table.target(name)
+                if name in self.table.hints:
+                    self.report(call.lineno, name, self.table.hints[name])
+                elif target != f"{self.table.target(self.modules[local])}.{attribute}":
+                    self.report(call.lineno, name, f"now {target}")
+
+    # ---- import statements
+
+    def rewrite_import(self, statement: ast.Import) -> None:
+        names = []
+        for alias in statement.names:
+            target = self.table.modules.get(alias.name, alias.name)
+            used = self.used_modules[alias.name] if not alias.asname else set()
+            # Where everything that was used of a module went elsewhere, so does its import.
+            names += [Import("", name, None) for name in sorted(used)]
+            if not used:
+                names.append(Import("", target, alias.asname))
+        if [new.name for new in names] != [alias.name for alias in statement.names]:
+            names = list(dict.fromkeys(names))
+            self.missing = [new for new in self.missing if new not in names]
+            self.text.replace_statement(statement, render_imports(names))
+
+    def rewrite_from_import(self, statement: ast.ImportFrom) -> None:
+        module = absolute_module(self.file, statement)
+        if module.split(".")[0] not in FIRST_PARTY:
+            return
+        imports: list[Import] = []
+        for alias in statement.names:
+            imports += self.new_import(statement, module, alias)
+        old = [Import(module, alias.name, alias.asname) for alias in statement.names]
+        if imports == old:
+            return
+        if len(imports) == len(old) and len({new.module for new in imports}) == 1:
+            self.rewrite_in_place(statement, imports)
+        else:
+            self.text.replace_statement(statement, render_imports(imports, statement.col_offset))
+
+    def rewrite_in_place(self, statement: ast.ImportFrom, imports: list[Import]) -> None:
+        self.text.replace_module(statement, imports[0].module)
+        for alias, new in zip(statement.names, imports, strict=True):
+            if str(new) != str(Import("", alias.name, alias.asname)):
+                self.text.replace(alias, alias, str(new))
+
+    def new_import(
+        self, statement: ast.ImportFrom, module: str, alias: ast.alias
+    ) -> Iterator[Import]:
+        old = f"{module}.{alias.name}"
+        local = alias.asname or alias.name
+        if alias.name == "*":
+            yield Import(self.table.modules.get(module, module), "*", None)
+            return
+        if old in self.table.hints:
+            self.report(alias.lineno, old, self.table.hints[old])
+            yield Import(module, alias.name, alias.asname)
+            return
+        if self.moved_uses[local] and self.moved_uses[local] == len(self.uses[local]):
+            # Nothing uses the module itself.
+            return
+        self.report_changed(alias.lineno, old)
+        target = self.table.target(old)
+        new_module, _, name = target.rpartition(".")
+        if alias.asname or name == alias.name:
+            # `X as X` exports X again.
+            keeps_alias = alias.asname != name or alias.asname == alias.name
+            yield Import(new_module, name, alias.asname if keeps_alias else None)
+        elif old not in self.table.modules and self.can_rename(local, name):
+            for use in self.uses[local]:
+                self.text.replace(use, use, name)
+            yield Import(new_module, name, None)
+        else:
+            yield Import(new_module, name, local)
+
+    # ---- reports
+
+    def report_strings(self) -> None:
+        for node in ast.walk(self.tree):
+            match node:
+                case ast.Constant(str(value)) if DOTTED_NAME.fullmatch(value):
+                    if hint := self.table.hints.get(value):
+                        self.report(node.lineno, value, hint)
+                    elif (target := self.table.target(value)) != value:
+                        self.report(node.lineno, value, f"now {target}")
+
+    def report_changed(self, line: int, name: str) -> None:
+        if name in self.table.changed:
+            what = self.table.changed[name]
+            self.report(line, name, f"now {self.table.target(name)}, rewritten: {what}")
+
+    def report(self, line: int, name: str, what_to_do: str) -> None:
+        self.reports.append(Report(line, name, self.table.target(name), what_to_do))
+
+
+def absolute_module(file: str, statement: ast.ImportFrom) -> str:
+    """The name of the module that a statement of a file imports from."""
+    if not statement.level:
+        return statement.module or ""
+    package = file.split("/")[: -statement.level]
+    return ".".join([*package, *([statement.module] if statement.module else [])])
+
+
+def rewrite(file: str, source: str, table: Table) -> tuple[str, list[str]]:
+    """The text of a file with the names of today, and what is left to do in it."""
+    start = "\ufeff" if source.startswith("\ufeff") else ""
+    newline = "\r\n" if "\r\n" in source else "\n"
+    source = source.removeprefix(start).replace("\r\n", "\n")
+    rewriter = Rewriter(table, file, Text(source))
+    result = rewriter.run()
+    reports = [describe(file, source, result, report) for report in rewriter.reports]
+    return start + result.replace("\n", newline), reports
+
+
+def describe(file: str, source: str, result: str, report: Report) -> str:
+    """A report with the line of the result: imports that were rewritten may take more lines."""
+    imports = [s for s in ast.parse(source).body if isinstance(s, ast.Import | ast.ImportFrom)]
+    line = report.line
+    if imports and line <= (imports[-1].end_lineno or 0):
+        word = re.compile(rf"\b{re.escape(report.new_name.rpartition('.')[2])}\b")
+        found = (n for n, text in enumerate(result.split("\n"), 1) if word.search(text))
+        line = next(found, line)
+    else:
+        line += result.count("\n") - source.count("\n")
+    return f"{file}:{line}: {report.name}: {report.what_to_do}"
+
+
+def owners_code(project: Path) -> list[str]:
+    files = list_files(project, "ls-files", "--cached", "--others", "--exclude-standard")
+    return [
+        file
+        for file in files
+        if file.endswith(".py")
+        and not file.startswith(NOT_THE_OWNERS)
+        and (project / file).is_file()
+    ]
+
+
+def rewrite_names(project: Path, table: Table) -> list[str]:
+    """Rewrite the owner's files; a sentence for each, and a line for each thing left to do."""
+    rewritten, left = [], []
+    conflicted = conflicted_files(project)
+    for file in owners_code(project):
+        path = project / file
+        try:
+            source = path.read_bytes().decode("utf-8")
+            if "app" not in source or file in conflicted:
+                continue
+            text, reports = rewrite(file, source, table)
+            if text.replace("\r\n", "\n") == source.replace("\r\n", "\n"):
+                text = source
+        except Exception as error:
+            # Whatever is wrong with one file must not stop the update.
+            left.append(f"{file}: can't be read ({error}), so names that moved stay as they are")
+            continue
+        if text != source:
+            path.write_bytes(text.encode("utf-8"))
+            rewritten.append(file)
+        left += reports
+    if rewritten:
+        left.insert(0, f"names that moved were rewritten in {', '.join(rewritten)}")
+    return left
+
+
+# ---- imports that no longer work ------------------------------------------------------------
+
+
+def bring_used_files(project: Path) -> list[str]:
+    """Files of app/core that come with an option only, and that the owner's code imports; sentences."""
+    sentences = []
+    for file in owners_code(project):
+        for _, name in imported_from_project(project, file):
+            path = f"{name.rpartition('.')[0].replace('.', '/')}.py"
+            source = TEMPLATE / "template" / path
+            if name.startswith("app.core.") and source.is_file() and not (project / path).exists():
+                (project / path).write_bytes(source.read_bytes())
+                sentences.append(f"{path}: added, because {file} uses it; it is yours now")
+    return sentences
+
+
+def unresolved_imports(project: Path, table: Table) -> list[str]:
+    """Imports from the project of modules and names that it does not have, and what to do."""
+    return [
+        f"{file}:{line}: {name}: {table.hints.get(name, 'does not exist')}"
+        for file in owners_code(project)
+        for line, name in imported_from_project(project, file)
+        if not exists(project, name)
+    ]
+
+
+def imported_from_project(project: Path, file: str) -> Iterator[tuple[int, str]]:
+    """The dotted names of the project that a file imports, and where."""
+    try:
+        tree = ast.parse((project / file).read_bytes())
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        module = ""
+        if isinstance(node, ast.ImportFrom):
+            module = f"{absolute_module(file, node)}."
+        elif not isinstance(node, ast.Import):
+            continue
+        for alias in node.names:
+            name = f"{module}{alias.name}".removesuffix(".*")
+            if name.split(".")[0] in FIRST_PARTY:
+                yield alias.lineno, name
+
+
+def exists(project: Path, name: str) -> bool:
+    """Whether a dotted name is a module, a package, or bound in one; without importing anything."""
+    path = project.joinpath(*name.split("."))
+    if path.with_suffix(".py").is_file() or path.is_dir():
+        return True
+    for module in (path.parent.with_suffix(".py"), path.parent / "__init__.py"):
+        if module.is_file():
+            try:
+                tree = ast.parse(module.read_bytes())
+            except (SyntaxError, ValueError):
+                return True
+            names = {*bound_names(tree)}
+            return path.name in names or bool({"*", "__getattr__"} & names)
+    return False
