@@ -1,6 +1,7 @@
-"""Every test has a database of its own, copied from one that the real migrations made.
+"""What the tests share: settings, a migrated database and a client for each test.
 
-SQLite files, unless TEST_DATABASE_URL names a PostgreSQL server on which databases may be created.
+The databases are SQLite files. If TEST_DATABASE_URL names a PostgreSQL server, they are created
+there instead.
 """
 
 import argparse
@@ -19,20 +20,28 @@ from sqlalchemy import URL, create_engine, make_url, text
 
 from app.settings import Settings
 
-# app.main builds an app as it is imported: not with the settings of whoever runs the tests.
-for name in Settings.model_fields:
-    os.environ.pop(name.upper(), None)
-
-from app.main import create_app  # noqa: E402
+ROOT = Path(__file__).parents[1]
+SERVER = os.environ.get("TEST_DATABASE_URL")
 
 MakeSettings = Callable[..., Settings]
 
-SERVER = os.environ.get("TEST_DATABASE_URL")
+# The settings of this machine must not change what the tests find: neither those in its
+# environment, nor those in .env. Importing app.main reads them for the first time.
+for variable in [*os.environ]:
+    if variable.lower() in Settings.model_fields:
+        del os.environ[variable]
+Settings.model_config["env_file"] = None
+# Does a setting of yours have no default? Then give it a value here: os.environ["SHELF"] = "oak"
+
+from app.main import create_app  # noqa: E402
 
 
 def alembic_config(url: str) -> Config:
-    """As `alembic -x url=...` on the command line."""
-    return Config("alembic.ini", cmd_opts=argparse.Namespace(x=[f"url={url}"]))
+    """As `alembic -x url=...` on the command line, but from any folder."""
+    config = Config(ROOT / "alembic.ini", cmd_opts=argparse.Namespace(x=[f"url={url}"]))
+    # The file format gives "%" a meaning.
+    config.set_main_option("script_location", str(ROOT / "alembic").replace("%", "%%"))
+    return config
 
 
 def create_database(server: str, template: str = "template1") -> URL:
@@ -49,13 +58,9 @@ def run_on(server: str, statement: str) -> None:
     engine.dispose()
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(Settings.model_config, "env_file", None)
-
-
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+    """A database that the migrations have built. Each test gets a copy, which is faster."""
     if SERVER:
         url = create_database(SERVER)
     else:
@@ -80,15 +85,15 @@ def database_url(migrated: URL, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def database(database_url: str) -> Path:
-    """The file of this test's database."""
+    """The file of this test's database. On PostgreSQL, the test is skipped."""
     if SERVER:
-        pytest.skip("PostgreSQL is no file")
+        pytest.skip("PostgreSQL keeps no such file")
     return Path(str(make_url(database_url).database))
 
 
 @pytest.fixture
 def make_settings(database_url: str) -> MakeSettings:
-    """Settings for a test: of development, unless it says otherwise."""
+    """Settings for development, with changes: `make_settings(docs=False)`."""
 
     def make(**changes: object) -> Settings:
         values: dict[str, object] = {
@@ -102,12 +107,26 @@ def make_settings(database_url: str) -> MakeSettings:
     return make
 
 
+@pytest.fixture(scope="session")
+def shared_app() -> FastAPI:
+    """Built once: FastAPI prepares every route before it answers the first request."""
+    values = {"environment": "development", "allowed_hosts": "testserver"}
+    return create_app(Settings.model_validate(values))
+
+
 @pytest.fixture
 def app(make_settings: MakeSettings) -> FastAPI:
+    """A new app, for a test that adds routes or changes settings."""
     return create_app(make_settings())
 
 
 @pytest.fixture
-def client(app: FastAPI) -> Iterator[TestClient]:
+def client(
+    request: pytest.FixtureRequest, make_settings: MakeSettings, shared_app: FastAPI
+) -> Iterator[TestClient]:
+    """Sends requests to the app, without a server. `with` starts the app and stops it."""
+    is_new = "app" in request.fixturenames
+    app: FastAPI = request.getfixturevalue("app") if is_new else shared_app
+    app.state.settings = make_settings()
     with TestClient(app) as client:
         yield client

@@ -43,7 +43,7 @@ def test_everything_that_people_read_is_checked() -> None:
 
     assert {f"template/{name}" for name in expected} <= set(FILES)
     assert documents <= set(DOCUMENTS)
-    assert {"copier.yml", "create_project.py", "hooks/run.py"} <= set(FILES)
+    assert {"copier.yml", "create_project.py", "hooks/post_update.py"} <= set(FILES)
 
 
 def spelling(folder: Path) -> str:

@@ -1,134 +1,157 @@
-"""Accounts for the tests, and a way to act as each of them."""
+"""Users for the tests, and a way to act as each of them."""
 
-import asyncio
-import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
-from fastapi import APIRouter, FastAPI
-from fastapi.testclient import TestClient
-from sqlalchemy import Engine, create_engine, text
-from starlette.routing import BaseRoute
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Enum,
+    Executable,
+    Table,
+    create_engine,
+    delete,
+    insert,
+    literal,
+    select,
+    text,
+)
 
-from app.db.engine import synchronous_url
-from app.db.session import Database
-from app.models.user import User
-from app.permissions import PERMISSIONS
-from app.security import hash_password
-from app.services import rights
+from app.auth.passwords import hash_password
+from app.auth.sessions import Client, create_login_session
+from app.core.commands import run
+from app.core.database import Database, synchronous_url
+from app.models.user import Permission, User, user_permissions
+from app.permissions import PermissionName
 from tests.conftest import MakeSettings
 
 PASSWORD = "seven wet otters on a raft"
-BOB = {"username": "bob", "email": "bob@example.com", "password": PASSWORD}
+NEW_PASSWORD = "nine dry owls on a roof"
+# A body that creates a user. Fields that you add to UserCreate go here, too.
 ADA = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
 
 LOGIN = "/api/v1/auth/login"
 USERS = "/api/v1/users"
-ME = f"{USERS}/me"
+ME = "/api/v1/users/me"
 
+Headers = dict[str, str]
 MakeUser = Callable[..., int]
-LogIn = Callable[..., dict[str, str]]
-Operation = tuple[str, str, dict[str, Any]]
-
-
-@pytest.fixture(scope="session")
-def password_hash() -> str:
-    """Hashing is slow on purpose: once is enough for all the accounts of the tests."""
-    return asyncio.run(hash_password(PASSWORD))
-
-
-@pytest.fixture
-def make_user(make_settings: MakeSettings, password_hash: str) -> MakeUser:
-    """An account whose password is PASSWORD, with these permissions; returns its id."""
-
-    async def make(username: str, *permissions: str, is_active: bool = True) -> int:
-        async with Database(make_settings()) as database, database.writers.begin() as session:
-            user = User(
-                username=username,
-                email=f"{username}@example.com",
-                password=password_hash,
-                is_active=is_active,
-                permissions=await rights.find_permissions(session, permissions),
-            )
-            session.add(user)
-            await session.flush()
-            return user.id
-
-    return lambda *names, **changes: asyncio.run(make(*names, **changes))
-
-
-@pytest.fixture
-def log_in(client: TestClient) -> LogIn:
-    """The header that a log-in gives."""
-
-    def header(username: str, password: str = PASSWORD) -> dict[str, str]:
-        form = {"username": username, "password": password}
-        answer = client.post(LOGIN, data=form)
-        assert answer.status_code == 200, answer.text
-        return {"Authorization": f"Bearer {answer.json()['access_token']}"}
-
-    return header
-
-
-@pytest.fixture
-def admin(make_user: MakeUser, log_in: LogIn) -> dict[str, str]:
-    """The header of an account that may do everything."""
-    make_user("admin", *PERMISSIONS)
-    return log_in("admin")
-
-
-@pytest.fixture
-def visitor(make_user: MakeUser, log_in: LogIn) -> dict[str, str]:
-    """The header of an account that may do nothing but be itself."""
-    make_user("visitor")
-    return log_in("visitor")
+LogIn = Callable[[str], Headers]
 
 
 @pytest.fixture
 def rows(database_url: str) -> Iterator[Engine]:
-    """A look into the database, beside the app."""
+    """Reads and changes the database without the app; see `execute`."""
     engine = create_engine(synchronous_url(database_url))
     yield engine
     engine.dispose()
 
 
-def execute(engine: Engine, statement: str, **values: object) -> list[tuple[object, ...]]:
-    with engine.begin() as connection:
-        result = connection.execute(text(statement), values)
+def execute(rows: Engine, statement: str | Executable, **values: object) -> list[tuple[Any, ...]]:
+    """Run a statement and commit it; returns the rows that it found."""
+    with rows.begin() as connection:
+        query = text(statement) if isinstance(statement, str) else statement
+        result = connection.execute(query, values)
         return [tuple(row) for row in result] if result.returns_rows else []
 
 
-def move_clock(rows: Engine, table: str, column: str, seconds: int) -> None:
-    """As if what this column says had happened so much earlier or later."""
-    if rows.dialect.name == "sqlite":
-        shift = f"strftime('%Y-%m-%d %H:%M:%f000', {column}, '{seconds} seconds')"
-    else:
-        shift = f"{column} + interval '{seconds} seconds'"
-    execute(rows, f"UPDATE {table} SET {column} = {shift}")
+@pytest.fixture(scope="session")
+def password_hash() -> str:
+    """Hashing is slow on purpose, so it is done once for all users."""
+    return run(hash_password(PASSWORD))
 
 
-def operations(app: FastAPI) -> Iterator[Operation]:
-    """Every method of every path in the published schema."""
-    for path, methods in app.openapi()["paths"].items():
-        for method, operation in methods.items():
-            yield method.upper(), path, operation
+@pytest.fixture
+def make_user(rows: Engine, password_hash: str) -> MakeUser:
+    """`make_user("ada", "users:read")`: a user with PASSWORD and permissions; returns the id."""
+
+    def make(username: str, *permissions: str, is_active: bool = True) -> int:
+        with rows.begin() as connection:
+            user_id = insert_row(
+                connection,
+                User.metadata.tables["users"],
+                username=username,
+                email=f"{username}@example.com",
+                password=password_hash,
+                is_active=is_active,
+            )
+        set_permissions(rows, user_id, *permissions)
+        return user_id
+
+    return make
 
 
-def needed(operation: dict[str, Any]) -> list[str]:
-    schemes = operation.get("security", [])
-    return [scope for scheme in schemes for scopes in scheme.values() for scope in scopes]
+def set_permissions(rows: Engine, user_id: int, *names: str) -> None:
+    found = select(literal(user_id), Permission.id).where(Permission.name.in_(names))
+    execute(rows, delete(user_permissions).where(user_permissions.c.user_id == user_id))
+    execute(rows, insert(user_permissions).from_select(["user_id", "permission_id"], found))
 
 
-def filled(path: str) -> str:
-    return re.sub(r"{\w+}", "1", path)
+@pytest.fixture
+def log_in(make_settings: MakeSettings) -> LogIn:
+    """`client.get(ME, headers=log_in("ada"))`: begins a login session, without a password."""
+
+    async def begin(username: str) -> Headers:
+        settings = make_settings()
+        async with Database(settings) as database, database.writers.begin() as session:
+            query = select(User.id).where(User.username == username)
+            user_id = (await session.scalars(query)).one()
+            client = Client("testclient", "testclient")
+            issued = await create_login_session(session, settings, user_id, client)
+        return {"Authorization": f"Bearer {issued.access_token}"}
+
+    return lambda username: run(begin(username))
 
 
-def routes_of(router: APIRouter) -> Iterator[BaseRoute]:
-    """Every route, also of the routers that it includes."""
-    for route in router.routes:
-        included = getattr(route, "original_router", None)
-        if included is None:
-            yield route
-        else:
-            yield from routes_of(included)
+@pytest.fixture
+def admin(make_user: MakeUser, log_in: LogIn) -> Headers:
+    """The headers of a user with every permission."""
+    make_user("admin", *PermissionName)
+    return log_in("admin")
+
+
+@pytest.fixture
+def visitor(make_user: MakeUser, log_in: LogIn) -> Headers:
+    """The headers of a user without permissions."""
+    make_user("visitor")
+    return log_in("visitor")
+
+
+def insert_row(connection: Connection, table: Table, **values: object) -> int:
+    """Insert a row. Columns of yours that need a value get one that fits their type."""
+    for column in table.columns:
+        is_optional = column.nullable or column.primary_key
+        has_default = column.default is not None or column.server_default is not None
+        if column.key not in values and not is_optional and not has_default:
+            values[column.key] = _sample(connection, column)
+    key = connection.execute(insert(table).values(values)).inserted_primary_key
+    return int(key[0]) if key else 0
+
+
+def _sample(connection: Connection, column: Column[Any]) -> object:
+    for foreign_key in column.foreign_keys:
+        return insert_row(connection, foreign_key.column.table)
+    kind = getattr(column.type, "impl_instance", column.type)
+    if isinstance(kind, Enum):
+        return next(iter(kind.enum_class or kind.enums))
+    # Random, since the column may be unique.
+    random = uuid4()
+    samples: dict[type, object] = {
+        str: random.hex[: getattr(kind, "length", None)],
+        int: random.int % 2**15,
+        bool: False,
+        float: 0.5,
+        Decimal: Decimal(1),
+        bytes: random.bytes,
+        UUID: random,
+        datetime: datetime.now(UTC),
+        date: datetime.now(UTC).date(),
+        time: time(12),
+        timedelta: timedelta(days=1),
+    }
+    return samples.get(kind.python_type, {})

@@ -1,0 +1,1 @@
+"""The tests of this project. Run `pytest` in any of its folders."""

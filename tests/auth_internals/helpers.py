@@ -1,0 +1,78 @@
+"""What the tests of the login share: names, requests, and a look into the database."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, text
+
+PASSWORD = "seven wet otters on a raft"
+NEW_PASSWORD = "nine dry owls on a roof"
+WRONG = "wrong password, this one"
+EASY = "passwordpassword"
+ADA = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
+BOB = {"username": "bob", "email": "bob@example.com", "password": PASSWORD}
+
+LOGIN = "/api/v1/auth/login"
+LOGOUT = "/api/v1/auth/logout"
+CHANGE_PASSWORD = "/api/v1/auth/password"
+SESSIONS = "/api/v1/auth/sessions"
+USERS = "/api/v1/users"
+ME = f"{USERS}/me"
+PERMISSIONS = "/api/v1/permissions"
+
+MakeUser = Callable[..., int]
+LogIn = Callable[..., dict[str, str]]
+Operation = tuple[str, str, dict[str, Any]]
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def token_of(header: dict[str, str]) -> str:
+    return header["Authorization"].removeprefix("Bearer ")
+
+
+def header_of(client: TestClient, username: str, password: str = PASSWORD) -> dict[str, str]:
+    """The header of a new session of this user."""
+    response = client.post(LOGIN, data={"username": username, "password": password})
+    assert response.status_code == 200, response.text
+    return bearer(response.json()["access_token"])
+
+
+def grant(
+    client: TestClient, header: dict[str, str], user_id: int, *names: str
+) -> tuple[int, list[str]]:
+    """Replace the permissions of a user; the status, and the permissions afterwards."""
+    path = f"{USERS}/{user_id}/permissions"
+    response = client.put(path, json={"permissions": names}, headers=header)
+    return response.status_code, [p["name"] for p in response.json().get("permissions", [])]
+
+
+def execute(engine: Engine, statement: str, **values: object) -> list[tuple[object, ...]]:
+    with engine.begin() as connection:
+        result = connection.execute(text(statement), values)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def move_clock(rows: Engine, table: str, column: str, seconds: int) -> None:
+    """Pretend that the times in a column were earlier or later."""
+    if rows.dialect.name == "sqlite":
+        shift = f"strftime('%Y-%m-%d %H:%M:%f000', {column}, '{seconds} seconds')"
+    else:
+        shift = f"{column} + interval '{seconds} seconds'"
+    execute(rows, f"UPDATE {table} SET {column} = {shift}")
+
+
+def operations(app: FastAPI) -> Iterator[Operation]:
+    """Every method of every path in the published schema."""
+    for path, methods in app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def fill(path: str, value: str = "1") -> str:
+    return re.sub(r"{\w+}", value, path)

@@ -1,0 +1,139 @@
+"""Users and permissions on the command line."""
+
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine
+from typer.testing import CliRunner
+
+from app.cli import cli
+from tests.auth_internals.helpers import (
+    LOGIN,
+    ME,
+    NEW_PASSWORD,
+    PASSWORD,
+    USERS,
+    WRONG,
+    LogIn,
+    MakeUser,
+    execute,
+)
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command with a line of standard input; returns its exit code and output."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+
+    def command(*arguments: str, password: str = PASSWORD) -> tuple[int, str]:
+        result = CliRunner().invoke(cli, arguments, input=f"{password}\n")
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        assert PASSWORD not in result.output
+        return result.exit_code, result.output
+
+    return command
+
+
+def test_a1_the_first_administrator_is_created_on_the_command_line(
+    run: Run, client: TestClient, log_in: LogIn
+) -> None:
+    code, output = run("user", "create-admin", "ada", "ada@example.com")
+
+    assert code == 0, output
+    assert client.get(USERS, headers=log_in("ada")).status_code == 200
+    listed = run("user", "list")[1].split()
+    assert listed[1:4] == ["ada", "ada@example.com", "active"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "password", "reason"),
+    [
+        (["ada", "ada@example.com"], "short", "password: String should have at least 8"),
+        (["ada", "ada@example.com"], "passwordpassword", "password: This password is too easy"),
+        (["ada", "ada@example.com"], "here comes ada again", "Leave out your username"),
+        (["a", "ada@example.com"], PASSWORD, "username: "),
+        (["ada", "nobody"], PASSWORD, "email: "),
+        (["bob", "other@example.com"], PASSWORD, "taken"),
+    ],
+)
+def test_a7_the_command_line_rejects_what_the_api_rejects(
+    run: Run,
+    make_user: MakeUser,
+    rows: Engine,
+    arguments: list[str],
+    password: str,
+    reason: str,
+) -> None:
+    make_user("bob")
+
+    code, output = run("user", "create", *arguments, password=password)
+
+    assert code == 1
+    assert reason in output
+    assert execute(rows, "SELECT count(*) FROM users") == [(1,)]
+
+
+def test_a_new_password_ends_all_sessions_and_resets_failed_logins(
+    run: Run, client: TestClient, make_user: MakeUser, log_in: LogIn
+) -> None:
+    make_user("ada")
+    before = log_in("ada")
+    for _ in range(6):
+        client.post(LOGIN, data={"username": "ada", "password": WRONG})
+
+    code, output = run("user", "set-password", "ADA", password=NEW_PASSWORD)
+
+    assert code == 0, output
+    assert client.get(ME, headers=before).status_code == 401
+    log_in("ada", NEW_PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        ("x" * 257, "password: String should have at most 256 characters"),
+        ("a short one", "password: Use at least 15 characters"),
+    ],
+)
+def test_a6_a_password_that_is_too_long_or_too_short_is_not_set(
+    run: Run, make_user: MakeUser, rows: Engine, password: str, reason: str
+) -> None:
+    make_user("ada")
+    before = execute(rows, "SELECT password FROM users")
+
+    code, output = run("user", "set-password", "ada", password=password)
+
+    assert code == 1
+    assert reason in output
+    assert execute(rows, "SELECT password FROM users") == before
+
+
+def test_check_reports_a_permission_without_a_row(run: Run, rows: Engine) -> None:
+    assert run("check")[0] == 0
+    execute(rows, "DELETE FROM permissions WHERE name = 'users:read'")
+
+    code, output = run("check")
+
+    assert code == 1
+    assert "error   missing row permissions: users:read: run `alembic upgrade head`" in output
+
+
+@pytest.mark.usefixtures("admin")
+def test_z8_permissions_are_granted_and_revoked_but_not_from_the_last_administrator(
+    run: Run, make_user: MakeUser
+) -> None:
+    make_user("ada")
+
+    assert run("permission", "grant", "ada", "users:read", "permissions:write")[0] == 0
+    assert run("permission", "revoke", "ada", "permissions:write")[1] == "ada holds users:read.\n"
+    for arguments, reason in [
+        (("revoke", "admin", "permissions:write"), "This is the last active user who holds"),
+        (("grant", "ada", "no:such"), "permissions.0: Unknown permission."),
+        (("grant", "nobody", "users:read"), "User not found."),
+    ]:
+        code, output = run("permission", *arguments)
+        assert code == 1
+        assert reason in output

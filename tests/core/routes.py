@@ -1,0 +1,99 @@
+"""Routes that go wrong in every way, for the tests of error responses and transactions."""
+
+from typing import Annotated, Literal
+
+from fastapi import Body, FastAPI
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Insert, insert, text
+
+from app.api.deps import DatabaseDep, SessionDep
+from app.core.routing import Router
+from app.errors import Conflict
+from app.models.user import User
+
+SECRET = "correct horse battery staple"
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+class Probe(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    number: int
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")] | None = None
+
+
+def insert_user(number: int) -> Insert:
+    name = f"user-{number}"
+    return insert(User).values(id=number, username=name, email=name, password="")
+
+
+def add_failing_routes(app: FastAPI) -> None:
+    router = Router()
+
+    @router.get("/fails")
+    async def fail() -> None:
+        raise RuntimeError(SECRET)
+
+    @router.get("/clashes")
+    async def clash() -> None:
+        raise Conflict("Ada is taken.")
+
+    @router.get("/plain")
+    async def fail_in_plain_text() -> PlainTextResponse:
+        response = PlainTextResponse("my words", 400)
+        response.set_cookie("a", "1")
+        response.set_cookie("b", "2")
+        return response
+
+    @router.get("/mistakes")
+    async def query_unknown_table(session: SessionDep) -> None:
+        await session.execute(text("SELECT * FROM no_such_table"))
+
+    @router.post("/numbers")
+    async def read_number(probe: Probe) -> int:
+        return probe.number
+
+    @router.delete("/numbers")
+    async def delete_numbers() -> None: ...
+
+    @router.post("/bodies")
+    async def read_body(body: Annotated[bytes, Body()]) -> int:
+        return len(body)
+
+    app.include_router(router)
+
+
+def add_database_routes(app: FastAPI) -> None:
+    router = Router()
+
+    @router.get("/rows")
+    async def count_rows(session: SessionDep) -> int:
+        return await session.scalar(text("SELECT count(*) FROM users")) or 0
+
+    @router.post("/writes")
+    async def write(session: SessionDep) -> None:
+        await session.execute(insert_user(1))
+
+    @router.get("/writes")
+    async def write_in_get(session: SessionDep) -> None:
+        await session.execute(text("DELETE FROM users"))
+
+    @router.post("/slow")
+    async def read_work_write(database: DatabaseDep, session: SessionDep) -> int:
+        async with database.readers() as reader:
+            seen = await reader.scalar(text("SELECT count(*) FROM users"))
+        # Another request can write here, since neither session holds a lock.
+        async with database.writers.begin() as other:
+            await other.execute(insert_user(2))
+        await session.execute(insert_user(1))
+        return seen or 0
+
+    app.include_router(router)

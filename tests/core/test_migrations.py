@@ -1,0 +1,154 @@
+"""Migrations, the backups that they make, and what the health checks say about them."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from fastapi.testclient import TestClient
+
+from app.core import health
+from app.core.health import MigrationState
+from tests.conftest import alembic_config
+
+ALEMBIC = Path(__file__).parents[2] / "alembic"
+INSERT_ADA = """
+INSERT INTO users (id, username, email, password, is_active)
+VALUES (1, 'ada', 'ada@example.com', 'hash', true)
+"""
+
+
+def test_an_empty_database_can_be_stamped(tmp_path: Path) -> None:
+    config = alembic_config(f"sqlite:///{tmp_path / 'empty.db'}")
+
+    command.stamp(config, "head")
+
+    with closing(sqlite3.connect(tmp_path / "empty.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+
+
+def test_x10_liveness_does_not_need_a_database(client: TestClient, database: Path) -> None:
+    database.unlink()
+
+    assert client.get("/health/live").json() == {"status": "ok"}
+
+
+def test_x10_the_app_is_ready_at_the_head_revision(client: TestClient) -> None:
+    assert client.get("/health/ready").json() == {"status": "ok"}
+
+
+def test_the_app_is_not_ready_without_a_database_and_creates_none(
+    client: TestClient, database: Path
+) -> None:
+    database.unlink()
+
+    assert client.get("/health/ready").status_code == 503
+    assert not database.exists()
+
+
+def test_the_app_is_not_ready_while_migrations_are_missing(
+    client: TestClient, database_url: str
+) -> None:
+    command.downgrade(alembic_config(database_url), "base")
+
+    response = client.get("/health/ready")
+
+    assert response.status_code == 503
+    assert response.json()["detail"] == "The database is not at the revision of this release."
+
+
+def test_readiness_follows_merges_and_dependencies_as_alembic_does(
+    client: TestClient, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(ALEMBIC, tmp_path / "alembic"))
+    monkeypatch.setattr(health, "_ALEMBIC", folder)
+    config = alembic_config(database_url)
+    config.set_main_option("script_location", str(folder))
+    (head,) = health._code_revisions()[1]
+
+    def add(revision: str, follows: str | tuple[str, ...] | None, depends_on: str = "") -> None:
+        (folder / f"versions/{revision}.py").write_text(
+            f"revision, down_revision, depends_on = {revision!r}, {follows!r}, {depends_on!r}\n"
+            "def upgrade() -> None: ...\ndef downgrade() -> None: ...\n"
+        )
+
+    def assert_ready_after_an_upgrade() -> None:
+        assert client.get("/health/ready").status_code == 503
+        command.upgrade(config, "heads")
+        assert client.get("/health/ready").status_code == 200
+
+    add("a", head)
+    add("b", head)
+    assert_ready_after_an_upgrade()
+    add("merged", ("a", "b"))
+    assert_ready_after_an_upgrade()
+    add("other_branch", None, depends_on="merged")
+    assert_ready_after_an_upgrade()
+
+
+@pytest.mark.parametrize(
+    ("revision", "expected"),
+    [("a", "behind"), ("", "behind"), ("z", "ahead"), ("b", "code at b")],
+)
+def test_a_database_is_behind_ahead_or_at_the_head(revision: str, expected: str) -> None:
+    state = MigrationState(frozenset("ab"), frozenset("b"), frozenset(filter(None, [revision])))
+
+    assert expected in str(state)
+    assert state.at_head == (revision == "b")
+
+
+def test_two_heads_are_explained() -> None:
+    state = MigrationState(frozenset("ab"), frozenset("ab"), frozenset("a"))
+
+    assert "alembic merge heads" in str(state)
+
+
+def test_nothing_is_migrated_when_the_backup_fails(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(INSERT_ADA)
+    (database.parent / "backups").write_text("a file in the way")
+
+    with pytest.raises(FileExistsError):
+        command.downgrade(alembic_config(f"sqlite:///{database}"), "base")
+
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM users").fetchone() == (1,)
+
+
+def test_a_migration_backs_up_the_rows_before_it(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(INSERT_ADA)
+
+    command.downgrade(alembic_config(f"sqlite:///{database}"), "base")
+
+    (copy,) = (database.parent / "backups").iterdir()
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT username FROM users").fetchall() == [("ada",)]
+
+
+def test_a_migration_may_keep_the_orphans_that_it_finds(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO user_permissions VALUES (98, 99)")
+
+    command.current(alembic_config(f"sqlite:///{database}"))
+    command.downgrade(alembic_config(f"sqlite:///{database}"), "base")
+
+
+def test_a_migration_that_leaves_a_new_orphan_is_rolled_back(
+    database: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(ALEMBIC, tmp_path / "alembic"))
+    config = alembic_config(f"sqlite:///{database}")
+    config.set_main_option("script_location", str(folder))
+    command.revision(config, "orphan")
+    (revision,) = (folder / "versions").glob("*_orphan.py")
+    insert = "op.execute('INSERT INTO user_permissions VALUES (98, 99)')"
+    revision.write_text(revision.read_text("utf-8").replace("pass", insert, 1), "utf-8")
+
+    with pytest.raises(RuntimeError, match="leaves orphans"):
+        command.upgrade(config, "head")
+
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM user_permissions").fetchone() == (0,)

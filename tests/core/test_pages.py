@@ -1,0 +1,68 @@
+"""The pages for developers, and what they may load and run."""
+
+import base64
+import hashlib
+import re
+from html import escape
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+import app as project
+from app.main import create_app
+from tests.conftest import MakeSettings
+
+
+def test_the_welcome_page_shows_the_state_of_the_database(client: TestClient) -> None:
+    page = client.get("/")
+
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert escape(project.TITLE) in page.text
+    assert "up to date" in page.text
+
+
+def test_the_welcome_page_says_when_the_database_does_not_answer(
+    client: TestClient, database: Path
+) -> None:
+    database.unlink()
+
+    page = client.get("/")
+
+    assert page.status_code == 200
+    assert "the database does not answer" in page.text
+
+
+@pytest.mark.parametrize("environment", ["production", None])
+def test_x7_pages_for_developers_only_exist_in_development(
+    make_settings: MakeSettings, environment: str | None
+) -> None:
+    with TestClient(create_app(make_settings(environment=environment))) as client:
+        for path in ("/", "/docs", "/redoc", "/openapi.json"):
+            assert client.get(path).status_code == 404, path
+
+
+def test_x7_the_documentation_can_be_turned_on_in_production(make_settings: MakeSettings) -> None:
+    with TestClient(create_app(make_settings(environment="production", docs=True))) as client:
+        assert client.get("/docs").status_code == 200
+        assert client.get("/api/v1/").json()["docs"] == "/docs"
+
+
+@pytest.mark.parametrize(("path", "element"), [("/", "style"), ("/docs", "script")])
+def test_a_page_may_only_run_its_own_inline_code(
+    client: TestClient, path: str, element: str
+) -> None:
+    page = client.get(path)
+
+    inline = page.text.split(f"<{element}>")[1].split(f"</{element}>")[0]
+    digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in page.headers["content-security-policy"]
+    assert page.text.count(f"<{element}>") == 1
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_the_documentation_only_loads_files_with_a_known_digest(client: TestClient) -> None:
+    page = client.get("/docs").text
+
+    assert page.count("https://cdn.jsdelivr.net/") == 2
+    assert len(re.findall(r'"https://[^"]+" integrity="sha384-[^"]{64}" crossorigin=', page)) == 2

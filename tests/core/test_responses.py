@@ -1,0 +1,164 @@
+"""Every response has the security headers, and every error is a problem (RFC 9457)."""
+
+import logging
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app.core.errors import AppError
+from app.core.openapi import error_responses
+from app.core.routing import Router
+from app.main import create_app
+from tests.conftest import MakeSettings
+from tests.core.routes import SECRET
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/api/v1/nowhere/%0d%0a/ü", 404),
+        ("POST", "/api/v1/", 405),
+        ("GET", "/clashes", 409),
+        ("POST", "/numbers", 422),
+        ("GET", "/fails", 500),
+        ("GET", "/mistakes", 500),
+    ],
+)
+def test_x5_x11_every_error_is_a_problem_with_the_security_headers(
+    client: TestClient, method: str, path: str, status: int
+) -> None:
+    response = client.request(method, path)
+
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cache-control"] == "no-store"
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert "no_such_table" not in response.text
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert {"type", "title", "detail", "instance"} < problem.keys()
+
+
+def test_an_error_of_the_app_has_its_own_detail(client: TestClient) -> None:
+    assert client.get("/clashes").json()["detail"] == "Ada is taken."
+
+
+def test_x1_the_cause_of_a_500_is_in_the_log_and_not_in_the_response(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = client.get("/fails")
+
+    assert SECRET not in response.text
+    assert SECRET in caplog.text
+
+
+def test_x3_t11_the_log_has_one_line_per_request_without_its_query(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "app.request")
+
+    client.get("/api/v1/%0aforged", params={"token": SECRET})
+
+    line = caplog.records[-1]
+    assert line.getMessage() == "GET /api/v1/%0Aforged"
+    assert vars(line)["status"] == 404
+
+
+def test_a_long_path_is_cut_in_the_log_and_in_the_response(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    response = client.get("/" + "%ff" * 20_000)
+
+    assert response.status_code == 404
+    assert len(response.content) < 10_000
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "app.request"]
+    assert len(line) < 10_000
+
+
+def test_x8_another_host_is_rejected(client: TestClient) -> None:
+    response = client.get("/api/v1/", headers={"Host": "evil.example"})
+
+    assert response.status_code == 400
+    assert response.json()["detail"] == "Invalid host header"
+
+
+def test_an_error_in_plain_text_becomes_a_problem_and_keeps_its_headers(
+    client: TestClient,
+) -> None:
+    response = client.get("/plain")
+
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["detail"] == "my words"
+    assert len(response.headers.get_list("set-cookie")) == 2
+
+
+def test_x5_browsers_are_told_to_stay_with_https(app: FastAPI) -> None:
+    with TestClient(app, base_url="https://testserver") as client:
+        assert "max-age=31536000" in client.get("/api/v1/").headers["strict-transport-security"]
+    with TestClient(app) as client:
+        assert "strict-transport-security" not in client.get("/api/v1/").headers
+
+
+def test_i11_a_wrong_method_is_answered_with_the_allowed_ones(client: TestClient) -> None:
+    assert client.put("/numbers").headers["allow"] == "DELETE, POST"
+    assert client.put("/api/v1/").headers["allow"] == "GET, HEAD"
+
+
+def test_i11_head_is_get_without_the_body(client: TestClient) -> None:
+    head = client.head("/api/v1/")
+
+    assert head.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-length"] == client.get("/api/v1/").headers["content-length"]
+
+
+def test_x6_only_pages_of_a_listed_origin_can_read_responses(make_settings: MakeSettings) -> None:
+    app = create_app(make_settings(cors_origins="https://www.example.com"))
+
+    @app.get("/fails")
+    async def fail() -> None:
+        raise RuntimeError
+
+    with TestClient(app) as client:
+        failure = client.get("/fails", headers={"Origin": "https://www.example.com"})
+        listed = client.get("/api/v1/", headers={"Origin": "https://www.example.com"})
+        other = client.get("/api/v1/", headers={"Origin": "https://www.example.com.evil.example"})
+
+    assert listed.headers["access-control-allow-origin"] == "https://www.example.com"
+    assert "access-control-allow-origin" not in other.headers
+    assert failure.status_code == 500
+    assert failure.headers["access-control-allow-origin"] == "https://www.example.com"
+
+
+class Teapot(AppError):
+    status_code = 418  # type: ignore[assignment]
+    detail = "Short and stout."
+
+
+def test_openapi_describes_every_error_as_a_problem(app: FastAPI) -> None:
+    router = Router()
+
+    @router.put("/things/{name}", responses=error_responses(Teapot))
+    async def replace(name: str, body: dict[str, int]) -> None: ...
+
+    app.include_router(router)
+    schema = app.openapi()
+
+    operations = [operation for path in schema["paths"].values() for operation in path.values()]
+    assert operations
+    for operation in operations:
+        errors = {s: r for s, r in operation["responses"].items() if not s.startswith("2")}
+        assert "default" in errors
+        assert "503" in errors
+        for response in errors.values():
+            assert response["content"].keys() == {"application/problem+json"}
+    assert "HTTPValidationError" not in schema["components"]["schemas"]
+    documented = schema["paths"]["/things/{name}"]["put"]["responses"]
+    assert documented.keys() >= {"400", "404", "409", "413", "415", "418", "422"}
+    assert documented["418"]["description"] == "Short and stout."

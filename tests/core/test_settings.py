@@ -1,0 +1,257 @@
+"""Settings: what each may be, and how invalid ones are reported."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from app.cli import cli
+from app.main import create_app
+from app.settings import Settings, load_settings
+from tests.conftest import MakeSettings
+
+SECRET = "s3cr3t"
+PROJECT = Path(__file__).parents[2]
+# Windows opens no socket without it.
+SYSTEM = {"SYSTEMROOT": os.environ.get("SYSTEMROOT", "")}
+
+
+@pytest.fixture
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The `.env` that the settings are read from."""
+    file = tmp_path / ".env"
+    monkeypatch.setattr("app.core.settings.ENV_FILE", file)
+    monkeypatch.setitem(Settings.model_config, "env_file", file)
+    return file
+
+
+def test_g6_without_settings_the_app_only_serves_this_machine() -> None:
+    settings = load_settings()
+
+    assert settings.allowed_hosts == ("localhost", "127.0.0.1", "[::1]")
+    assert not settings.in_development
+    assert not settings.docs_are_on
+
+
+def test_the_environment_wins_over_the_file(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file.write_text("LOG_LEVEL=DEBUG\nCORS_ORIGINS=https://a.example, https://b.example\n")
+    monkeypatch.setenv("LOG_LEVEL", "ERROR")
+
+    settings = load_settings()
+
+    assert settings.log_level == "ERROR"
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_an_empty_variable_means_unset(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker Compose, for example, passes `NAME=${NAME}` as an empty variable."""
+    env_file.write_text("LOG_LEVEL=DEBUG\nDOCS=\n")
+    for name in Settings.model_fields:
+        monkeypatch.setenv(name.upper(), "")
+
+    settings = load_settings()
+
+    assert settings.model_copy(update={"log_level": "INFO"}) == Settings.model_construct()
+    assert settings.log_level == "DEBUG"
+
+
+def test_g5_all_invalid_settings_are_named_at_once_without_their_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite+aiosqlite:///:memory:?{SECRET}")
+    monkeypatch.setenv("CORS_ORIGINS", f"*,{SECRET}")
+    monkeypatch.setenv("LOG_LEVEL", SECRET)
+
+    with pytest.raises(SystemExit) as stopped:
+        load_settings()
+
+    message = str(stopped.value)
+    for name in ("ALLOWED_HOSTS", "DATABASE_URL", "CORS_ORIGINS", "LOG_LEVEL"):
+        assert f"  {name}: " in message
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize("hosts", ["", "*", "[::1],localhost", "api.example.com,*", "*.com"])
+def test_production_needs_its_host_names(hosts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("ALLOWED_HOSTS", hosts)
+
+    with pytest.raises(SystemExit, match="ALLOWED_HOSTS"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", "https://api.example.com"),
+        ("ALLOWED_HOSTS", "api.example.com:443"),
+        ("ALLOWED_HOSTS", "*example.com"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "www.example.com"),
+        ("CORS_ORIGINS", "https://www.example.com/"),
+        ("CORS_ORIGINS", "https://*.example.com"),
+        ("DATABASE_URL", "foo"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite+aiosqlite:///:memory:"),
+        ("DATABASE_URL", "mysql://localhost/shelf"),
+        ("DATABASE_URL", "sqlite:///file:app.db?uri=true"),
+        ("DATABASE_URL", f"postgresql://u:p@ss:{SECRET}@host/shelf"),
+        ("DATABASE_URL", f"postgresql://host/shelf?user=me&password={SECRET}"),
+        ("DATABASE_URL", "postgresql://shelf:Shelf@host/shelf"),
+        ("DATABASE_URL", "postgresql://me:Postgres@host/shelf"),
+        ("ENVIRONMENT", "developement"),
+        ("MAX_BODY_BYTES", "1023"),
+        ("TRUSTED_PROXIES", "*"),
+        ("TRUSTED_PROXIES", "proxy.example.com"),
+        ("TRUSTED_PROXIES", "0.0.0.0/1"),
+        ("TRUSTED_PROXIES", "::/8"),
+        ("TRUSTED_PROXIES", "::ffff:0:0/96"),
+        ("TRUSTED_PROXIES", "::/16"),
+    ],
+)
+def test_an_invalid_value_is_rejected(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as stopped:
+        load_settings()
+
+    assert f"  {name}: " in str(stopped.value)
+    assert SECRET not in str(stopped.value)
+
+
+def test_g4_the_example_is_not_enough_for_production(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file.write_text((PROJECT / ".env.example").read_text("utf-8"), "utf-8")
+    assert load_settings().in_development
+    monkeypatch.setenv("ENVIRONMENT", "production")
+
+    with pytest.raises(SystemExit, match="ALLOWED_HOSTS"):
+        load_settings()
+
+
+def test_a_file_in_another_encoding_is_reported(env_file: Path) -> None:
+    env_file.write_text("LOG_LEVEL=DEBUG\n", "utf-16")
+
+    with pytest.raises(SystemExit, match=r"save \.env as UTF-8"):
+        load_settings()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a file that root cannot read")
+def test_a_file_that_cannot_be_read_is_reported(env_file: Path) -> None:
+    env_file.symlink_to("/proc/self/mem")
+
+    with pytest.raises(SystemExit, match="Cannot read the settings: "):
+        load_settings()
+
+
+@pytest.mark.parametrize("environment", ["production", None])
+def test_the_app_only_starts_without_a_database_in_development(
+    make_settings: MakeSettings, database: Path, environment: str | None
+) -> None:
+    database.unlink()
+
+    with TestClient(create_app(make_settings())) as client:
+        assert client.get("/health/live").status_code == 200
+    with (
+        pytest.raises(RuntimeError, match="does not exist"),
+        TestClient(create_app(make_settings(environment=environment))),
+    ):
+        pass
+
+
+def test_g8_a_misspelled_name_is_reported_with_the_right_one(
+    env_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    env_file.write_text("ALOWED_HOSTS=x\nCOMPOSE_PROJECT_NAME=shelf\nKEY='\nc2VjcmV0\nC2VjcmV0==\n")
+
+    create_app()
+
+    assert "unknown setting ALOWED_HOSTS (did you mean ALLOWED_HOSTS?)" in caplog.text
+    assert "unknown setting COMPOSE_PROJECT_NAME" in caplog.text
+    assert "c2VjcmV0" not in caplog.text
+
+
+def test_g5_the_server_stops_with_a_message_instead_of_a_traceback(tmp_path: Path) -> None:
+    stopped = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "app.main:app", "--app-dir", str(PROJECT)],
+        cwd=tmp_path,
+        env={"ENVIRONMENT": "production", **SYSTEM},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert stopped.returncode != 0
+    assert "ALLOWED_HOSTS: list the host names" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
+def run_check(monkeypatch: pytest.MonkeyPatch, database_url: str, *options: str) -> tuple[int, str]:
+    """The exit code and the output of `check`."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    result = CliRunner().invoke(cli, ["check", *options])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, f"{result.output}{result.exception}"
+
+
+def test_check_finds_no_error_in_a_migrated_project(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, output = run_check(monkeypatch, database_url)
+
+    assert code == 0, output
+    assert "migrations: database at" in output
+
+
+def test_check_shows_the_pragmas(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, output = run_check(monkeypatch, f"sqlite:///{database}")
+
+    assert code == 0, output
+    assert "journal_mode = wal" in output
+
+
+def test_g7_check_applies_the_rules_for_production(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, output = run_check(monkeypatch, database_url, "--deploy")
+
+    assert code == 1
+    assert "ALLOWED_HOSTS" in output
+
+
+def test_check_reports_a_missing_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, output = run_check(monkeypatch, f"sqlite:///{tmp_path / 'none.db'}")
+
+    assert code == 1
+    assert f"error   database: {tmp_path / 'none.db'} does not exist" in output
+
+
+def test_check_escapes_what_the_terminal_cannot_print(tmp_path: Path) -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "app", "check"],
+        cwd=PROJECT,
+        env={
+            "DATABASE_URL": f"sqlite:///{tmp_path / '名.db'}",
+            "PYTHONIOENCODING": "cp437",
+            **SYSTEM,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert checked.returncode == 1
+    assert f"{tmp_path}{os.sep}\\u540d.db does not exist" in checked.stdout

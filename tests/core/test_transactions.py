@@ -1,0 +1,229 @@
+"""The transaction of a request: what it locks, what it keeps, and what happens without a database."""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from fastapi import BackgroundTasks, FastAPI, WebSocket
+from fastapi.testclient import TestClient
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError, InvalidRequestError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import selectinload
+
+from app.api.deps import SessionDep
+from app.core.database import Database
+from app.models.user import Permission, User
+from tests.conftest import MakeSettings
+from tests.core.routes import insert_user
+
+ADA = {"username": "ada", "email": "ada@example.com", "password": "hash"}
+
+
+def test_slow_work_can_stay_outside_of_the_transaction(client: TestClient) -> None:
+    assert client.post("/slow").json() == 0
+    assert client.get("/rows").json() == 2
+
+
+def test_a_value_that_is_taken_is_a_conflict(client: TestClient) -> None:
+    assert client.post("/writes").status_code == 200
+    assert client.post("/writes").status_code == 409
+
+
+def test_i12_a_get_request_cannot_write(client: TestClient, database: Path) -> None:
+    assert client.get("/writes").status_code == 500
+
+
+def test_a_failed_commit_is_an_error(client: TestClient, database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(
+            """
+            CREATE TABLE parents (id INTEGER PRIMARY KEY);
+            CREATE TABLE children (parent INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED);
+            CREATE TRIGGER orphan AFTER INSERT ON users
+            BEGIN INSERT INTO children VALUES (1); END;
+            """
+        )
+
+    assert client.post("/writes").status_code == 409
+    assert client.get("/rows").json() == 0
+
+
+def test_a_session_that_is_used_after_its_request_fails_and_blocks_no_writer(
+    app: FastAPI, client: TestClient
+) -> None:
+    errors: list[InvalidRequestError] = []
+
+    async def use(session: AsyncSession) -> None:
+        try:
+            await session.execute(insert_user(3))
+        except InvalidRequestError as error:
+            errors.append(error)
+
+    @app.post("/late")
+    async def write_later(session: SessionDep, tasks: BackgroundTasks) -> None:
+        await session.execute(insert_user(2))
+        tasks.add_task(use, session)
+
+    assert client.post("/late").status_code == 200
+    assert "closed" in str(errors[0])
+    assert client.post("/writes").status_code == 200
+    assert client.get("/rows").json() == 2
+
+
+def test_a_websocket_can_only_read_and_takes_no_write_lock(
+    app: FastAPI, client: TestClient, database: Path
+) -> None:
+    @app.websocket("/socket")
+    async def talk(socket: WebSocket, session: SessionDep) -> None:
+        await socket.accept()
+        await socket.send_json(await session.scalar(text("SELECT count(*) FROM users")))
+        await socket.receive_text()
+        try:
+            await session.execute(insert_user(2))
+        except OperationalError as error:
+            await socket.send_json(str(error.orig))
+
+    with client.websocket_connect("/socket") as socket:
+        assert socket.receive_json() == 0
+        assert client.post("/writes").status_code == 200
+        socket.send_text("now write")
+        assert "readonly" in socket.receive_json()
+
+
+def test_a_missing_database_is_a_503(client: TestClient, database: Path) -> None:
+    database.unlink()
+
+    response = client.post("/writes")
+
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "5"
+    assert not database.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot move an open file")
+def test_a_database_that_comes_back_is_used_again_but_another_one_is_not(
+    client: TestClient, database: Path
+) -> None:
+    aside = database.with_name("aside.db")
+    another = Path(shutil.copy(database, database.with_name("another.db")))
+    assert client.post("/writes").status_code == 200
+
+    database.rename(aside)
+    assert client.post("/writes").status_code == 503
+    assert client.get("/health/ready").status_code == 503
+    aside.rename(database)
+    assert client.get("/health/ready").status_code == 200
+
+    another.replace(database)
+    assert client.post("/writes").status_code == 503
+    assert client.get("/health/ready").status_code == 503
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot replace an open file")
+def test_no_worker_uses_a_file_that_was_replaced(
+    make_settings: MakeSettings, database: Path, tmp_path: Path
+) -> None:
+    """One worker has read before and the other has written: neither may touch the new file."""
+    another = Path(shutil.copy(database, tmp_path / "another.db"))
+
+    def swap() -> None:
+        another.replace(database)
+
+    async def scenario() -> None:
+        async with Database(make_settings()) as reader, Database(make_settings()) as writer:
+            async with reader.readers() as session:
+                await session.execute(text("SELECT 1 FROM users"))
+            async with writer.writers.begin() as session:
+                session.add(User(**ADA, permissions=[]))
+            swap()
+            for worker in (reader, writer):
+                for sessions in (worker.readers, worker.writers):
+                    with pytest.raises(OperationalError, match="was replaced"):
+                        async with sessions() as session:
+                            await session.execute(text("SELECT 1 FROM users"))
+
+    before = another.read_bytes()
+    asyncio.run(scenario())
+    assert database.read_bytes() == before
+
+
+def test_i10_writers_that_read_first_lose_no_update(make_settings: MakeSettings) -> None:
+    """Two workers, with ten tasks each that read a number and write the next one."""
+
+    async def add_one(database: Database) -> None:
+        async with database.writers.begin() as session:
+            # PostgreSQL locks this row. In SQLite, the transaction already has the lock.
+            counter = await session.get_one(Permission, 101, with_for_update=True)
+            counter.description = str(int(counter.description) + 1)
+
+    async def scenario() -> object:
+        async with Database(make_settings()) as one, Database(make_settings()) as another:
+            async with one.writers.begin() as session:
+                session.add(Permission(id=101, name="counter", description="0"))
+            await asyncio.gather(*(add_one(worker) for worker in (one, another) for _ in range(10)))
+            async with one.readers() as session:
+                counter = await session.get_one(Permission, 101)
+        return counter.description
+
+    assert asyncio.run(scenario()) == "20"
+
+
+def test_a_write_that_is_cancelled_while_it_waits_leaves_no_lock(
+    make_settings: MakeSettings, database: Path
+) -> None:
+    async def scenario() -> None:
+        async with Database(make_settings()) as app_database:
+
+            async def write() -> None:
+                async with app_database.writers.begin() as session:
+                    await session.execute(text("DELETE FROM users"))
+
+            with closing(sqlite3.connect(database, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                waiting = asyncio.create_task(write())
+                await asyncio.sleep(0.1)
+                waiting.cancel()
+                await asyncio.sleep(0)
+                # Now the driver's thread gets the lock that it was waiting for.
+                other.execute("ROLLBACK")
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+                other.execute("PRAGMA busy_timeout = 1000")
+                other.execute("BEGIN IMMEDIATE")
+                other.execute("ROLLBACK")
+            await write()
+
+    asyncio.run(scenario())
+
+
+def test_deleting_a_user_deletes_their_permissions(make_settings: MakeSettings) -> None:
+    async def scenario() -> tuple[list[str], int | None]:
+        async with Database(make_settings()) as database:
+            async with database.writers.begin() as session:
+                permission = Permission(name="test:made", description="See tests")
+                session.add(User(**ADA, permissions=[permission]))
+            async with database.writers.begin() as session:
+                everyone = select(User).options(selectinload(User.permissions))
+                ada = (await session.scalars(everyone)).one()
+                held = [permission.name for permission in ada.permissions]
+                await session.delete(ada)
+            async with database.readers() as session:
+                left = await session.scalar(text("SELECT count(*) FROM user_permissions"))
+        return held, left
+
+    assert asyncio.run(scenario()) == (["test:made"], 0)
+
+
+def test_i8_a_username_is_taken_only_once(make_settings: MakeSettings) -> None:
+    async def scenario() -> None:
+        async with Database(make_settings()) as database, database.writers.begin() as session:
+            session.add(User(**ADA, permissions=[]))
+            session.add(User(**ADA, permissions=[]))
+
+    with pytest.raises(IntegrityError):
+        asyncio.run(scenario())
