@@ -387,7 +387,7 @@ def test_a_migration_that_fails_stops_set_up_with_its_reason(
 
 
 def interpreters() -> dict[str, str]:
-    """Every supported Python of this machine, except the one that `created` uses if others exist."""
+    """The supported Pythons of this machine, without the one of `created` if there are others."""
     found = {}
     for version in ("3.11", "3.12", "3.13", "3.14"):
         places = [*Path.home().glob(f".pyenv/versions/{version}.*/bin/python3")]

@@ -159,8 +159,8 @@ def test_an_update_keeps_both_sides_migrates_and_leaves_line_endings_alone(
         code, said = run_with_git(*update)
 
     assert code == 0, said
-    assert "[update] app/settings.py: kept what you added and what the template added" in said
-    assert "[update] migrations: cap now follows shelf, the last you have" in said
+    assert "[update] app/settings.py: kept your changes and the template's" in said
+    assert "[update] migrations: cap now follows shelf, your last one" in said
     assert "Running upgrade shelf -> cap" in said
     assert "[setup] Done." in said
     changed = git(project.path, "status", "--porcelain", "--untracked-files=all").split()

@@ -8,7 +8,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.core.seed_data import register_seed_rows
 from app.core.types import BigInt
 from app.db.base import Base
-from app.models.user import Permission
 from app.permissions import PermissionName
 
 
@@ -47,7 +46,8 @@ class Throttle(Base):
 
 # `alembic upgrade head` adds the missing ones.
 register_seed_rows(
-    Permission,
+    Base.metadata,
+    "permissions",
     "name",
     [{"name": name.value, "description": name.description} for name in PermissionName],
 )

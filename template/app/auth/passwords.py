@@ -95,7 +95,7 @@ async def _reject(settings: Settings, password: str, *names: str) -> str | None:
 def count_guesses(password: str) -> int:
     """Estimate how many guesses an attacker needs who knows common passwords and patterns.
 
-    Only the two ends of a long password are estimated: it is no easier than the harder one.
+    Only the two ends of a long password are estimated: it is not easier than the harder one.
     """
     # Imported on first use, since it takes long and few requests need it.
     from zxcvbn import zxcvbn

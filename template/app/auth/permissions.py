@@ -1,4 +1,7 @@
-"""Who may do what to whom. Nobody grants a permission that they lack, or changes a user above them."""
+"""Who may change which user.
+
+Users cannot grant permissions that they lack, or change users who hold more than they do.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -51,7 +54,7 @@ async def manageable(session: AsyncSession, held: frozenset[str]) -> frozenset[s
     """The permissions that a holder of `held` can grant, and whose holders they can change.
 
     These are their own. Holders of every declared permission can also manage those that the code
-    no longer declares: otherwise nobody could manage the users who still have one.
+    no longer declares: otherwise no one could manage the users who still have one.
     """
     if held >= {*PermissionName}:
         held |= frozenset(await session.scalars(select(Permission.name)))

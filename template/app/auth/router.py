@@ -1,4 +1,4 @@
-"""Logging in and out, and one's own login sessions and password."""
+"""Logging in and out, and the login sessions and the password of the caller."""
 
 from http import HTTPStatus
 from typing import Annotated

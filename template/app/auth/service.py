@@ -1,4 +1,4 @@
-"""Logging in, and changing one's password.
+"""Logging in, and changing the password.
 
 Hashing is slow and must hold neither a lock nor a connection. So each function runs several short
 transactions, and the last one checks again what the earlier ones read.
@@ -82,7 +82,7 @@ async def change_password(
     new: str,
     client: Client,
 ) -> TokenRead:
-    """Replace one's own password, end all sessions and begin a new one."""
+    """Replace the caller's password, end all login sessions and begin a new one."""
     counted_name = throttle.password_key(actor.user_id)
     await throttle.record(database, counted_name, client.address)
     async with database.readers() as session:

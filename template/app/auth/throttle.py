@@ -140,7 +140,7 @@ def _wait_after(attempts: int) -> timedelta:
 
 
 def _age(row: Throttle, now: datetime) -> timedelta:
-    """Without a sign, so that a clock that was set back locks nobody out."""
+    """Without a sign, so that a clock that was set back locks no one out."""
     return abs(now - row.last_attempt_at)
 
 

@@ -151,7 +151,7 @@ async def set_password(session: AsyncSession, user: User, hashed: str) -> None:
 
 
 async def _load_for_change(session: AsyncSession, actor: AuthContext, user_id: int) -> User:
-    """Lock and load a user whom the actor may change, by now."""
+    """Lock and load a user, after checking again that the actor may change them."""
     held = await permissions.recheck(session, actor, "users:write", user_id)
     user = await load_user(session, User.id == user_id)
     await permissions.check_manageable(session, held, user)

@@ -85,12 +85,12 @@ async def create_user(
     return user
 
 
-@router.get("/{user_id}", response_model=UserRead, dependencies=[require("users:read")])
+@router.get("/{user_id:id}", response_model=UserRead, dependencies=[require("users:read")])
 async def read_user(user_id: IdPath, session: SessionDep) -> User:
     return await users.load_user(session, User.id == user_id)
 
 
-@router.patch("/{user_id}", response_model=UserRead)
+@router.patch("/{user_id:id}", response_model=UserRead)
 async def update_user(
     user_id: IdPath,
     data: UserUpdate,
@@ -106,19 +106,21 @@ async def update_user(
     return await users.update_user(database, session, settings, actor, user_id, data)
 
 
-@router.delete("/{user_id}", status_code=HTTPStatus.NO_CONTENT, responses=error_responses(Conflict))
+@router.delete(
+    "/{user_id:id}", status_code=HTTPStatus.NO_CONTENT, responses=error_responses(Conflict)
+)
 async def delete_user(user_id: IdPath, actor: RecentUserWriter, session: SessionDep) -> None:
     """Delete a user who has no permission that you lack. Needs a recent login."""
     await users.delete_user(session, actor, user_id)
 
 
-@router.delete("/{user_id}/sessions", status_code=HTTPStatus.NO_CONTENT)
+@router.delete("/{user_id:id}/sessions", status_code=HTTPStatus.NO_CONTENT)
 async def revoke_login_sessions(user_id: IdPath, actor: UserWriter, session: SessionDep) -> None:
     """Log a user out everywhere."""
     await users.revoke_login_sessions(session, actor, user_id)
 
 
-@router.put("/{user_id}/permissions", response_model=UserRead)
+@router.put("/{user_id:id}/permissions", response_model=UserRead)
 async def replace_permissions(
     user_id: IdPath, data: UserPermissions, actor: RecentGranter, session: SessionDep
 ) -> User:

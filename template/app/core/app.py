@@ -1,8 +1,8 @@
 """Builds the FastAPI application that `app/main.py` adds its routes to."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from fastapi import Depends, FastAPI
 
@@ -16,8 +16,21 @@ from app.core.settings import CoreSettings
 logger = logging.getLogger(__name__)
 
 
-def build_app(settings: CoreSettings, *, title: str, description: str, version: str) -> FastAPI:
-    """An application without routes: logging, middleware, error responses and the database."""
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def build_app(
+    settings: CoreSettings,
+    *,
+    title: str,
+    description: str,
+    version: str,
+    lifespan: Lifespan | None = None,
+) -> FastAPI:
+    """An application without routes: logging, middleware, error responses and the database.
+
+    Your `lifespan` begins after the database is open, and ends before it is closed.
+    """
     configure_logging(settings)
     for name in settings.unknown_names():
         logger.warning(".env: unknown setting %s", name)
@@ -25,7 +38,7 @@ def build_app(settings: CoreSettings, *, title: str, description: str, version: 
         title=title,
         description=description,
         version=version,
-        lifespan=_lifespan,
+        lifespan=_with_database(lifespan),
         dependencies=[Depends(reject_large_body)],
         # app/core/pages.py serves the documentation under a strict content security policy.
         docs_url=None,
@@ -40,11 +53,15 @@ def build_app(settings: CoreSettings, *, title: str, description: str, version: 
     return app
 
 
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    settings: CoreSettings = app.state.settings
-    async with Database(settings) as database:
-        app.state.database = database
-        if not settings.in_development:
-            await database.probe()
-        yield
+def _with_database(lifespan: Lifespan | None) -> Lifespan:
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[None]:
+        settings: CoreSettings = app.state.settings
+        async with Database(settings) as database:
+            app.state.database = database
+            if not settings.in_development:
+                await database.probe()
+            async with lifespan(app) if lifespan else nullcontext():
+                yield
+
+    return run

@@ -1,6 +1,7 @@
 """Backups of a SQLite database: made while the app runs, verified, and restored.
 
-`VACUUM INTO` reads one snapshot. A plain copy of the file may be torn, and lacks the write-ahead log.
+`VACUUM INTO` reads one snapshot. A plain copy of the file may be torn and lacks the write-ahead
+log.
 """
 
 import os
@@ -90,7 +91,7 @@ def verify(file: Path) -> None:
 
 
 def file_has_own_rows(file: Path, metadata: MetaData) -> bool:
-    """Whether any table has a row that is not a seed row. A file that is no database counts, too."""
+    """Whether any table has a row that is not a seed row; also true for other kinds of files."""
     try:
         with open_file(file, "ro") as connection:
             return has_own_rows(connection, metadata)
@@ -127,7 +128,7 @@ def _new_file_next_to(target: Path) -> Path:
 
 @contextmanager
 def _exclusive_lock(target: Path, metadata: MetaData) -> Iterator[None]:
-    """Lock an empty database that nobody else has open."""
+    """Lock an empty database that no other process has open."""
     if file_has_own_rows(target, metadata):
         raise BackupError(f"{target} has rows: first move it away, with its -wal and -shm files")
     try:

@@ -57,7 +57,7 @@ def _has_mode_bits(file: Path, bits: int) -> bool:
 
 
 def check_sqlite_version(version: tuple[int, ...]) -> CheckResult:
-    """Warn of versions whose write-ahead log can, rarely, corrupt a database (sqlite.org/wal.html)."""
+    """Warn of versions whose write-ahead log can corrupt a database (sqlite.org/wal.html)."""
     is_fixed = (
         version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
     )
@@ -66,8 +66,8 @@ def check_sqlite_version(version: tuple[int, ...]) -> CheckResult:
         return CheckResult("ok", name)
     return CheckResult(
         "warning",
-        f"{name} can, rarely, corrupt a database in WAL mode (sqlite.org/wal.html, 'WAL-reset bug'): "
-        "use a Python with SQLite 3.51.3 or newer",
+        f"{name} can, rarely, corrupt a database in WAL mode (sqlite.org/wal.html, "
+        "'WAL-reset bug'): use a Python with SQLite 3.51.3 or newer",
     )
 
 

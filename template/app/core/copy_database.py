@@ -143,7 +143,7 @@ def _checksum(connection: sa.Connection, table: sa.Table) -> tuple[int, int]:
 
 
 def _canonical(value: object) -> object:
-    """One form for values that databases return in two: times with a time zone, and JSON objects."""
+    """One form for values that databases return in two: times with a zone, and JSON objects."""
     if isinstance(value, datetime) and value.tzinfo:
         return value.astimezone(UTC).replace(tzinfo=None)
     if isinstance(value, dict | list):

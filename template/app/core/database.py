@@ -76,7 +76,7 @@ class Database:
         self.writers = async_sessionmaker(writing, **options)
 
     async def probe(self) -> None:
-        """Raise RuntimeError if the database cannot be opened. Missing migrations are no error."""
+        """Raise RuntimeError if the database cannot be opened. Missing migrations are fine."""
         try:
             async with self.readers() as session:
                 await session.execute(text("SELECT 1"))

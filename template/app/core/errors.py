@@ -54,7 +54,7 @@ class AppError(Exception):
 
 
 class Invalid(AppError):
-    """For rules that a schema cannot know: `Invalid([FieldError(["body", "title"], "...", "taken")])`."""
+    """For rules beyond a schema: `Invalid([FieldError(["body", "title"], "...", "taken")])`."""
 
     status_code = HTTPStatus.UNPROCESSABLE_ENTITY
     detail = "The request is invalid; see `errors`."

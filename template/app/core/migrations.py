@@ -1,4 +1,4 @@
-"""What `alembic/env.py` does: choose the database, migrate it in one transaction, and guard its rows."""
+"""What `alembic/env.py` does: choose the database, migrate in one transaction, guard the rows."""
 
 import asyncio
 import logging
@@ -139,8 +139,8 @@ def _print_sql(url: URL, metadata: MetaData) -> None:
 class MigrationGuard:
     """Backs up a SQLite database before it changes, and rejects a migration that leaves orphans.
 
-    An orphan is a row with a reference to a missing row. PostgreSQL allows none by itself, and has
-    backup tools of its own.
+    An orphan is a row with a reference to a missing row. PostgreSQL allows none by itself, and
+    brings its own backup tools.
     """
 
     def __init__(self, connection: Connection, metadata: MetaData) -> None:

@@ -7,9 +7,25 @@ from typing import Annotated, Any, NoReturn
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.requests import HTTPConnection
 from fastapi.routing import APIRoute
+from starlette.convertors import Convertor, register_url_convertor
 
 from app.core.errors import UnsupportedMediaType
 from app.core.types import MAX_ID
+
+
+class _IdConvertor(Convertor[int]):
+    """`/{user_id:id}` only matches digits. `/{user_id}` would also match a route such as `/me`."""
+
+    regex = "[0-9]{1,19}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("id", _IdConvertor())
 
 # An id in a path, limited to what the database can hold: a larger one is a 422, not an error.
 IdPath = Annotated[int, Path(ge=1, le=MAX_ID)]

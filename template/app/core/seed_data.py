@@ -6,7 +6,7 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import (
     Connection,
@@ -20,9 +20,10 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.orm import DeclarativeBase
 
 from app.core.database import insert_for
+
+_INFO_KEY = "seed_rows"
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class SeedRows:
 
 
 def register_seed_rows(
-    model: type[DeclarativeBase], key: str, rows: Sequence[Mapping[str, str]]
+    metadata: MetaData, table: str, key: str, rows: Sequence[Mapping[str, str]]
 ) -> None:
-    """`register_seed_rows(Genre, "name", [{"name": "crime"}])`, next to the model."""
-    cast(Table, model.__table__).info["seed_rows"] = SeedRows(key, rows)
+    """`register_seed_rows(Base.metadata, "genres", "name", [{"name": "crime"}])`, in a model's file."""
+    metadata.info.setdefault(_INFO_KEY, {})[table] = SeedRows(key, rows)
 
 
 def seed_statements(dialect: str, metadata: MetaData) -> list[Insert]:
@@ -88,7 +89,10 @@ def has_own_rows(connection: sqlite3.Connection, metadata: MetaData) -> bool:
 
 
 def _seed_rows(table: TableClause) -> SeedRows | None:
-    return table.info.get("seed_rows") if isinstance(table, Table) else None
+    registered: dict[str, SeedRows] = (
+        table.metadata.info.get(_INFO_KEY, {}) if isinstance(table, Table) else {}
+    )
+    return registered.get(table.name)
 
 
 def _in_sqlite(query: Select[Any]) -> str:

@@ -76,7 +76,7 @@ class CoreSettings(BaseSettings):
 
     @classmethod
     def load(cls, *, for_production: bool = False) -> Self:
-        """Read the settings, or exit with one line per invalid setting, which never shows its value."""
+        """Read the settings, or exit with one line per invalid setting, without its value."""
         try:
             return cls(environment="production") if for_production else cls()
         except ValidationError as error:
@@ -92,9 +92,9 @@ class CoreSettings(BaseSettings):
 
     @classmethod
     def unknown_names(cls) -> list[str]:
-        """Names in `.env` that are no settings, each with the most similar setting.
+        """Unknown names in `.env`, each with the most similar setting.
 
-        They are no error, because other programs read that file, too.
+        They are allowed, because other programs read that file, too.
         """
         known = [name.upper() for name in cls.model_fields]
         unknown = []

@@ -1,4 +1,4 @@
-"""SQLite connections: pragmas, transactions that SQLAlchemy begins, and a file that stays the same."""
+"""SQLite connections: pragmas, transactions begun by SQLAlchemy, and a check of the file."""
 
 import asyncio
 import sqlite3
@@ -77,7 +77,7 @@ def configure_sqlite_begin(engine: Engine, begin: str, pragmas: Pragmas) -> None
         except sqlite3.OperationalError as error:
             raise OperationalError(begin, None, error) from None
         except asyncio.CancelledError:
-            # The driver's thread still waits for the lock, and would keep it for nobody.
+            # The driver's thread still waits for the lock, and would then keep it.
             connection.invalidate()
             raise
 

@@ -13,7 +13,7 @@ user_permissions = Table(
         BigInt,
         ForeignKey("permissions.id", ondelete="CASCADE"),
         primary_key=True,
-        # The primary key only finds the permissions of a user; this finds the users of a permission.
+        # The primary key finds the permissions of a user; this finds the users of a permission.
         index=True,
     ),
 )
