@@ -181,7 +181,7 @@ def test_an_update_keeps_both_sides_migrates_and_leaves_line_endings_alone(
 
 def add_setting_and_migration(project: Project, settings: str, name: str) -> None:
     """The change that both the owner and a release make in the same places."""
-    line = "\n    @property\n    def in_development"
+    line = "\n\nload_settings"
     replace(project, settings, line, f"    {name}: int = 3\n{line}")
     versions = Path(settings).parents[1] / f"alembic/versions/{name}.py"
     text = f"from alembic import op\n{MIGRATION.format(name=name)}"
