@@ -3,6 +3,7 @@
 Each message names the route, the rule and the line to add.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,14 @@ def literal(route: Route) -> str:
 def fail_if_any(problems: Sequence[str]) -> None:
     if problems:
         pytest.fail("\n".join(problems), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_logs() -> Iterator[None]:
+    """A line for each request would hide the message of a guard that fails."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 def test_every_route_needs_a_login_unless_it_is_public(routes: list[Route]) -> None:
