@@ -222,7 +222,13 @@ def test_a9_a_user_can_choose_a_new_name_again_after_a_day(
 
 @pytest.mark.parametrize(
     ("addresses", "status"),
-    [("2001:db8::{:x}", 429), ("2001:db8:0:{:x}::1", 401), ("198.51.100.{}", 401)],
+    [
+        ("2001:db8::{:x}", 429),
+        ("2001:db8:0:{:x}::1", 401),
+        ("198.51.100.{}", 401),
+        # As a proxy with a dual-stack socket writes an IPv4 address.
+        ("::ffff:198.51.100.{}", 401),
+    ],
 )
 def test_a9_an_ipv6_address_is_counted_by_its_network(
     make_settings: MakeSettings, addresses: str, status: int

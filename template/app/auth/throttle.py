@@ -178,6 +178,8 @@ def _hash_address(address: str) -> str:
     except ValueError:
         network = address
     else:
+        # A proxy may write an IPv4 address as ::ffff:192.0.2.1 (RFC 4291, section 2.5.5.2).
+        parsed = getattr(parsed, "ipv4_mapped", None) or parsed
         bits = 64 if parsed.version == 6 else 32
         network = str(ipaddress.ip_network((parsed, bits), strict=False))
     return hashlib.sha256(f"address {network}".encode()).hexdigest()
