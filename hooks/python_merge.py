@@ -9,7 +9,7 @@ import ast
 import builtins
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from tools.python_source import Import, Text, add_imports, bound_names, imports_of, remove_import
@@ -17,6 +17,9 @@ from tools.python_source import Import, Text, add_imports, bound_names, imports_
 # Finds the file of a name's new place, and the name there.
 Locate = Callable[[str, str], tuple[str, str] | None]
 Scoped = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.With | ast.AsyncWith | ast.If
+
+# The first part of the keys of statements that bind no name.
+UNNAMED = {"code", "if", "with"}
 
 
 class UnsureError(Exception):
@@ -198,6 +201,8 @@ class Merge:
         old = {item.key: item for item in before}
         here = {item.key: item for item in new or []}
         kept = {item.key for item in yours}
+        if _order(before, kept) != _order(yours, old.keys()):
+            raise UnsureError(f"you moved a part of {self.scope or file}")
         for item in before:
             if item.key not in kept:
                 self.remove(item, here if new is not None else None)
@@ -216,8 +221,12 @@ class Merge:
         """What the owner removed goes, if the template left it as it was."""
         if here is None:
             raise UnsureError(f"you removed {item.key[0]}, which the template moved")
+        if item.node is None or imports_of(item.node):
+            return
         there = here.get(item.key)
-        if there is None or item.node is None or imports_of(item.node):
+        if there is None:
+            if item.key[0] in UNNAMED:
+                raise UnsureError(f"both changed or removed `{item.code.strip()[:40]}`")
             return
         if there.code.strip() != item.code.strip():
             raise UnsureError(f"you removed {item.key[0]}, which the template changed")
@@ -296,6 +305,10 @@ class Merge:
 
     def merge_values(self, file: str, old: Item, item: Item, new: Item) -> None:
         values = [getattr(part.node, "value", None) for part in (old, item, new)]
+        if _annotation(old) != _annotation(item):
+            raise UnsureError(f"you changed the annotation of {item.key[0]}")
+        if _comments_inside(item) - _comments_inside(old):
+            raise UnsureError(f"{item.key[0]} has comments of yours")
         match values:
             case [ast.Constant(str()), ast.Constant(str()) as yours, ast.Constant(str()) as theirs]:
                 if item.key[0] != "docstring":
@@ -305,10 +318,22 @@ class Merge:
                     return
             case [ast.expr() as before, ast.expr() as yours, ast.expr() as theirs]:
                 elements = [elements_of(value) for value in (before, yours, theirs)]
-                if None not in elements:
+                if None not in elements and _container(before) == _container(yours):
                     merge_elements(item, new, theirs, *(e or [] for e in elements))
                     return
         raise UnsureError(f"both changed {item.key[0]}")
+
+
+def _annotation(item: Item) -> str:
+    return ast.unparse(getattr(item.node, "annotation", None) or ast.Constant(None))
+
+
+def _container(value: ast.expr) -> str:
+    return ast.unparse(value.func) if isinstance(value, ast.Call) else type(value).__name__
+
+
+def _comments_inside(item: Item) -> set[str]:
+    return {line.partition("#")[2].strip() for line in item.code.splitlines() if "#" in line}
 
 
 def module_items(text: Text) -> list[Item]:
@@ -324,6 +349,11 @@ def is_changed(old: Item, item: Item) -> bool:
 
 def _is_import(item: Item) -> bool:
     return item.node is not None and bool(imports_of(item.node))
+
+
+def _order(items: list[Item], keys: Collection[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The order of these statements. That of imports means nothing."""
+    return [item.key for item in items if item.key in keys and not _is_import(item)]
 
 
 def _is_neighbor(item: Item, here: dict[tuple[str, ...], Item]) -> bool:
@@ -443,8 +473,9 @@ def merge_elements(
     theirs: list[tuple[str, ast.expr, ast.expr]],
 ) -> None:
     """Add the elements that the owner added behind the template's last one."""
-    if {key for key, _, _ in old} - {key for key, _, _ in yours}:
-        raise UnsureError(f"you removed a part of {item.key[0]}")
+    kept = [(key, ast.unparse(last)) for key, _, last in yours if key in {k for k, _, _ in old}]
+    if kept != [(key, ast.unparse(last)) for key, _, last in old]:
+        raise UnsureError(f"you changed, moved or removed a part of {item.key[0]}")
     known = {key for key, _, _ in [*old, *theirs]}
     added = [
         item.text.data[item.text.start(first) : item.text.end(last)].decode("utf-8")
@@ -473,6 +504,11 @@ def merge_imports(before: str, yours: str, template: str) -> str:
     """The template's text with the owner's imports, also where they bind a name to something else."""
     old, here, new = (top_imports(text) for text in (before, yours, template))
     added = [found for found in here if found not in old]
+    text = Text(yours)
+    for statement in ast.parse(yours).body:
+        last = text.line_starts[(statement.end_lineno or statement.lineno) - 1]
+        if set(imports_of(statement)) & set(added) and b"#" in text.data[last:].split(b"\n", 1)[0]:
+            raise UnsureError("an import of yours has a comment")
     local_names = {found.asname or found.name for found in added}
     for found in new:
         if found in old and found not in here and (found.asname or found.name) in local_names:
@@ -544,6 +580,10 @@ def add_permission_members(before: list[Item], yours: list[Item], new: list[Item
     old, now = (_declared_permissions(items) for items in (before, yours))
     if not old.keys() <= now.keys():
         raise UnsureError("you removed a permission")
+    if any(now[name] != text for name, text in old.items()):
+        raise UnsureError("you changed the text of a permission")
+    if any("#" in item.code for item in yours if item.key in PERMISSIONS_WERE):
+        raise UnsureError("a permission of yours has a comment")
     members = [item for item in found[0].items if isinstance(item.node, ast.Assign)]
     for name, text in now.items():
         if name not in old:

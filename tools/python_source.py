@@ -96,7 +96,7 @@ class Text:
 
     def result(self) -> str:
         data, done, parts = self.data, 0, []
-        for start, end, text in sorted(set(self.edits), key=lambda edit: edit[:2]):
+        for start, end, text in sorted(dict.fromkeys(self.edits), key=lambda edit: edit[:2]):
             if start < done:
                 raise ValueError("overlapping edits")
             parts += [data[done:start], text.encode("utf-8")]

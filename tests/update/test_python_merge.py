@@ -222,3 +222,52 @@ def test_permissions_become_members_of_the_enumeration(
     assert '    BOOKS_READ = "books:read", "See books"\n' in merged
     assert merged.replace('    BOOKS_READ = "books:read", "See books"\n', "") == new
     ast.parse(merged)
+
+
+def test_two_statements_at_one_place_keep_their_order(tmp_path: Path) -> None:
+    before = "def f(app):\n    app.old()\n"
+    yours = "def f(app):\n    x = make()\n    app.include(x)\n    app.old()\n"
+
+    merged = merge(tmp_path, before, yours, "def f(app):\n    app.new()\n")
+
+    assert merged is not None
+    assert merged.index("x = make()") < merged.index("app.include(x)")
+
+
+@pytest.mark.parametrize(
+    ("before", "yours", "template"),
+    [
+        ('X = {"A": "1"}\n', 'X = {"A": "mine"}\n', 'X = {"A": "1", "C": "3"}\n'),
+        (
+            "X = [\n    1,\n]\n",
+            "X = [\n    # Why.\n    2,\n    1,\n]\n",
+            "X = [\n    1,\n    3,\n]\n",
+        ),
+        ("X = [1, 2]\n", "X = [2, 1, 4]\n", "X = [1, 2, 3]\n"),
+        ("X: list[int] = [1]\n", "X: list[str] = [1]\n", "X: list[int] = [1, 3]\n"),
+        ("X = [1]\n", "X = tuple([1, 2])\n", "X = [1, 3]\n"),
+        ('X = "a"\n', 'X = "mine"  # why\n', 'X = "b"\n'),
+        ("a()\nb()\n", "b()\na()\n", "a()\nb()\nc()\n"),
+        (
+            "def f(a):\n    return a\n",
+            "def f(a):\n    x = a\n    return x\n",
+            "def f(a):\n    return a + 1\n",
+        ),
+        ("import a\n\nX = 1\n", "import a\nimport b  # noqa\n\nX = 1\n", "import c\n\nX = 2\n"),
+    ],
+    ids=[
+        "a changed value",
+        "a comment on an element",
+        "moved elements",
+        "an annotation",
+        "another container",
+        "a comment on a text",
+        "moved statements",
+        "a statement that both replaced",
+        "a comment on an import",
+    ],
+)
+def test_what_could_be_lost_stays_a_conflict(
+    tmp_path: Path, before: str, yours: str, template: str
+) -> None:
+    assert merge(tmp_path, before, yours, template) is None
