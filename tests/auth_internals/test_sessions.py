@@ -303,6 +303,22 @@ def test_the_use_of_a_session_is_recorded_every_five_minutes(
     assert last_used() != old
 
 
+def test_the_use_of_a_session_by_a_websocket_is_recorded_too(
+    app: FastAPI, client: TestClient, visitor: dict[str, str], rows: Engine
+) -> None:
+    @app.websocket("/socket")
+    async def talk(socket: WebSocket, user: CurrentUser) -> None:
+        await socket.accept()
+        await socket.send_text(user.username)
+
+    move_clock(rows, "sessions", "last_used_at", -6 * 60)
+    ((old,),) = execute(rows, "SELECT last_used_at FROM sessions")
+    with client.websocket_connect("/socket", headers=visitor) as socket:
+        socket.receive_text()
+
+    assert execute(rows, "SELECT last_used_at FROM sessions") != [(old,)]
+
+
 def test_the_twenty_first_session_ends_the_oldest_one(
     client: TestClient, make_user: MakeUser, log_in: LogIn, rows: Engine
 ) -> None:

@@ -100,7 +100,11 @@ async def _authenticate(
     connection.state.auth_context = context
     user_id.set(context.user_id)
     if needs_touch(context):
-        after_response.add_task(touch, database, context)
+        if connection.scope["type"] == "websocket":
+            # FastAPI runs no background tasks there.
+            await touch(database, context)
+        else:
+            after_response.add_task(touch, database, context)
     return context
 
 
