@@ -88,6 +88,18 @@ def test_readiness_follows_merges_and_dependencies_as_alembic_does(
     assert_ready_after_an_upgrade()
 
 
+@pytest.mark.filterwarnings("ignore:Revision gone")
+def test_the_app_is_not_ready_while_a_migration_is_invalid(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(ALEMBIC, tmp_path / "alembic"))
+    monkeypatch.setattr(health, "_ALEMBIC", folder)
+    (folder / "versions/broken.py").write_text('revision, down_revision = "broken", "gone"\n')
+
+    assert client.get("/health/ready").status_code == 503
+    assert client.get("/").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("revision", "expected"),
     [("a", "behind"), ("", "behind"), ("z", "ahead"), ("b", "code at b")],

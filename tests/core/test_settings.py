@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import model_validator
 from typer.testing import CliRunner
 
 from app.cli import cli
+from app.core.commands import create_cli
 from app.main import create_app
 from app.settings import Settings, load_settings
 from tests.conftest import MakeSettings
@@ -255,3 +257,26 @@ def test_check_escapes_what_the_terminal_cannot_print(tmp_path: Path) -> None:
 
     assert checked.returncode == 1
     assert f"{tmp_path}{os.sep}\\u540d.db does not exist" in checked.stdout
+
+
+def test_a_validator_of_all_settings_is_reported_like_one_of_a_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Shelves(Settings):
+        @model_validator(mode="after")
+        def fail(self) -> "Shelves":
+            raise ValueError("too few shelves")
+
+    monkeypatch.setenv("ENVIRONMENT", "development")
+
+    with pytest.raises(SystemExit, match="Invalid settings:\n  SETTINGS: too few shelves"):
+        Shelves.load()
+
+
+def test_check_reports_an_app_that_cannot_be_imported() -> None:
+    broken = create_cli("", load_settings, app="app.nowhere:app", metadata="app.models:metadata")
+
+    result = CliRunner().invoke(broken, ["check"])
+
+    assert result.exit_code == 1
+    assert "cannot import the app" in result.output

@@ -68,6 +68,10 @@ def _add_server_commands(
         from app.core.checks import run_checks
 
         settings = load_settings(for_production=True) if deploy else load_settings()
+        try:
+            _load(app)
+        except (Exception, SystemExit) as error:
+            raise fail(f"cannot import the app: {error!r}") from None
         results = run(run_checks(settings, _load(metadata)))
         for result in results:
             typer.echo(f"{result.level:7} {result.message}")

@@ -78,6 +78,10 @@ class MigrationState:
         return ": the database is ahead of this code, or belongs to another project"
 
 
+class MigrationsError(SQLAlchemyError):
+    """Alembic cannot read the migrations, so the state of the database is unknown."""
+
+
 async def migration_state(session: AsyncSession) -> MigrationState:
     found = await session.scalars(text("SELECT version_num FROM alembic_version"))
     known, heads = await asyncio.to_thread(_code_revisions)
@@ -95,9 +99,12 @@ def _read_revisions(_: tuple[tuple[Path, int], ...]) -> tuple[frozenset[str], fr
     """Read again when a file appears, changes or goes, as happens in development."""
     # Imported here, since it takes 0.1 s and no other request needs it.
     from alembic.script import ScriptDirectory
-    from alembic.util import to_tuple
+    from alembic.util import CommandError, to_tuple
 
-    revisions = list(ScriptDirectory(str(_ALEMBIC)).walk_revisions())
+    try:
+        revisions = list(ScriptDirectory(str(_ALEMBIC)).walk_revisions())
+    except (CommandError, KeyError, SyntaxError) as error:
+        raise MigrationsError(f"alembic/versions is invalid: {error}") from None
     names = frozenset(revision.revision for revision in revisions)
     followed = {
         name

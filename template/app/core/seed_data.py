@@ -63,7 +63,8 @@ def missing_seed_rows(connection: Connection, metadata: MetaData) -> list[str]:
 
 def delete_seed_rows(connection: Connection, metadata: MetaData) -> None:
     """Make room for those of another database, where they have other ids."""
-    for table in metadata.sorted_tables:
+    # Rows that refer to others go first.
+    for table in reversed(metadata.sorted_tables):
         if _seed_rows(table):
             connection.execute(delete(table))
 

@@ -80,9 +80,11 @@ class CoreSettings(BaseSettings):
         try:
             return cls(environment="production") if for_production else cls()
         except ValidationError as error:
+            # A validator of the whole model names no setting.
             lines = (
-                f"  {str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
-                for fault in error.errors()
+                f"  {'.'.join(map(str, e['loc'])).upper() or 'SETTINGS'}: "
+                f"{e['msg'].removeprefix('Value error, ')}"
+                for e in error.errors()
             )
             raise SystemExit("\n".join(["Invalid settings:", *lines])) from None
         except OSError as error:
