@@ -63,10 +63,6 @@ def windows_path(path: Path | str) -> str:
     return "Z:" + str(path).replace("/", "\\")
 
 
-class HungError(AssertionError):
-    """A command did not end: Wine 8 sometimes loses a wake-up."""
-
-
 @dataclass
 class Wine:
     """A Wine prefix; Python is on its PATH unless a command says otherwise."""
@@ -121,7 +117,7 @@ class Wine:
         except subprocess.TimeoutExpired:
             self.stop()
             said, _ = process.communicate()
-            raise HungError(f"{command} did not end: {said}") from None
+            raise AssertionError(f"{command} did not end: {said}") from None
         return process.returncode, said
 
     def set_up(
