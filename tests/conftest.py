@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from pytest_copier.plugin import CopierFixture
 
+from tests.support.machines import Machine, base_python
 from tests.support.projects import ROOT, Generate, Project, combinations, describe
 from tests.update.edits import git
 from tools.releases import tag
+
+Migrated = Callable[[Project], Path]
 
 # These run inside a generated project: see tests/render/test_core.py.
 collect_ignore = ["core", "auth_internals"]
@@ -72,6 +75,27 @@ def generate(copier_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
             return rendered[key]
 
         yield render
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "home", {"python3": base_python()})
+
+
+@pytest.fixture(scope="session")
+def migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Migrated:
+    """A migrated copy of a project, shared by all tests: copy it again before changing it."""
+    copies: dict[Path, Path] = {}
+
+    def migrate(project: Project) -> Path:
+        if project.path not in copies:
+            folder = tmp_path_factory.mktemp("migrated") / "project"
+            shutil.copytree(project.path, folder)
+            Project(folder, {}).succeed("alembic", "upgrade", "head")
+            copies[project.path] = folder
+        return copies[project.path]
+
+    return migrate
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,10 @@
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.machines import Machine, base_python
-from tests.support.projects import Generate, Project
+from tests.conftest import Migrated
+from tests.support.projects import Generate
 
 # Routes for tests: a counter that is read and then written, and rows that come in pairs.
 PROBE = """
@@ -37,30 +36,6 @@ async def write_pair(number: int, session: SessionDep) -> int:
 async def count_rows(session: SessionDep) -> int:
     return await session.scalar(select(func.count()).select_from(Permission)) or 0
 """
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "home", {"python3": base_python()})
-
-
-Migrated = Callable[[Project], Path]
-
-
-@pytest.fixture(scope="session")
-def migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Migrated:
-    """A migrated copy of a project, shared by all tests: copy it again before changing it."""
-    copies: dict[Path, Path] = {}
-
-    def migrate(project: Project) -> Path:
-        if project.path not in copies:
-            folder = tmp_path_factory.mktemp("migrated") / "project"
-            shutil.copytree(project.path, folder)
-            Project(folder, {}).succeed("alembic", "upgrade", "head")
-            copies[project.path] = folder
-        return copies[project.path]
-
-    return migrate
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.conftest import Migrated
+from tests.conftest import Migrated
 from tests.support.machines import Machine
 from tests.support.projects import Generate, Project
 from tests.support.servers import Server

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.conftest import Migrated
+from tests.conftest import Migrated
 from tests.support.projects import Generate, Project
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.conftest import Migrated
+from tests.conftest import Migrated
 from tests.support.machines import Machine, base_python
 from tests.support.projects import Project
 from tests.support.servers import Server

@@ -124,7 +124,7 @@ def test_every_security_requirement_has_a_test_of_its_id_or_a_reason() -> None:
 
 def test_p4_a_project_installs_few_libraries(generate: Generate) -> None:
     """Without development tools, on Linux. Raise the number deliberately if you add one."""
-    for auth, most in ((True, 37), (False, 28)):
+    for auth, most in ((True, 38), (False, 29)):
         package = tomllib.loads(generate(auth=auth).read("pyproject.toml"))["project"]
         assert len(installed_by(package["dependencies"])) <= most
 

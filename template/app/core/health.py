@@ -11,7 +11,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.database import DatabaseDep
@@ -83,9 +83,15 @@ class MigrationsError(SQLAlchemyError):
 
 
 async def migration_state(session: AsyncSession) -> MigrationState:
-    found = await session.scalars(text("SELECT version_num FROM alembic_version"))
+    try:
+        found = frozenset(await session.scalars(text("SELECT version_num FROM alembic_version")))
+    except DBAPIError as error:
+        # Each database names the table that is missing before the first migration.
+        if "alembic_version" not in str(error.orig):
+            raise
+        found = frozenset()
     known, heads = await asyncio.to_thread(_code_revisions)
-    return MigrationState(known, heads, frozenset(found))
+    return MigrationState(known, heads, found)
 
 
 def _code_revisions() -> tuple[frozenset[str], frozenset[str]]:

@@ -2,78 +2,101 @@
 
 import base64
 import hashlib
+import os
+import re
+import sys
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
+from typing import Literal
 
 from fastapi import APIRouter, Request
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from sqlalchemy import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from app.core.database import DatabaseDep
+from app.core.database import Database, DatabaseDep
 from app.core.health import migration_state
 
 welcome = APIRouter(include_in_schema=False)
 docs = APIRouter(include_in_schema=False)
 
-# The only thing that a browser loads from elsewhere, and only for /docs. It must have these digests
-# (W3C Subresource Integrity).
-_SWAGGER = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5.35.0"
-_SWAGGER_DIGESTS = {
-    f"{_SWAGGER}/swagger-ui-bundle.js": "sha384-gjRm0bEPMeTmMh5jT2cHccIwCUZSTd8YC+j0d0sXw0MdGEfScduGpSyF3ZSSLkX9",
-    f"{_SWAGGER}/swagger-ui.css": "sha384-WlYgdmXYOOBWL5apwjDEZwN+U3HmXSSu5R6V5aGxEcf7z+KuRNwBhoxKVN1i3D5I",
-}
 _WELCOME = files("app.core").joinpath("welcome.html").read_text("utf-8")
+_DOCS = files("app.core").joinpath("docs.html").read_text("utf-8")
+_ICON = (
+    "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'>"
+    "<rect width='32' height='32' rx='8' fill='%230b7a68'/>"
+    "<path d='M8 22V10m5 12V10m5 12 5-11M6 25h20' stroke='white' stroke-width='2.5'/></svg>"
+)
 
 
 @welcome.get("/")
 async def read_welcome(request: Request, database: DatabaseDep) -> HTMLResponse:
-    try:
-        async with database.readers() as session:
-            state = await migration_state(session)
-        status, migrations = ("good", "up to date") if state.at_head else ("bad", str(state))
-    except SQLAlchemyError:
-        status, migrations = "bad", "the database does not answer: run alembic upgrade head"
     app = request.app
+    works, heading, state = await _database_state(app.title, database)
     page = Template(_WELCOME).substitute(
+        icon=_ICON,
         name=escape(app.title),
         description=escape(app.description),
         version=escape(app.version),
+        status="good" if works else "bad",
+        heading=escape(heading),
+        state=escape(state),
+        bin=escape(_commands_folder()),
         database=escape(make_url(app.state.settings.database_url).render_as_string()),
-        status=status,
-        migrations=escape(migrations),
     )
-    style = _source_hash(page, "style")
-    policy = f"default-src 'none'; img-src data:; style-src {style}; frame-ancestors 'none'"
-    return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+    return _page(page)
 
 
 @docs.get("/docs")
 async def read_docs(request: Request) -> HTMLResponse:
-    schema_url = request.scope.get("root_path", "") + request.app.openapi_url
-    script_url, style_url = _SWAGGER_DIGESTS
-    response = get_swagger_ui_html(
-        openapi_url=schema_url,
-        title=request.app.title,
-        swagger_js_url=script_url,
-        swagger_css_url=style_url,
-        swagger_favicon_url="data:,",
-    )
-    page = bytes(response.body).decode()
-    for url, digest in _SWAGGER_DIGESTS.items():
-        page = page.replace(f'"{url}"', f'"{url}" integrity="{digest}" crossorigin="anonymous"')
-    script = _source_hash(page, "script")
-    policy = (
-        f"default-src 'none'; connect-src 'self'; img-src data:; script-src {script} {_SWAGGER}/; "
-        f"style-src 'unsafe-inline' {_SWAGGER}/; frame-ancestors 'none'"
-    )
+    page = Template(_DOCS).substitute(icon=_ICON, title=escape(request.app.title))
+    return _page(page, "'self'")
+
+
+@docs.get("/docs/{name}")
+async def read_docs_file(name: Literal["swagger-ui.css", "swagger-ui-bundle.js"]) -> FileResponse:
+    """Swagger UI comes from an installed package, so the documentation works offline."""
+    file = Path(str(files("fastapi_swagger.resources"))) / name
+    return FileResponse(file, headers={"Cache-Control": "private, max-age=3600"})
+
+
+async def _database_state(title: str, database: Database) -> tuple[bool, str, str]:
+    """Whether the app can work, a heading that says so, and the details."""
+    try:
+        async with database.readers() as session:
+            state = await migration_state(session)
+    except SQLAlchemyError as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        return False, f"{title} cannot read its database", str(reason)
+    if state.at_head:
+        return True, f"{title} is running", "The database is up to date."
+    return False, f"{title} needs a migration", str(state).capitalize()
+
+
+def _commands_folder() -> str:
+    """What comes before a command of the project, such as `.venv/bin/`."""
+    folder = Path(sys.prefix, "Scripts" if os.name == "nt" else "bin")
+    return f"{os.path.relpath(folder)}{os.sep}" if folder.is_relative_to(Path.cwd()) else ""
+
+
+def _page(page: str, *sources: str) -> HTMLResponse:
+    """A page that may run its own inline style and script, and load from these sources."""
+    rules = {
+        "default-src": ["'none'"],
+        "frame-ancestors": ["'none'"],
+        "img-src": ["data:"],
+        "style-src": [_source_hash(page, "style"), *sources],
+        "script-src": [_source_hash(page, "script"), *sources],
+        "connect-src": sources or ["'none'"],
+    }
+    policy = "; ".join(f"{rule} {' '.join(allowed)}" for rule, allowed in rules.items())
     return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
 
 def _source_hash(page: str, element: str) -> str:
     """The name of a page's only inline <style> or <script> in a content security policy."""
-    source = page.partition(f"<{element}>")[2].partition(f"</{element}>")[0]
-    digest = hashlib.sha256(source.encode()).digest()
+    source = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
+    digest = hashlib.sha256(source[0].encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
