@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.deps import require
 from app.auth import sessions, users
-from app.auth.schemas import AccountUpdate
+from app.auth.schemas import OwnUserUpdate
 from app.auth.sessions import Client, authenticate
 from app.core.database import Database
 from app.core.logging import user_id as user_id_of_request
@@ -336,7 +336,7 @@ def test_t4_z7_a_change_that_waited_is_refused_if_its_actor_was_removed_in_betwe
     in_between: str,
     refusal: type[AppError],
 ) -> None:
-    """The actor is checked again, in the transaction of the change."""
+    """The caller is checked again, in the transaction of the change."""
     user_id = make_user("ada", *PermissionName)
     token = token_of(log_in("ada"))
     settings, client = make_settings(), Client("testclient", "")
@@ -344,25 +344,25 @@ def test_t4_z7_a_change_that_waited_is_refused_if_its_actor_was_removed_in_betwe
     async def attempt() -> list[type[AppError] | None]:
         async with Database(settings) as database:
             async with database.readers() as session:
-                actor = await authenticate(session, settings, token)
-            assert actor
+                caller = await authenticate(session, settings, token)
+            assert caller
             for statement in in_between.split(";"):
                 execute(rows, statement)
             changes: list[Callable[[AsyncSession], Awaitable[object]]] = [
-                lambda session: users.create_user(session, settings, actor, UserCreate(**BOB)),
-                lambda session: users.replace_permissions(session, actor, user_id, []),
-                lambda session: users.update_own_account(
-                    database, session, actor, client, AccountUpdate(username="adam")
+                lambda session: users.create_user(session, settings, caller, UserCreate(**BOB)),
+                lambda session: users.replace_permissions(session, caller, user_id, []),
+                lambda session: users.update_own_user(
+                    database, session, caller, client, OwnUserUpdate(username="adam")
                 ),
-                lambda session: sessions.revoke_others(session, actor),
-                lambda session: sessions.revoke_own(session, actor, actor.session_id),
+                lambda session: sessions.revoke_others(session, caller),
+                lambda session: sessions.revoke_own(session, caller, caller.session_id),
             ]
             return [await refused(database, change) for change in changes]
 
     refusals = asyncio.run(attempt())
 
     assert refusals[:2] == [refusal] * 2
-    # Changing your own account needs no permission, only a login session.
+    # Changing your own user needs no permission, only a login session.
     assert refusals[2:] == [Unauthenticated if refusal is Unauthenticated else None] * 3
     assert execute(rows, "SELECT count(*) FROM users WHERE username = 'bob'") == [(0,)]
 

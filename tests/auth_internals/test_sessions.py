@@ -187,10 +187,10 @@ def test_t5_of_logins_and_a_change_of_password_at_once_only_the_new_session_live
     async def race(database: Database, old: str, new: str) -> None:
         issued = await service.log_in(database, settings, "ada", old, here)
         async with database.readers() as session:
-            actor = await authenticate(session, settings, issued.access_token)
-        assert actor is not None
+            caller = await authenticate(session, settings, issued.access_token)
+        assert caller is not None
         changed, *logins = await asyncio.gather(
-            service.change_password(database, settings, actor, old, new, here),
+            service.change_password(database, settings, caller, old, new, here),
             *(service.log_in(database, settings, "ada", old, here) for _ in range(3)),
             return_exceptions=True,
         )

@@ -202,3 +202,16 @@ def test_i11_the_path_of_oneself_is_not_the_path_of_an_id(
 
     assert response.status_code == 405
     assert response.headers["allow"] == "GET, HEAD, PATCH"
+
+
+def test_a_user_is_loaded_once_for_a_change_and_its_response(
+    client: TestClient, admin: dict[str, str], make_user: MakeUser, statements: Counter[str]
+) -> None:
+    user_id = make_user("ada", "users:read")
+    statements.clear()
+
+    response = client.patch(f"{USERS}/{user_id}", json={"email": "new@example.com"}, headers=admin)
+
+    assert response.json()["email"] == "new@example.com"
+    assert [held["name"] for held in response.json()["permissions"]] == ["users:read"]
+    assert statements["SELECT"] == 7

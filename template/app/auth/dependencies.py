@@ -51,8 +51,7 @@ class _BearerToken(OAuth2PasswordBearer):
 
 
 _token = _BearerToken("token")
-# FastAPI cannot publish a login that is optional. app/core/openapi.py does, for a scheme that is
-# marked like this.
+# FastAPI cannot document a login that is optional. This mark tells app/core/openapi.py to do so.
 _optional_token = _BearerToken("optional token")
 _optional_token.model = _optional_token.model.model_copy(update={"x-optional": "token"})
 
@@ -83,29 +82,29 @@ async def _authenticate(
     connection: HTTPConnection, token: str, session: SessionDep, after_response: BackgroundTasks
 ) -> AuthContext:
     # FastAPI runs this twice for a route with both `CurrentUser` and `require`.
-    known: AuthContext | None = getattr(connection.state, "auth_context", None)
-    if known is not None:
-        return known
-    # Not dependencies, as elsewhere: these cost time, and nearly every request runs this.
+    user: AuthContext | None = getattr(connection.state, "auth_context", None)
+    if user is not None:
+        return user
+    # These are dependencies elsewhere. Here that would slow down nearly every request.
     database: Database = connection.app.state.database
     settings: Settings = connection.app.state.settings
     if connection.scope.get("method") == "GET":
-        context = await authenticate(session, settings, token)
+        user = await authenticate(session, settings, token)
     else:
-        # `session` would take the lock of a writer, before the request is known to be allowed.
+        # `session` would take the write lock before the request is known to be allowed.
         async with database.readers() as reader:
-            context = await authenticate(reader, settings, token)
-    if context is None:
+            user = await authenticate(reader, settings, token)
+    if user is None:
         raise Unauthenticated
-    connection.state.auth_context = context
-    user_id.set(context.user_id)
-    if needs_touch(context):
+    connection.state.auth_context = user
+    user_id.set(user.user_id)
+    if needs_touch(user):
         if connection.scope["type"] == "websocket":
             # FastAPI runs no background tasks there.
-            await touch(database, context)
+            await touch(database, user)
         else:
-            after_response.add_task(touch, database, context)
-    return context
+            after_response.add_task(touch, database, user)
+    return user
 
 
 CurrentUser = Annotated[AuthContext, Depends(get_auth_context)]

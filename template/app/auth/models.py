@@ -33,15 +33,16 @@ class LoginSession(Base):
 
 
 class Throttle(Base):
-    """A counter of login attempts, for one username, email or client address (as a hash)."""
+    """Counts the attempts on one name, or from one client address. Only a hash is stored."""
 
     __tablename__ = "throttles"
     __table_args__ = (CheckConstraint("length(key_hash) = 64", "key_hash_length"),)
 
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
     attempts: Mapped[int]
-    # The counter of an address keeps the first attempt of its current window here instead.
-    last_attempt_at: Mapped[datetime] = mapped_column("since", index=True)
+    # For a name, the time of the last attempt: each one starts the wait again. For an address, the
+    # time of the first attempt in the current window.
+    timer_started_at: Mapped[datetime] = mapped_column("since", index=True)
 
 
 # `alembic upgrade head` adds the missing ones.

@@ -27,19 +27,21 @@ _MEMORY_KIB, _PASSES, _LANES = 19_456, 2, 1
 HASHER = PasswordHash(
     (Argon2Hasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=_LANES),)
 )
-# Verified when there is no such user, so that this takes as long. No password has this hash.
+# Verified when there is no such user, so that the response takes as long. No password has this
+# hash.
 DUMMY_HASH = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}${'A' * 22}${'A' * 43}"
 
 # Hashing takes memory and a processor. This limits how many hashes run at once; others queue.
 _HASHING_THREADS = ThreadPoolExecutor(min(4, max(1, (os.cpu_count() or 2) // 2)), "hashing")
 _MAX_QUEUE_SECONDS = 10
 
-# Schemas limit a new password to 256 characters, which is at most four times as many with its
-# accents decomposed. Composing takes the square of the length, so a longer one is simply wrong.
+# The schemas limit a new password to 256 characters. Some keyboards send accents as characters of
+# their own, which makes up to four out of one. Composing these again takes the square of the
+# length. So a longer password is rejected without being composed.
 _MAX_LENGTH = 1024
 
-# zxcvbn's time grows fast with the length: for 20 characters it is that of a few hashes, for 30
-# it is ten times that. Its own thread keeps it from delaying logins.
+# zxcvbn is slow for long passwords: 20 characters take as long as a few hashes, and 30 characters
+# ten times that. It has its own thread, so that it does not delay logins.
 _ZXCVBN_LENGTH = 20
 _ZXCVBN_THREAD = ThreadPoolExecutor(1, "zxcvbn")
 _MIN_GUESSES = 10**8
@@ -70,7 +72,7 @@ async def verify_password(password: str, stored_hash: str) -> PasswordCheck:
 async def hash_new_password(
     settings: Settings, password: str, username: str, email: str, *, field: str = "password"
 ) -> str:
-    """Hash a password that a user is about to get; Invalid if it is too easy to guess.
+    """Hash the new password of a user; Invalid if it is too easy to guess.
 
     NIST SP 800-63B-4: no composition rules, but a minimum length and a blocklist.
     """
@@ -95,12 +97,13 @@ async def _reject(settings: Settings, password: str, *names: str) -> str | None:
 def count_guesses(password: str) -> int:
     """Estimate how many guesses an attacker needs who knows common passwords and patterns.
 
-    Only the two ends of a long password are estimated: it is not easier than the harder one.
+    Of a long password, only the two ends are estimated. The whole is at least as hard to guess as
+    the harder end.
     """
     # Imported on first use, since it takes long and few requests need it.
     from zxcvbn import zxcvbn
 
-    # zxcvbn fails on digits before a line break, which it takes for a date.
+    # zxcvbn takes digits before a line break for a date, and fails.
     password = re.sub(r"\s", " ", password)
     # A repetition is cut to two periods, which zxcvbn recognizes.
     period = next(n for n in range(1, len(password) + 1) if password.startswith(password[n:]))

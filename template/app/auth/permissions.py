@@ -37,14 +37,14 @@ async def lock_permissions(session: AsyncSession) -> None:
 
 
 async def recheck(
-    session: AsyncSession, actor: AuthContext, needed: str, user_id: int | None = None
+    session: AsyncSession, caller: AuthContext, needed: str, user_id: int | None = None
 ) -> frozenset[str]:
-    """Check the actor again, in the transaction of a change; returns their permissions.
+    """Check the caller again, in the transaction of a change; returns their permissions.
 
     The session may have ended, and permissions may have been revoked, since the request was let in.
     """
     await lock_permissions(session)
-    held = await reauthenticate(session, actor, user_id)
+    held = await reauthenticate(session, caller, user_id)
     if needed not in held:
         raise PermissionDenied
     return held
@@ -82,7 +82,7 @@ async def find_permissions(session: AsyncSession, names: Sequence[str]) -> list[
 async def replace_permissions(
     session: AsyncSession, held: frozenset[str], user: User, names: Sequence[str]
 ) -> None:
-    """Replace the permissions of a user, on behalf of an actor who holds these."""
+    """Replace the permissions of a user, on behalf of a caller who holds these."""
     permissions = await find_permissions(session, names)
     if not frozenset(names) - granted(user) <= await manageable(session, held):
         raise PermissionDenied("You can only grant permissions that you hold yourself.")

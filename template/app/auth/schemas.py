@@ -87,8 +87,8 @@ class LoginSessionRead(BaseModel):
     is_current: bool
 
 
-class AccountUpdate(BaseModel):
-    """What users may change about themselves. Fields that are null stay as they are."""
+class OwnUserUpdate(BaseModel):
+    """What users may change about themselves. A missing or null field stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
 

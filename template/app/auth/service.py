@@ -39,7 +39,7 @@ async def log_in(
     database: Database, settings: Settings, login: str, password: str, client: Client
 ) -> TokenRead:
     name = normalize_login(login)
-    # Counted by the typed name, not by the user: a shared counter would reveal that a username and
+    # Counted by the typed name, not by the user. A shared counter would reveal that a username and
     # an email address belong together. Text that cannot be a name may be a password in the wrong
     # field, so not even its hash is stored.
     counted_name = name or f"no name, from {client.address}"
@@ -77,30 +77,30 @@ async def _find_user(session: AsyncSession, name: str | None) -> User | None:
 async def change_password(
     database: Database,
     settings: Settings,
-    actor: AuthContext,
+    caller: AuthContext,
     current: str,
     new: str,
     client: Client,
 ) -> TokenRead:
     """Replace the caller's password, end all login sessions and begin a new one."""
-    counted_name = throttle.password_key(actor.user_id)
+    counted_name = throttle.password_key(caller.user_id)
     await throttle.record(database, counted_name, client.address)
     async with database.readers() as session:
-        stored_hash = await session.scalar(select(User.password).where(User.id == actor.user_id))
+        stored_hash = await session.scalar(select(User.password).where(User.id == caller.user_id))
     if not (await verify_password(current, stored_hash or DUMMY_HASH)).is_correct:
         raise WrongCurrentPassword
     try:
         hashed = await hash_new_password(
-            settings, new, actor.username, actor.email, field="new_password"
+            settings, new, caller.username, caller.email, field="new_password"
         )
     finally:
-        # Not earlier, so that a user can have at most five new passwords checked at once. And not
-        # for the address: checking a new password costs more than a login, so each one counts.
+        # Only now, so that a user can have at most five new passwords checked at once. The address
+        # gets no attempt back, because checking a new password costs more than a login.
         async with database.writers.begin() as session:
             await throttle.reset(session, counted_name)
     async with database.writers.begin() as session:
-        await sessions.reauthenticate(session, actor)
-        user = await session.get_one(User, actor.user_id)
+        await sessions.reauthenticate(session, caller)
+        user = await session.get_one(User, caller.user_id)
         if user.password != stored_hash:
             raise Conflict("Your password was changed by another request.")
         user.password = hashed

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 MAX_SESSIONS = 20
 # `last_used_at` is only this precise, so that most requests write nothing.
 _TOUCH_AFTER = timedelta(minutes=5)
-# Expired sessions are kept for a while: a clock that runs ahead for some time then loses none.
+# Expired sessions are kept for a while, so that a clock that runs ahead deletes no valid ones.
 _DELETE_AFTER = timedelta(days=30)
 _TOKEN = re.compile(re.escape(SLUG) + r"_[\w-]{43}", re.ASCII)
 
@@ -61,8 +61,8 @@ def _new_token() -> str:
     return f"{SLUG}_{secrets.token_urlsafe(32)}"
 
 
-# Neither idle for too long nor too old. The upper bounds end a session that was dated far ahead
-# by a wrong clock: otherwise it would never expire.
+# Neither idle for too long nor too old. A wrong clock may have dated a session far ahead. Without
+# the upper bounds, such a session would never expire.
 _IS_LIVE = and_(
     LoginSession.created_at.between(bindparam("oldest"), bindparam("youngest")),
     LoginSession.last_used_at.between(bindparam("unused_since"), bindparam("used_until")),
@@ -126,7 +126,7 @@ def _split(names: str | None) -> frozenset[str]:
 
 
 async def authenticate(session: AsyncSession, settings: Settings, token: str) -> AuthContext | None:
-    """The user of a token, or None if its session has ended."""
+    """Who sends requests with this token, or None if its login session has ended."""
     if not _TOKEN.fullmatch(token):
         return None
     parameters = {"token_hash": hash_token(token), **_lifetimes(settings)}
@@ -135,29 +135,30 @@ async def authenticate(session: AsyncSession, settings: Settings, token: str) ->
 
 
 async def reauthenticate(
-    session: AsyncSession, actor: AuthContext, user_id: int | None = None
+    session: AsyncSession, caller: AuthContext, user_id: int | None = None
 ) -> frozenset[str]:
-    """Check the session again, in the transaction of a change; returns the permissions by now.
+    """Check the login session again, in the transaction of a change.
 
-    The change may have waited for its turn since the request was let in. From here on, no other
-    transaction can change the actor, or the user who is about to be changed.
+    Returns the permissions that the caller holds now. The change may have waited since the request
+    was authenticated. From here on, no other transaction can change the caller, or the user with
+    `user_id`.
     """
     if locks_rows(session):
-        await session.execute(_LOCK_USERS, {"ids": [actor.user_id, user_id or actor.user_id]})
-    parameters = {"token_hash": actor.token_hash}
+        await session.execute(_LOCK_USERS, {"ids": [caller.user_id, user_id or caller.user_id]})
+    parameters = {"token_hash": caller.token_hash}
     row = (await session.execute(_LOCK_SESSION, parameters)).one_or_none()
     if row is None:
         raise Unauthenticated
     return _split(row[0])
 
 
-def needs_touch(context: AuthContext) -> bool:
-    return abs(datetime.now(UTC) - context.last_used_at) > _TOUCH_AFTER
+def needs_touch(caller: AuthContext) -> bool:
+    return abs(datetime.now(UTC) - caller.last_used_at) > _TOUCH_AFTER
 
 
-async def touch(database: Database, context: AuthContext) -> None:
+async def touch(database: Database, caller: AuthContext) -> None:
     """Record that a session is in use. Runs after the response, so that no request waits for it."""
-    statement = update(LoginSession).where(LoginSession.id == context.session_id)
+    statement = update(LoginSession).where(LoginSession.id == caller.session_id)
     try:
         async with database.writers.begin() as session:
             await session.execute(statement.values(last_used_at=datetime.now(UTC)))
@@ -225,12 +226,12 @@ async def revoke_all(session: AsyncSession, user_id: int, *, keep: int | None = 
     logger.info("Logged out everywhere", extra=fields)
 
 
-async def revoke_own(session: AsyncSession, actor: AuthContext, session_id: int) -> None:
-    await reauthenticate(session, actor)
-    if not await revoke(session, actor.user_id, session_id):
+async def revoke_own(session: AsyncSession, caller: AuthContext, session_id: int) -> None:
+    await reauthenticate(session, caller)
+    if not await revoke(session, caller.user_id, session_id):
         raise NotFound(f"You have no session {session_id}.")
 
 
-async def revoke_others(session: AsyncSession, actor: AuthContext) -> None:
-    await reauthenticate(session, actor)
-    await revoke_all(session, actor.user_id, keep=actor.session_id)
+async def revoke_others(session: AsyncSession, caller: AuthContext) -> None:
+    await reauthenticate(session, caller)
+    await revoke_all(session, caller.user_id, keep=caller.session_id)

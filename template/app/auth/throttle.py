@@ -1,7 +1,7 @@
 """Slows down password guessing. The counters are in the database, for all workers and restarts.
 
-An attempt is recorded before the password is verified and undone if it was correct, so that fifty
-parallel guesses are not fifty guesses. Existing login sessions are not affected. Names and
+An attempt is recorded before the password is verified, so that parallel guesses are limited too.
+It is undone if the password was correct. Existing login sessions are not affected. Names and
 addresses are stored as hashes.
 """
 
@@ -24,22 +24,23 @@ from app.core.errors import AppError
 _FREE_ATTEMPTS = 5
 _MAX_WAIT = timedelta(minutes=15)
 
-# From one address, whatever names it tries.
+# From one address, for all names together.
 _MAX_ADDRESS_ATTEMPTS = 30
 _ADDRESS_WINDOW = timedelta(minutes=5)
 
 
 class Limit(NamedTuple):
-    # A counter starts again after this time without an attempt,
+    # After this time without an attempt, the counter starts again from zero.
     reset_after: timedelta
-    # unless it has reached this number: then only a new password resets it.
+    # A name with this many attempts is locked. Only an administrator unlocks it: with a new password.
     max_attempts: float
 
 
-# Of each name. The username and the email of a user together allow a hundred guesses
-# (NIST SP 800-63B-4, 3.2.2).
+# The username and the email address of a user are two names. Each one allows 50 guesses, which is
+# 100 in total (NIST SP 800-63B-4, 3.2.2).
 LOGIN_LIMIT = Limit(timedelta(days=30), 50)
-# Users who try many new names learn which ones are taken, but can choose again after a day.
+# Users who try many new names learn which ones are taken. So the wait grows with each one, but no
+# number of attempts locks a user: after a day, they can choose a name without waiting.
 RENAME_LIMIT = Limit(timedelta(days=1), math.inf)
 
 
@@ -54,17 +55,17 @@ class TooManyAttempts(AppError):
 
 
 def password_key(user_id: int) -> str:
-    """The name that counts wrong current passwords, apart from logins."""
+    """The name under which wrong current passwords are counted, apart from logins."""
     return f"user {user_id}"
 
 
 def rename_key(user_id: int) -> str:
-    """The name that counts how often users rename themselves."""
+    """The name under which the new usernames and emails that a user tries are counted."""
     return f"names of user {user_id}"
 
 
 async def record(database: Database, name: str, address: str, limit: Limit = LOGIN_LIMIT) -> None:
-    """Count an attempt, and commit it; TooManyAttempts, without counting, if it is over a limit.
+    """Count an attempt and commit. An attempt over a limit raises TooManyAttempts, uncounted.
 
     Attempts over the limit are rejected before the write lock is taken, so a flood of them cannot
     starve writers.
@@ -83,8 +84,8 @@ async def record(database: Database, name: str, address: str, limit: Limit = LOG
         if _age(by_name, now) > limit.reset_after:
             by_name.attempts = 0
         if _age(by_address, now) > _ADDRESS_WINDOW:
-            by_address.attempts, by_address.last_attempt_at = 0, now
-        by_name.attempts, by_name.last_attempt_at = by_name.attempts + 1, now
+            by_address.attempts, by_address.timer_started_at = 0, now
+        by_name.attempts, by_name.timer_started_at = by_name.attempts + 1, now
         by_address.attempts += 1
         await _delete_old(session, now)
 
@@ -113,7 +114,7 @@ async def rename(session: AsyncSession, names: Mapping[str, str]) -> None:
     for old_key, new_key in keys.items():
         old, new = rows[old_key], rows[new_key]
         if old.attempts > new.attempts:
-            new.attempts, new.last_attempt_at = old.attempts, old.last_attempt_at
+            new.attempts, new.timer_started_at = old.attempts, old.timer_started_at
         await session.delete(old)
 
 
@@ -140,15 +141,15 @@ def _wait_after(attempts: int) -> timedelta:
 
 
 def _age(row: Throttle, now: datetime) -> timedelta:
-    """Without a sign, so that a clock that was set back locks no one out."""
-    return abs(now - row.last_attempt_at)
+    """Never negative, so that a clock that was set back locks no one out."""
+    return abs(now - row.timer_started_at)
 
 
 async def _lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
-    """The counter of a key, locked until the end of the transaction; a new one if there is none.
+    """Lock the counter of a key until the end of the transaction. Creates it if it is missing.
 
-    It is an update that changes nothing, because a row that is only selected could be deleted
-    before it is locked.
+    The upsert changes nothing, but it locks. A row that is only selected could be deleted before
+    it is locked.
     """
     table = Throttle.metadata.tables[Throttle.__tablename__]
     insert = insert_for(session.get_bind().dialect.name, table)
@@ -161,18 +162,19 @@ async def _lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
 
 async def _delete_old(session: AsyncSession, now: datetime) -> None:
     oldest = now - LOGIN_LIMIT.reset_after
-    is_old = and_(Throttle.last_attempt_at < oldest, Throttle.attempts < LOGIN_LIMIT.max_attempts)
+    is_old = and_(Throttle.timer_started_at < oldest, Throttle.attempts < LOGIN_LIMIT.max_attempts)
     # Skips those that another attempt has just locked, to avoid a deadlock.
     old = select(Throttle.id).where(is_old).with_for_update(skip_locked=True)
     await session.execute(delete(Throttle).where(Throttle.id.in_(old)))
 
 
 def hash_name(name: str) -> str:
+    # The prefix tells names from addresses. Another one would reset the counters of running projects.
     return hashlib.sha256(f"account {name}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _hash_address(address: str) -> str:
-    """Of IPv6 only the first 64 bits count: a household has all the addresses behind them."""
+    """Of IPv6, only the first 64 bits count: one household has all the addresses behind them."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import selectinload
 
 from app.auth import permissions, sessions, throttle
 from app.auth.passwords import hash_new_password
-from app.auth.schemas import AccountUpdate, normalize_email
+from app.auth.schemas import OwnUserUpdate, normalize_email
 from app.auth.sessions import AuthContext, Client
 from app.core.database import Database, is_integrity_error
 from app.core.errors import Conflict, NotFound, PermissionDenied
@@ -30,10 +30,10 @@ async def load_user(session: AsyncSession, *criteria: ColumnElement[bool]) -> Us
 
 
 async def create_user(
-    session: AsyncSession, settings: Settings, actor: AuthContext, data: UserCreate
+    session: AsyncSession, settings: Settings, caller: AuthContext, data: UserCreate
 ) -> User:
     user = await new_user(settings, data)
-    await permissions.recheck(session, actor, "users:write")
+    await permissions.recheck(session, caller, "users:write")
     await add_user(session, user)
     return user
 
@@ -58,12 +58,12 @@ async def update_user(
     database: Database,
     session: AsyncSession,
     settings: Settings,
-    actor: AuthContext,
+    caller: AuthContext,
     user_id: int,
     data: UserUpdate,
 ) -> User:
-    hashed = await _hash_for(database, settings, actor, user_id, data)
-    user = await _load_for_change(session, actor, user_id)
+    hashed = await _hash_for(database, settings, caller, user_id, data)
+    user = await _load_for_change(session, caller, user_id)
     was_administrator = permissions.is_administrator(user)
     await _rename(session, user, data)
     if data.is_active is not None:
@@ -76,47 +76,47 @@ async def update_user(
     if was_administrator:
         await permissions.require_administrator(session)
     logger.info("User changed", extra={"event": "user_changed", "target_user_id": user_id})
-    return await load_user(session, User.id == user_id)
+    return user
 
 
 async def _hash_for(
-    database: Database, settings: Settings, actor: AuthContext, user_id: int, data: UserUpdate
+    database: Database, settings: Settings, caller: AuthContext, user_id: int, data: UserUpdate
 ) -> str | None:
-    """Hash the new password of somebody else, before the transaction of the change begins.
+    """Hash the new password of another user, before the transaction of the change begins.
 
-    Checks the actor first: why a password is rejected says something about its user.
+    Checks the caller first, because the reason for a rejection can reveal something about the user.
     """
     if data.password is None:
         return None
-    if user_id == actor.user_id:
+    if user_id == caller.user_id:
         raise PermissionDenied("Change your own password at /api/v1/auth/password.")
     async with database.readers() as reader:
         user = await load_user(reader, User.id == user_id)
-        await permissions.check_manageable(reader, actor.permissions, user)
+        await permissions.check_manageable(reader, caller.permissions, user)
     username, email = data.username or user.username, data.email or user.email
     return await hash_new_password(settings, data.password, username, email)
 
 
-async def update_own_account(
+async def update_own_user(
     database: Database,
     session: AsyncSession,
-    actor: AuthContext,
+    caller: AuthContext,
     client: Client,
-    data: AccountUpdate,
+    data: OwnUserUpdate,
 ) -> User:
     if data.username is not None or data.email is not None:
-        # Limited, since a 409 tells that another user has this name.
-        name = throttle.rename_key(actor.user_id)
+        # Limited, since a 409 reveals that another user has this name.
+        name = throttle.rename_key(caller.user_id)
         await throttle.record(database, name, client.address, throttle.RENAME_LIMIT)
-    await sessions.reauthenticate(session, actor)
-    user = await load_user(session, User.id == actor.user_id)
+    await sessions.reauthenticate(session, caller)
+    user = await load_user(session, User.id == caller.user_id)
     await _rename(session, user, data)
     logger.info("User changed", extra={"event": "user_changed", "target_user_id": user.id})
-    return await load_user(session, User.id == user.id)
+    return user
 
 
-async def delete_user(session: AsyncSession, actor: AuthContext, user_id: int) -> None:
-    user = await _load_for_change(session, actor, user_id)
+async def delete_user(session: AsyncSession, caller: AuthContext, user_id: int) -> None:
+    user = await _load_for_change(session, caller, user_id)
     was_administrator = permissions.is_administrator(user)
     await session.delete(user)
     await session.flush()
@@ -127,38 +127,39 @@ async def delete_user(session: AsyncSession, actor: AuthContext, user_id: int) -
     logger.info("User deleted", extra={"event": "user_deleted", "target_user_id": user_id})
 
 
-async def revoke_login_sessions(session: AsyncSession, actor: AuthContext, user_id: int) -> None:
-    user = await _load_for_change(session, actor, user_id)
+async def revoke_login_sessions(session: AsyncSession, caller: AuthContext, user_id: int) -> None:
+    user = await _load_for_change(session, caller, user_id)
     await sessions.revoke_all(session, user.id)
 
 
 async def replace_permissions(
-    session: AsyncSession, actor: AuthContext, user_id: int, names: list[str]
+    session: AsyncSession, caller: AuthContext, user_id: int, names: list[str]
 ) -> User:
-    held = await permissions.recheck(session, actor, "permissions:write", user_id)
+    held = await permissions.recheck(session, caller, "permissions:write", user_id)
     user = await load_user(session, User.id == user_id)
     await permissions.check_manageable(session, held, user)
     await permissions.replace_permissions(session, held, user, names)
+    # The response lists them by name, not in the order of the request.
     return await load_user(session, User.id == user_id)
 
 
 async def set_password(session: AsyncSession, user: User, hashed: str) -> None:
-    """On behalf of somebody else: ends all sessions and resets the throttle of this user."""
+    """Set a password that someone else chose. Ends all login sessions and resets the throttle."""
     user.password = hashed
     await sessions.revoke_all(session, user.id)
     own_keys = throttle.password_key(user.id), throttle.rename_key(user.id)
     await throttle.reset(session, user.username, user.email, *own_keys)
 
 
-async def _load_for_change(session: AsyncSession, actor: AuthContext, user_id: int) -> User:
-    """Lock and load a user, after checking again that the actor may change them."""
-    held = await permissions.recheck(session, actor, "users:write", user_id)
+async def _load_for_change(session: AsyncSession, caller: AuthContext, user_id: int) -> User:
+    """Lock and load a user, and check again that the caller may change them."""
+    held = await permissions.recheck(session, caller, "users:write", user_id)
     user = await load_user(session, User.id == user_id)
     await permissions.check_manageable(session, held, user)
     return user
 
 
-async def _rename(session: AsyncSession, user: User, data: AccountUpdate | UserUpdate) -> None:
+async def _rename(session: AsyncSession, user: User, data: OwnUserUpdate | UserUpdate) -> None:
     """Change the username and email. Failed logins stay counted, under the new ones."""
     username = data.username or user.username
     email = normalize_email(data.email) if data.email is not None else user.email

@@ -18,7 +18,7 @@ from app.auth.dependencies import (
     SettingsDep,
     require,
 )
-from app.auth.schemas import AccountUpdate, Search, UserPermissions
+from app.auth.schemas import OwnUserUpdate, Search, UserPermissions
 from app.auth.throttle import TooManyAttempts
 from app.core.errors import Conflict
 from app.core.openapi import error_responses
@@ -37,21 +37,21 @@ RecentGranter = Annotated[AuthContext, require("permissions:write", recent_login
 
 
 @router.get("/me", response_model=UserRead)
-async def read_own_account(user: CurrentUser, session: SessionDep) -> User:
+async def read_own_user(user: CurrentUser, session: SessionDep) -> User:
     """Show who you are and what you may do."""
     return await users.load_user(session, User.id == user.user_id)
 
 
 @router.patch("/me", response_model=UserRead, responses=error_responses(TooManyAttempts))
-async def update_own_account(
-    data: AccountUpdate,
+async def update_own_user(
+    data: OwnUserUpdate,
     user: RecentLogin,
     client: ClientDep,
     database: DatabaseDep,
     session: SessionDep,
 ) -> User:
     """Change your username or email address. Needs a recent login."""
-    return await users.update_own_account(database, session, user, client, data)
+    return await users.update_own_user(database, session, user, client, data)
 
 
 @router.get("", response_model=Page[UserRead], dependencies=[require("users:read")])
@@ -73,16 +73,16 @@ async def list_users(
 @router.post("", response_model=UserRead, status_code=HTTPStatus.CREATED)
 async def create_user(
     data: UserCreate,
-    actor: UserWriter,
+    user: UserWriter,
     request: Request,
     response: Response,
     session: SessionDep,
     settings: SettingsDep,
 ) -> User:
     """Create a user without permissions."""
-    user = await users.create_user(session, settings, actor, data)
-    response.headers["Location"] = f"{request.scope['path']}/{user.id}"
-    return user
+    created = await users.create_user(session, settings, user, data)
+    response.headers["Location"] = f"{request.scope['path']}/{created.id}"
+    return created
 
 
 @router.get("/{user_id:id}", response_model=UserRead, dependencies=[require("users:read")])
@@ -94,7 +94,7 @@ async def read_user(user_id: IdPath, session: SessionDep) -> User:
 async def update_user(
     user_id: IdPath,
     data: UserUpdate,
-    actor: RecentUserWriter,
+    user: RecentUserWriter,
     database: DatabaseDep,
     session: SessionDep,
     settings: SettingsDep,
@@ -103,32 +103,32 @@ async def update_user(
 
     A new password logs the user out everywhere, and so does deactivation.
     """
-    return await users.update_user(database, session, settings, actor, user_id, data)
+    return await users.update_user(database, session, settings, user, user_id, data)
 
 
 @router.delete(
     "/{user_id:id}", status_code=HTTPStatus.NO_CONTENT, responses=error_responses(Conflict)
 )
-async def delete_user(user_id: IdPath, actor: RecentUserWriter, session: SessionDep) -> None:
+async def delete_user(user_id: IdPath, user: RecentUserWriter, session: SessionDep) -> None:
     """Delete a user who has no permission that you lack. Needs a recent login."""
-    await users.delete_user(session, actor, user_id)
+    await users.delete_user(session, user, user_id)
 
 
 @router.delete("/{user_id:id}/sessions", status_code=HTTPStatus.NO_CONTENT)
-async def revoke_login_sessions(user_id: IdPath, actor: UserWriter, session: SessionDep) -> None:
+async def revoke_login_sessions(user_id: IdPath, user: UserWriter, session: SessionDep) -> None:
     """Log a user out everywhere."""
-    await users.revoke_login_sessions(session, actor, user_id)
+    await users.revoke_login_sessions(session, user, user_id)
 
 
 @router.put("/{user_id:id}/permissions", response_model=UserRead)
 async def replace_permissions(
-    user_id: IdPath, data: UserPermissions, actor: RecentGranter, session: SessionDep
+    user_id: IdPath, data: UserPermissions, user: RecentGranter, session: SessionDep
 ) -> User:
     """Replace all permissions of a user. You can only grant those that you hold.
 
     Needs a recent login.
     """
-    return await users.replace_permissions(session, actor, user_id, data.permissions)
+    return await users.replace_permissions(session, user, user_id, data.permissions)
 
 
 @permissions_router.get(

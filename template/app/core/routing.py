@@ -14,7 +14,11 @@ from app.core.types import MAX_ID
 
 
 class _IdConvertor(Convertor[int]):
-    """`/{user_id:id}` only matches digits. `/{user_id}` would also match a route such as `/me`."""
+    """Matches digits only: `/users/{user_id:id}`.
+
+    `/users/{user_id}` would also match `/users/me`. Then DELETE /users/me, which does not exist,
+    would be a 422 for an invalid id instead of a 405.
+    """
 
     regex = "[0-9]{1,19}"
 

@@ -6,7 +6,7 @@ from fastapi.testclient import TestClient
 from tests.auth.conftest import ADA, LOGIN, ME, NEW_PASSWORD, USERS, Headers, LogIn, MakeUser
 
 
-def test_users_see_their_own_account(client: TestClient, visitor: Headers) -> None:
+def test_users_see_themselves(client: TestClient, visitor: Headers) -> None:
     me = client.get(ME, headers=visitor).json()
 
     assert me["username"] == "visitor"
