@@ -32,7 +32,8 @@ _ADDRESS_WINDOW = timedelta(minutes=5)
 class Limit(NamedTuple):
     # After this time without an attempt, the counter starts again from zero.
     reset_after: timedelta
-    # A name with this many attempts is locked. Only an administrator unlocks it: with a new password.
+    # A name with this many attempts is locked. Only an administrator can unlock it,
+    # with a new password.
     max_attempts: float
 
 
@@ -169,7 +170,7 @@ async def _delete_old(session: AsyncSession, now: datetime) -> None:
 
 
 def hash_name(name: str) -> str:
-    # The prefix tells names from addresses. Another one would reset the counters of running projects.
+    # The prefix tells names from addresses. Another one would reset the counters that exist.
     return hashlib.sha256(f"account {name}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
