@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.database import Database, parse_url
 from app.core.health import migration_state
 from app.core.seed_data import missing_seed_rows
-from app.core.settings import ENV_FILE, CoreSettings
+from app.core.settings import ENV_FILE, PROJECT_FOLDER, CoreSettings
 
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"}
 
@@ -26,9 +26,12 @@ class CheckResult:
     message: str
 
 
-async def run_checks(settings: CoreSettings, metadata: MetaData) -> list[CheckResult]:
+async def run_checks(
+    settings: CoreSettings, metadata: MetaData, environment: str | None
+) -> list[CheckResult]:
+    """Judge the installation by these settings. `environment` is the one that it will run in."""
     version = f"Python {platform.python_version()}, template {_template_version()}"
-    results = [CheckResult("ok", version), *_check_settings(settings)]
+    results = [CheckResult("ok", version), *_check_settings(settings, environment)]
     url = parse_url(settings.database_url)
     if url.get_backend_name() == "sqlite":
         results.append(check_sqlite_version(sqlite3.sqlite_version_info))
@@ -41,9 +44,14 @@ async def run_checks(settings: CoreSettings, metadata: MetaData) -> list[CheckRe
     return results
 
 
-def _check_settings(settings: CoreSettings) -> list[CheckResult]:
-    environment = settings.environment or "not set, so as strict as production"
-    results = [CheckResult("ok", f"environment: {environment}")]
+def _check_settings(settings: CoreSettings, environment: str | None) -> list[CheckResult]:
+    if settings.environment == environment:
+        result = CheckResult("ok", f"environment: {environment or 'not set'}")
+    else:
+        message = f"environment: {environment or 'not set'}: set ENVIRONMENT=production"
+        result = CheckResult("error", message)
+    source = ENV_FILE if ENV_FILE.exists() else f"environment only, as {ENV_FILE} does not exist"
+    results = [result, CheckResult("ok", f"settings: {source}")]
     results += [
         CheckResult("warning", f".env: unknown setting {name}") for name in settings.unknown_names()
     ]
@@ -73,7 +81,7 @@ def check_sqlite_version(version: tuple[int, ...]) -> CheckResult:
 
 def _check_file(file: Path) -> list[CheckResult]:
     """Write-ahead logging shares memory between processes, which no network file system can."""
-    file, results = file.absolute(), []
+    results = [CheckResult("ok", f"database: {file}")]
     if _has_mode_bits(file, 0o007):
         results.append(CheckResult("warning", f"everybody can read {file}: run `chmod 600` on it"))
     mounts = Path("/proc/mounts")
@@ -112,7 +120,7 @@ async def _check_database(session: AsyncSession, metadata: MetaData) -> list[Che
 
 def _template_version() -> str:
     """The version of the template that this project was last updated to."""
-    answers = Path(".copier-answers.yml")
+    answers = PROJECT_FOLDER / ".copier-answers.yml"
     if not answers.exists():
         return "unknown"
     commit = re.search(r"^_commit: (.+)$", answers.read_text("utf-8"), re.MULTILINE)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from app.core.settings import CoreSettings
+from app.core.settings import PROJECT_FOLDER, CoreSettings
 
 Result = TypeVar("Result")
 
@@ -31,7 +31,7 @@ def create_cli(
         # Typer's tracebacks show the values of variables, passwords among them.
         pretty_exceptions_enable=False,
         help=description,
-        callback=_escape_unprintable,
+        callback=_prepare,
     )
     _add_server_commands(cli, load_settings, app, metadata)
     cli.add_typer(_create_database_commands(load_settings, metadata), name="db")
@@ -72,7 +72,7 @@ def _add_server_commands(
             _load(app)
         except (Exception, SystemExit) as error:
             raise fail(f"cannot import the app: {error!r}") from None
-        results = run(run_checks(settings, _load(metadata)))
+        results = run(run_checks(settings, _load(metadata), load_settings().environment))
         for result in results:
             typer.echo(f"{result.level:7} {result.message}")
         if any(result.level == "error" for result in results):
@@ -95,9 +95,13 @@ def _create_database_commands(
         from alembic import command
         from alembic.config import Config
 
-        if not Path("alembic.ini").exists():
-            raise fail("alembic.ini not found: run this in the folder of the project")
-        command.upgrade(Config("alembic.ini"), "head")
+        file = PROJECT_FOLDER / "alembic.ini"
+        if not file.exists():
+            raise fail(f"{file} not found: run this in the folder of the project")
+        config = Config(file)
+        # The file format gives "%" a meaning.
+        config.set_main_option("script_location", str(file.with_suffix("")).replace("%", "%%"))
+        command.upgrade(config, "head")
 
     @db.command()
     def backup(path: Path) -> None:
@@ -105,10 +109,11 @@ def _create_database_commands(
         from app.core.backup import BackupError, back_up, database_file
 
         try:
-            back_up(database_file(load_settings().database_url), path)
+            source = database_file(load_settings().database_url)
+            back_up(source, path)
         except BackupError as error:
             raise fail(error) from None
-        typer.echo(f"Backed up to {path}")
+        typer.echo(f"Backed up {source} to {path}")
 
     @db.command("restore")
     def restore_backup(path: Path) -> None:
@@ -116,10 +121,11 @@ def _create_database_commands(
         from app.core.backup import BackupError, database_file, restore
 
         try:
-            restore(path, database_file(load_settings().database_url), _load(metadata))
+            target = database_file(load_settings().database_url)
+            restore(path, target, _load(metadata))
         except BackupError as error:
             raise fail(error) from None
-        typer.echo(f"Restored {path}. Login sessions and rows are those of that time.")
+        typer.echo(f"Restored {path} to {target}. Login sessions and rows are those of that time.")
 
     @db.command()
     def copy_to(url: str) -> None:
@@ -150,10 +156,15 @@ def _load(import_string: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _escape_unprintable() -> None:
-    """Escape what the terminal cannot print: on Windows a pipe has a legacy code page."""
+def _prepare() -> None:
+    # What the terminal cannot print is escaped: on Windows a pipe has a legacy code page.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    current = Path.cwd()
+    nearest = (f for f in (current, *current.parents) if (f / "app/core/commands.py").exists())
+    project = next(nearest, PROJECT_FOLDER)
+    if not project.samefile(PROJECT_FOLDER):
+        raise fail(f"this command is of {PROJECT_FOLDER}, and the current folder is of {project}")
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:

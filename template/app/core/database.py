@@ -1,6 +1,7 @@
 """The database of a running app: sessions for reading and for writing."""
 
 import sqlite3
+from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self, cast
 
@@ -11,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from app.core.settings import CoreSettings
+from app.core.settings import PROJECT_FOLDER, CoreSettings
 from app.core.sqlite import create_sqlite_engines
 
 _ENGINE_OPTIONS: dict[str, Any] = {
@@ -108,11 +109,13 @@ async def get_database(connection: HTTPConnection) -> Database:
 DatabaseDep = Annotated[Database, Depends(get_database)]
 
 
-def parse_url(url: str) -> URL:
-    """A URL with a driver that is installed: psycopg for a plain postgresql://."""
+def parse_url(url: str, folder: Path = PROJECT_FOLDER) -> URL:
+    """A URL with the absolute path of a SQLite file, or with the driver for PostgreSQL."""
     parsed = make_url(url)
     if parsed.drivername == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        return parsed.set(database=str((folder / parsed.database).resolve()))
     return parsed
 
 

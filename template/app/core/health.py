@@ -16,11 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.database import DatabaseDep
 from app.core.errors import ServiceUnavailable
+from app.core.settings import PROJECT_FOLDER
 
 router = APIRouter(prefix="/health", tags=["health"])
 logger = logging.getLogger(__name__)
 
-_ALEMBIC = Path(__file__).parents[2] / "alembic"
+_ALEMBIC = PROJECT_FOLDER / "alembic"
 
 
 class Health(BaseModel):

@@ -44,14 +44,15 @@ def run_migrations(metadata: MetaData, load_settings: Callable[[], CoreSettings]
 
 def _database_url(load_settings: Callable[[], CoreSettings]) -> URL:
     """`-x url=...` wins over DATABASE_URL, which wins over alembic.ini."""
-    url = context.get_x_argument(as_dictionary=True).get("url")
-    if not url:
+    if url := context.get_x_argument(as_dictionary=True).get("url"):
+        parsed = parse_url(url, Path.cwd())
+    else:
         settings = load_settings()
         is_set = "database_url" in settings.model_fields_set
-        url = settings.database_url if is_set else context.config.get_main_option("sqlalchemy.url")
-    parsed = parse_url(url or "")
+        in_file = context.config.get_main_option("sqlalchemy.url", "")
+        parsed = parse_url(settings.database_url if is_set else in_file)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
-        file = Path(parsed.database).absolute()
+        file = Path(parsed.database)
         if not file.parent.is_dir():
             raise SystemExit(f"The folder of the database does not exist: {file.parent}")
         # SQLite would create it readable for everybody; the -wal and -shm files copy its mode.

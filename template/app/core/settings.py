@@ -14,7 +14,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-ENV_FILE = Path(".env")
+_CODE_FOLDER = Path(__file__).parents[2]
+# Where `.env`, the migrations and a relative database file are, whatever the current folder is. An
+# installed package has none of them next to it, so there the current folder is the project's.
+PROJECT_FOLDER = _CODE_FOLDER if (_CODE_FOLDER / "alembic.ini").exists() else Path.cwd()
+ENV_FILE = PROJECT_FOLDER / ".env"
 
 _SETTING_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
