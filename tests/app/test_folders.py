@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def shelf(generate: Generate, migrated_once: Migrated, tmp_path: Path) -> Path:
-    """A migrated project with a row of its own, in a folder whose name scripts often break on."""
+    """A migrated project with one more row, in a folder whose name breaks careless code."""
     folder = tmp_path / "My Projects & 100% ü" / "shelf"
     shutil.copytree(migrated_once(generate(auth=False)), folder)
     shutil.copy(folder / ".env.example", folder / ".env")
