@@ -14,7 +14,7 @@ import typer
 
 from app.core.settings import PROJECT_FOLDER, CoreSettings
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 def create_cli(
@@ -167,7 +167,7 @@ def _prepare() -> None:
         raise fail(f"this command is of {PROJECT_FOLDER}, and the current folder is of {project}")
 
 
-def run(work: Coroutine[Any, Any, Result]) -> Result:
+def run(work: Coroutine[Any, Any, _Result]) -> _Result:
     """Like `asyncio.run`, but with a loop that psycopg can use on Windows, too."""
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         return runner.run(work)

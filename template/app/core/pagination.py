@@ -11,16 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.types import MAX_ID
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
-class Page(BaseModel, Generic[Item]):
+class Page(BaseModel, Generic[_Item]):
     """A page of a list: `response_model=Page[BookRead]` on a route that returns `Page[Book]`."""
 
     # A route returns a page of models, from which FastAPI makes a page of schemas.
     model_config = ConfigDict(arbitrary_types_allowed=True, from_attributes=True)
 
-    items: list[Item]
+    items: list[_Item]
     next: str | None = Field(description="The cursor of the next page; null on the last page.")
 
 
@@ -32,7 +32,9 @@ class PageParams:
     after: int
 
 
-async def paginate(session: AsyncSession, statement: Select[Item], page: PageParams) -> Page[Item]:
+async def paginate(
+    session: AsyncSession, statement: Select[_Item], page: PageParams
+) -> Page[_Item]:
     """One page of `select(Book)`, in the order of the ids."""
     model: Any = statement.column_descriptions[0]["entity"]
     statement = statement.where(model.id > page.after).order_by(model.id)
@@ -40,7 +42,7 @@ async def paginate(session: AsyncSession, statement: Select[Item], page: PagePar
     rows: list[Any] = list(await session.scalars(statement.limit(page.limit + 1)))
     items = rows[: page.limit]
     cursor = _encode_cursor(items[-1].id) if len(rows) > page.limit else None
-    return Page[Item].model_construct(items=items, next=cursor)
+    return Page[_Item].model_construct(items=items, next=cursor)
 
 
 def _encode_cursor(last_id: int) -> str:

@@ -35,7 +35,7 @@ register_url_convertor("id", _IdConvertor())
 IdPath = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
-class StrictRequest(Request):
+class _StrictRequest(Request):
     async def json(self) -> Any:
         text = (await self.body()).decode("utf-8")
         return json.loads(
@@ -55,7 +55,7 @@ class StrictRoute(APIRoute):
             # Each part of a multipart body can name an encoding, and some are slow to decode.
             if request.headers.get("Content-Type", "").lower().startswith("multipart/"):
                 raise UnsupportedMediaType
-            return await handle(StrictRequest(request.scope, request.receive))
+            return await handle(_StrictRequest(request.scope, request.receive))
 
         return handle_strictly
 

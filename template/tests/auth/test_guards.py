@@ -15,7 +15,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 from starlette.routing import BaseRoute, Host, Mount, WebSocketRoute
 
-from app.auth.dependencies import get_auth_context, get_optional_auth_context, require
+from app.api.deps import require
+from app.auth.dependencies import get_auth_context, get_optional_auth_context
 from app.main import create_app
 from app.permissions import PUBLIC_ROUTES, PermissionName
 from tests.auth.conftest import LogIn, MakeUser, execute, set_permissions

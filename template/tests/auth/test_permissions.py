@@ -3,7 +3,7 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from app.auth.dependencies import require
+from app.api.deps import require
 from app.permissions import PermissionName
 from tests.auth.conftest import ME, USERS, Headers, LogIn, MakeUser
 
