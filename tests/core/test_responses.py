@@ -1,6 +1,7 @@
 """Every response has the security headers, and every error is a problem (RFC 9457)."""
 
 import logging
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -162,3 +163,18 @@ def test_openapi_describes_every_error_as_a_problem(app: FastAPI) -> None:
     documented = schema["paths"]["/things/{name}"]["put"]["responses"]
     assert documented.keys() >= {"400", "404", "409", "413", "415", "418", "422"}
     assert documented["418"]["description"] == "Short and stout."
+
+
+def test_openapi_documents_a_conflict_only_where_a_route_reads_json(app: FastAPI) -> None:
+    @app.post("/json")
+    async def read_json(body: dict[str, int]) -> None: ...
+
+    async def read_form() -> None: ...
+
+    form: dict[str, Any] = {"requestBody": {"content": {"application/x-www-form-urlencoded": {}}}}
+    app.post("/form", openapi_extra=form)(read_form)
+    paths = app.openapi()["paths"]
+
+    assert "409" in paths["/json"]["post"]["responses"]
+    assert "413" in paths["/form"]["post"]["responses"]
+    assert "409" not in paths["/form"]["post"]["responses"]

@@ -38,7 +38,7 @@ def error_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """Further errors of a route: `responses=error_responses(TooManyAttempts)`.
 
     The usual ones are documented without it: 404 where the path has a parameter, 409 where the
-    route reads a body, and those of the body, the login and the permission.
+    route reads JSON, and those of the body, the login and the permission.
     """
     return {int(error.status_code): {"description": error.detail} for error in errors}
 
@@ -99,7 +99,9 @@ def _usual_errors(path: str, operation: dict[str, Any]) -> dict[str, str]:
         found["400"] = "The body cannot be read."
         found["413"] = "The body is too large."
         found["415"] = "The body has an unsupported content type."
-        found["409"] = Conflict.detail
+        # A form is read by a login or an upload; JSON is what changes rows.
+        if "application/json" in operation["requestBody"]["content"]:
+            found["409"] = Conflict.detail
     if "{" in path:
         found["404"] = NotFound.detail
     schemes = operation.get("security", [])
