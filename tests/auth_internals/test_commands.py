@@ -121,6 +121,28 @@ def test_check_reports_a_permission_without_a_row(run: Run, rows: Engine) -> Non
     assert "error   missing row permissions: users:read: run `alembic upgrade head`" in output
 
 
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        (
+            "DELETE FROM permissions WHERE name = 'users:read'",
+            "Error: missing row permissions: users:read: run `alembic upgrade head`\n",
+        ),
+        ("DELETE FROM alembic_version", "the database is behind; run `alembic upgrade head`\n"),
+    ],
+)
+def test_a_command_that_fails_says_that_the_database_is_not_migrated(
+    run: Run, rows: Engine, statement: str, reason: str
+) -> None:
+    execute(rows, statement)
+
+    code, output = run("permission", "grant", "ada", "users:read", "no:such")
+
+    assert code == 1
+    assert output.endswith(reason)
+    assert output.count("Error") == 1
+
+
 @pytest.mark.usefixtures("admin")
 def test_z8_permissions_are_granted_and_revoked_but_not_from_the_last_administrator(
     run: Run, make_user: MakeUser

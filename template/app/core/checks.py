@@ -106,16 +106,30 @@ async def _check_database(session: AsyncSession, metadata: MetaData) -> list[Che
         if orphans:
             message = f"{len(orphans)} rows have references to missing rows: {orphans[:3]}"
             results.append(CheckResult("error", message))
+    return results + await _check_migrations(session, metadata)
+
+
+async def _check_migrations(session: AsyncSession, metadata: MetaData) -> list[CheckResult]:
     state = await migration_state(session)
-    results.append(CheckResult("ok" if state.at_head else "error", f"migrations: {state}"))
-    if state.at_head:
-        connection = await session.connection()
-        missing = await connection.run_sync(missing_seed_rows, metadata)
-        results += [
-            CheckResult("error", f"missing row {row}: run `alembic upgrade head`")
-            for row in missing
-        ]
-    return results
+    if not state.at_head:
+        return [CheckResult("error", f"migrations: {state}")]
+    connection = await session.connection()
+    missing = await connection.run_sync(missing_seed_rows, metadata)
+    messages = [f"missing row {row}: run `alembic upgrade head`" for row in missing]
+    results = [CheckResult("error", message) for message in messages]
+    return [CheckResult("ok", f"migrations: {state}"), *results]
+
+
+async def find_migration_problem(settings: CoreSettings, metadata: MetaData) -> str | None:
+    """Why a command could not find its tables or rows, and what to run; None if they are there."""
+    async with Database(settings) as database:
+        try:
+            await database.probe()
+            async with database.readers() as session:
+                results = await _check_migrations(session, metadata)
+        except (RuntimeError, SQLAlchemyError) as error:
+            return str(error)
+    return next((result.message for result in results if result.level == "error"), None)
 
 
 def _template_version() -> str:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -16,6 +17,10 @@ from app.core.settings import PROJECT_FOLDER, CoreSettings
 
 _Result = TypeVar("_Result")
 
+# Returns the settings and the metadata of the project, while one of its commands runs.
+_project: ContextVar[Callable[[], tuple[CoreSettings, Any]] | None]
+_project = ContextVar("project", default=None)
+
 
 def create_cli(
     description: str, load_settings: Callable[[], CoreSettings], *, app: str, metadata: str
@@ -25,13 +30,18 @@ def create_cli(
     `app` and `metadata` are import strings, such as "app.main:app". Each command only imports what
     it needs, so that --help stays fast.
     """
+
+    def prepare() -> None:
+        _prepare()
+        _project.set(lambda: (load_settings(), _load(metadata)))
+
     cli = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
         # Typer's tracebacks show the values of variables, passwords among them.
         pretty_exceptions_enable=False,
         help=description,
-        callback=_prepare,
+        callback=prepare,
     )
     _add_server_commands(cli, load_settings, app, metadata)
     cli.add_typer(_create_database_commands(load_settings, metadata), name="db")
@@ -168,9 +178,29 @@ def _prepare() -> None:
 
 
 def run(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Like `asyncio.run`, but with a loop that psycopg can use on Windows, too."""
+    """Like `asyncio.run`, but with a loop that psycopg can use on Windows, too.
+
+    If the work fails in a database that is not migrated, that is the error of the command.
+    """
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        return runner.run(work)
+        try:
+            return runner.run(work)
+        except Exception as error:
+            if problem := runner.run(_find_migration_problem(error)):
+                raise fail(problem) from None
+            raise
+
+
+async def _find_migration_problem(error: Exception) -> str | None:
+    from sqlalchemy.exc import DBAPIError
+
+    from app.core.checks import find_migration_problem
+    from app.core.errors import AppError
+
+    project = _project.get()
+    if project is None or not isinstance(error, AppError | DBAPIError):
+        return None
+    return await find_migration_problem(*project())
 
 
 def fail(reason: object) -> typer.Exit:

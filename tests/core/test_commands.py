@@ -1,0 +1,56 @@
+"""What every command of a project does."""
+
+import pytest
+import sqlalchemy as sa
+from typer import Typer
+from typer.testing import CliRunner
+
+from app.core.commands import create_cli, run
+from app.core.database import Database, synchronous_url
+from app.settings import load_settings
+
+
+async def _read_books() -> None:
+    async with Database(load_settings()) as database, database.readers() as session:
+        await session.execute(sa.text("SELECT title FROM books"))
+
+
+@pytest.fixture
+def cli(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Typer:
+    """The command line of a project with a command for a table that is missing."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    cli = create_cli("", load_settings, app="app.main:app", metadata="app.models:metadata")
+    cli.command("list-books")(lambda: run(_read_books()))
+    return cli
+
+
+def test_a_command_that_fails_in_an_old_database_names_the_command_that_migrates_it(
+    cli: Typer, database_url: str
+) -> None:
+    engine = sa.create_engine(synchronous_url(database_url))
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE alembic_version"))
+    engine.dispose()
+
+    result = CliRunner().invoke(cli, ["list-books"])
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: migrations: database at no revision, code at ")
+    assert result.output.count("\n") == 1
+
+
+def test_an_error_in_a_migrated_database_stays_as_it_is(cli: Typer) -> None:
+    result = CliRunner().invoke(cli, ["list-books"])
+
+    assert isinstance(result.exception, sa.exc.DBAPIError)
+
+
+def test_a_command_without_a_database_names_the_command_that_creates_it(
+    cli: Typer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite+aiosqlite:///./missing.db")
+
+    result = CliRunner().invoke(cli, ["list-books"])
+
+    assert result.exit_code == 1
+    assert "`alembic upgrade head` creates one" in result.output
