@@ -33,7 +33,7 @@ from repository import (
     setup_is_skipped,
     template_version,
 )
-from tools.moved_names import Table, bring_used_files, rewrite_names, unresolved_imports
+from tools.moved_names import Table, rewrite_names, unresolved_imports
 
 # Prints the last line of the project that an error of its import passes through.
 IMPORT_CHECK = """
@@ -60,7 +60,7 @@ def main(project: Path, source: str, shared: list[str]) -> int:
     for line in merge(project, source, shared, table):
         say(line)
     in_order = order_migrations(project)
-    reports = [*rewrite_names(project, table), *bring_used_files(project)]
+    reports = rewrite_names(project, table)
     broken = unresolved_imports(project, table)
     for line in reports:
         if line not in broken:
@@ -83,7 +83,7 @@ def main(project: Path, source: str, shared: list[str]) -> int:
 
 
 def merge(project: Path, source: str, shared: list[str], table: Table) -> Iterator[str]:
-    """Everything that Copier merged wrongly, or not at all; a sentence for each thing done."""
+    """Fix what Copier merged wrongly or left out. Yields a sentence for each change."""
     with tempfile.TemporaryDirectory() as folder:
         renders = Renders(project, source, Path(folder))
         yield from restore_committed(project)

@@ -374,19 +374,6 @@ def rewrite_names(project: Path, table: Table) -> list[str]:
 # ---- imports that no longer work ------------------------------------------------------------
 
 
-def bring_used_files(project: Path) -> list[str]:
-    """Files of app/core that come with an option only, and that the owner's code imports; sentences."""
-    sentences = []
-    for file in owners_code(project):
-        for _, name in imported_from_project(project, file):
-            path = f"{name.rpartition('.')[0].replace('.', '/')}.py"
-            source = TEMPLATE / "template" / path
-            if name.startswith("app.core.") and source.is_file() and not (project / path).exists():
-                (project / path).write_bytes(source.read_bytes())
-                sentences.append(f"{path}: added, because {file} uses it; it is yours now")
-    return sentences
-
-
 def unresolved_imports(project: Path, table: Table) -> list[str]:
     """Imports from the project of modules and names that it does not have, and what to do."""
     return [

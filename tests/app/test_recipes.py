@@ -53,6 +53,11 @@ def shelf(request: pytest.FixtureRequest, generate: Generate, tmp_path: Path) ->
             insert(cli, "def main()", f"{block}\n\n")
             insert(cli, "import app as project", "import typer\n")
             insert(cli, "from app.settings", "from app.core.commands import run\n")
+        elif block.startswith("theme: Mapped"):
+            insert(project.path / "app/models/user.py", "    is_active:", f"    {block}")
+            insert(
+                project.path / "app/schemas/user.py", "    is_active: bool\n", "    theme: str\n"
+            )
         elif block.startswith("shelf: str"):
             file = project.path / "app/settings.py"
             file.write_text(
@@ -64,7 +69,7 @@ def shelf(request: pytest.FixtureRequest, generate: Generate, tmp_path: Path) ->
         insert(
             project.path / "app/permissions.py",
             '    ("GET", "/health/live")',
-            '    ("MOUNT", "/static/{path}"),\n    ("GET", "/api/v1/greeting"),\n',
+            '    ("MOUNT", "/static"),\n    ("GET", "/api/v1/greeting"),\n',
         )
     (project.path / "static").mkdir()
     project.succeed("ruff", "check", "--quiet", "--fix")
@@ -84,6 +89,8 @@ def test_the_steps_of_the_documents_work(shelf: Project) -> None:
         shelf.succeed("app", "user", "create", "ada", "ada@example.com", stdin=PASSWORD)
         granted = shelf.succeed("app", "permission", "grant", "ada", "books:write")
         assert "ada holds books:write." in granted
+        with closing(sqlite3.connect(shelf.path / "app.db")) as connection:
+            assert connection.execute("SELECT theme FROM users").fetchall() == [("light",)]
 
 
 def test_a_renamed_column_keeps_its_data(shelf: Project) -> None:

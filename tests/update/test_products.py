@@ -216,10 +216,7 @@ def test_code_that_can_no_longer_work_is_named_and_the_database_is_not_touched(
     assert "session: SessionDep) -> Page[Shelf]:" in project.read("app/api/v1/shelves_router.py")
 
 
-def test_pagination_comes_along_where_a_product_without_login_uses_it(
-    start: Start, update: Update
-) -> None:
-    """Today's template has it with the login only."""
+def test_a_product_without_login_keeps_its_pages(start: Start, update: Update) -> None:
     project = start("v0.2.0")
     git(project.path, "init", "--quiet")
     (project.path / "app/lists.py").write_text(
