@@ -24,3 +24,27 @@ def test_a_route_without_a_guard_fails_the_tests(
     assert run.returncode == 1
     assert "/api/v1/open" in run.stdout
     assert "PUBLIC_ROUTES" in run.stdout
+
+
+def test_a_folder_of_static_files_is_public_only_if_it_is_listed(
+    generate: Generate, migrated_once: Migrated, tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "shelf", {})
+    shutil.copytree(migrated_once(generate(auth=True)), project.path)
+    (project.path / "static").mkdir()
+    routers = project.path / "app/api/routers.py"
+    routers.write_text(
+        f"from fastapi.staticfiles import StaticFiles\n{routers.read_text()}"
+        '    app.mount("/static", StaticFiles(directory="static"))\n'
+        '    app.frontend("/shop", directory="static")\n'
+    )
+    guards = ("pytest", "-q", "tests/auth/test_guards.py")
+
+    output = project.run(*guards).stdout
+
+    permissions = project.path / "app/permissions.py"
+    for line in ('("MOUNT", "/static")', '("MOUNT", "/shop")'):
+        assert f"list {line} in PUBLIC_ROUTES" in output
+        source = permissions.read_text()
+        permissions.write_text(source.replace("ROUTES = {\n", f"ROUTES = {{\n    {line},\n"))
+    project.succeed(*guards)

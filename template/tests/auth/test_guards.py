@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
+from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
@@ -34,7 +35,8 @@ EARLIER = (
 class Route:
     """A route, and what its dependencies ask of the user."""
 
-    method: str  # or WEBSOCKET, or MOUNT for another application, such as static files
+    # Or WEBSOCKET; or MOUNT for a folder of static files, or another application.
+    method: str
     path: str
     # The path with values for its parameters.
     url: str
@@ -61,7 +63,7 @@ def routes(make_settings: MakeSettings) -> list[Route]:
     """Every route in production: development adds the welcome page and the documentation."""
     unused = "sqlite+aiosqlite:///unused.db"
     app = create_app(make_settings(environment="production", database_url=unused))
-    return [*find_routes(app.routes)]
+    return [*find_routes(app.routes), *find_frontends(app)]
 
 
 def find_routes(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[Route]:
@@ -69,6 +71,10 @@ def find_routes(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[Route
     for route in iter_route_contexts(routes):
         if isinstance(route.original_route, Mount | Host) and route.routes:
             yield from find_routes(route.routes, prefix + (route.path or ""))
+            continue
+        dependant = getattr(route, "dependant", None)
+        if isinstance(route.original_route, Mount):
+            yield make_route("MOUNT", prefix + (route.path or ""), dependant)
             continue
         if isinstance(route.original_route, WebSocketRoute):
             methods = {"WEBSOCKET"}
@@ -79,18 +85,30 @@ def find_routes(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[Route
         for name, convertor in getattr(route, "param_convertors", {}).items():
             value = ANY_ID if re.fullmatch(convertor.regex, ANY_ID) else ANY_UUID
             url = url.replace(f"{{{name}}}", value)
-        dependencies = [*walk(getattr(route, "dependant", None))]
-        calls = [dependency.call for dependency in dependencies]
         for method in sorted(methods):
-            yield Route(
-                method,
-                path,
-                url,
-                needs_login=get_auth_context in calls,
-                login_is_optional=get_optional_auth_context in calls,
-                permissions=scopes_of(d for d in dependencies if is_check(d)),
-                scopes=scopes_of(dependencies) & {*PermissionName},
-            )
+            yield make_route(method, path, dependant, url)
+
+
+def find_frontends(app: FastAPI) -> Iterator[Route]:
+    """The folders of `frontend(...)`, which FastAPI keeps apart from its routes."""
+    for group in getattr(app.router, "_iter_low_priority_routes", list)():
+        prefix = getattr(group, "frontend_prefix", "")
+        for route in getattr(group, "original_route", group).routes:
+            yield make_route("MOUNT", prefix + route.path, group.dependant)
+
+
+def make_route(method: str, path: str, dependant: Dependant | None, url: str = "") -> Route:
+    dependencies = [*walk(dependant)]
+    calls = [dependency.call for dependency in dependencies]
+    return Route(
+        method,
+        path,
+        url or path,
+        needs_login=get_auth_context in calls,
+        login_is_optional=get_optional_auth_context in calls,
+        permissions=scopes_of(d for d in dependencies if is_check(d)),
+        scopes=scopes_of(dependencies) & {*PermissionName},
+    )
 
 
 def walk(dependant: Dependant | None) -> Iterator[Dependant]:
