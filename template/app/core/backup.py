@@ -18,7 +18,7 @@ from app.core.seed_data import has_own_rows
 
 
 class BackupError(Exception):
-    """Why there is no backup or no restore, in one sentence. Nothing was changed."""
+    """The reason why a backup or restore failed, as a sentence. Nothing was changed."""
 
 
 def database_file(database_url: str) -> Path:

@@ -20,7 +20,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class CopyError(Exception):
-    """Why nothing was copied, in one sentence. The target is as it was."""
+    """The reason why the copy failed, as a sentence. The target is unchanged."""
 
 
 def copy_database(
