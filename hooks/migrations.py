@@ -10,7 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from repository import conflicted_files, git, last_committed, list_files
+from repository import (
+    TEMPLATE,
+    conflicted_files,
+    git,
+    last_committed,
+    list_files,
+)
 
 VERSIONS = "alembic/versions"
 
@@ -120,6 +126,14 @@ def restore_committed(project: Path) -> list[str]:
         'rows. `alembic revision -m "drop" --autogenerate` creates a migration that drops them'
         for file in gone
     ]
+
+
+def restore_rendered_over(project: Path) -> None:
+    """Bring back the committed form of the template's migrations, which may have other parents."""
+    rendered = {file.name for file in (TEMPLATE / "template" / VERSIONS).iterdir()}
+    for file in list_files(project, "diff", "--name-only", "--relative", "HEAD", "--", VERSIONS):
+        if Path(file).name in rendered:
+            git(project, "checkout", "--quiet", "HEAD", "--", f":(literal){file}")
 
 
 def reparent(project: Path) -> list[str]:

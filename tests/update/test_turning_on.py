@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from copier import run_update
+from copier import run_recopy, run_update
 from copier.errors import TaskError
 from plumbum import local
 
@@ -34,6 +34,26 @@ def test_log_in_comes_to_a_project_that_was_started_without(start: Start, update
     project.succeed("app", "check")
     project.succeed("mypy")
     project.succeed("pytest", "-q", "tests/auth/test_guards.py")
+
+
+def test_rendering_again_keeps_the_migrations_in_one_line(start: Start, update: Update) -> None:
+    """`copier recopy` renders the template's own order of the migrations."""
+    project = start(HEAD, auth=False)
+    git(project.path, "init", "--quiet")
+    commit(project, "Start")
+    project.succeed("alembic", "revision", "-m", "books", "--rev-id=0001")
+    commit(project, "Books")
+    update(project, HEAD, auth=True)
+    commit(project, "Log in")
+    order = project.succeed("alembic", "history")
+
+    with local.env(COPIER_FASTAPI_SETUP="skip"):
+        run_recopy(
+            project.path, vcs_ref=HEAD, defaults=True, overwrite=True, unsafe=True, quiet=True
+        )
+
+    assert project.succeed("alembic", "history") == order
+    assert git(project.path, "status", "--porcelain") == ""
 
 
 def test_log_in_leaves_a_project_and_every_row_stays(
