@@ -1,4 +1,4 @@
-"""Before `copier update --trust` changes anything: refuse to build on half of an earlier update."""
+"""Before `copier update --trust` changes anything: refuse what would lose lines."""
 
 import sys
 from pathlib import Path
@@ -7,12 +7,19 @@ from repository import (
     begin_update,
     committed_half_update,
     escape_unprintable_output,
+    git,
     say,
     update_marker,
 )
 
 
 def main(project: Path) -> int:
+    if git(project, "config", "--get", "status.showUntrackedFiles").strip() == "no":
+        say(
+            "git is configured to hide untracked files, but Copier looks for them to merge your lines.",
+            "Run `git config --local status.showUntrackedFiles normal`, then update again.",
+        )
+        return 1
     commit = committed_half_update(project)
     if commit:
         say(

@@ -405,6 +405,21 @@ def test_an_update_that_was_killed_and_committed_is_not_built_upon(
     assert "class Gone(AppError)" in project.read("app/errors.py")
 
 
+def test_git_that_hides_new_files_stops_the_update_before_it_loses_lines(
+    next_template: Project, start: Start, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = start(HEAD, next_template.path)
+    live_with(project)
+    release(next_template, PENS)
+    git(project.path, "config", "status.showUntrackedFiles", "no")
+
+    with pytest.raises(TaskError):
+        update(project, NEXT)
+
+    assert "git config --local status.showUntrackedFiles normal" in capfd.readouterr().out
+    assert git(project.path, "status", "--porcelain", "--untracked-files=all") == ""
+
+
 def test_the_update_says_where_it_went_and_what_is_left_to_do(
     next_template: Project, start: Start, update: Update, capfd: pytest.CaptureFixture[str]
 ) -> None:
