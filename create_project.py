@@ -22,6 +22,8 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 COPIER = "copier>=9.19,<10"
 TEMPLATE_VARIABLE = "COPIER_FASTAPI_TEMPLATE"
@@ -99,7 +101,8 @@ def say(sentence: str) -> None:
 def free_destination(folder: str) -> Path:
     destination = Path(folder).resolve()
     try:
-        if destination.is_dir() and any(destination.iterdir()):
+        # A new repository may have been cloned there.
+        if destination.is_dir() and any(item.name != ".git" for item in destination.iterdir()):
             raise Refusal(
                 f"{destination} is not empty. Choose another folder. Nothing was changed."
             )
@@ -137,10 +140,12 @@ def locate_template(given: str | None, reference: str | None) -> tuple[str, str 
             "git was not found. Updates of the project need it. "
             "Install git (https://git-scm.com/downloads), then run this command again."
         )
+    if place.startswith("file://"):
+        place = url2pathname(urlsplit(place).path)
     path = Path(place).expanduser()
     if path.exists():
         return local_template(path.resolve(), reference)
-    if ":" not in place:
+    if ":" not in place.removeprefix(path.drive):
         raise Refusal(f"there is no template at {path.absolute()}.")
     return place, reference
 
@@ -151,6 +156,11 @@ def local_template(path: Path, reference: str | None) -> tuple[str, str | None]:
         return str(path), reference
     if not (path / "copier.yml").is_file():
         raise Refusal(f"{path} is not a Copier template: copier.yml is missing.")
+    if "dubious ownership" in git(path, "rev-parse", "HEAD", errors=True):
+        raise Refusal(
+            f"{path} belongs to another user, so git does not read it. If you trust its files, "
+            f"run: git config --global --add safe.directory {path}"
+        )
     commit = git(path, "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit or git(path, "rev-parse", "--show-prefix"):
         say("WARNING: the template has no git history, so this project can't be updated later.")
@@ -167,26 +177,30 @@ def local_template(path: Path, reference: str | None) -> tuple[str, str | None]:
     return str(path), reference
 
 
-def git(folder: Path, *arguments: str) -> str:
+def git(folder: Path, *arguments: str, errors: bool = False) -> str:
     """Return the output of git, or an empty string if it fails."""
     command = ["git", "-C", str(folder), *arguments]
-    run = subprocess.run(command, capture_output=True, check=False)
-    return run.stdout.decode("utf-8", "replace").strip()
+    # git translates its messages.
+    environment = {**os.environ, "LC_ALL": "C"}
+    run = subprocess.run(command, env=environment, capture_output=True, check=False)
+    return (run.stderr if errors else run.stdout).decode("utf-8", "replace").strip()
 
 
 def find_copier() -> list[str]:
     """Return a command that runs Copier: an installed one, else uvx or pipx, else a private one."""
     private = private_interpreter()
+    # -P: a file in the current folder, such as yaml.py, is not a module.
+    run_module = ["-P", "-m", "copier"]
     if copier_is_importable():
-        return [sys.executable, "-m", "copier"]
+        return [sys.executable, *run_module]
     if private.exists():
-        return [str(private), "-m", "copier"]
+        return [str(private), *run_module]
     if shutil.which("uvx"):
         return ["uvx", "--from", COPIER, "copier"]
     if shutil.which("pipx"):
         return ["pipx", "run", "--spec", COPIER, "copier"]
     make_private_environment(private)
-    return [str(private), "-m", "copier"]
+    return [str(private), *run_module]
 
 
 def copier_is_importable() -> bool:
@@ -216,14 +230,16 @@ def make_private_environment(interpreter: Path) -> None:
     environment.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=environment.parent, ignore_cleanup_errors=True) as work:
         new = Path(work, "environment")
-        if subprocess.run([sys.executable, "-m", "venv", str(new)], check=False).returncode:
+        if subprocess.run([sys.executable, "-P", "-m", "venv", str(new)], check=False).returncode:
             raise Refusal(
                 "this Python can't create virtual environments. "
                 "On Debian or Ubuntu, run: sudo apt install python3-venv"
             )
         python = str(new / interpreter.relative_to(environment))
-        pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--retries", "2"]
-        if subprocess.run([*pip, COPIER], check=False).returncode:
+        pip = [python, "-P", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        # pip's configuration may say otherwise, which fails in a virtual environment.
+        install = [*pip, "--retries", "2", COPIER]
+        if subprocess.run(install, env={**os.environ, "PIP_USER": "0"}, check=False).returncode:
             raise Refusal(
                 "could not download Copier (see above). When you are online, run this again."
             )
@@ -241,7 +257,7 @@ def render(copier: list[str], template: str, destination: Path, data: list[str])
     aside = destination if destination.exists() else destination.parent
     with tempfile.TemporaryDirectory(dir=aside, prefix=".create-") as work:
         new = Path(work, destination.name)
-        run_copier([*copier, template, str(new)])
+        run_copier([*copier, template, str(new)], template)
         if data:
             check_answers((new / ".copier-answers.yml").read_text("utf-8"), data)
         if aside != destination:
@@ -262,7 +278,7 @@ def check_answers(recorded: str, data: list[str]) -> None:
             raise Refusal(f"{name}: answer yes or no, not {value!r}. Nothing was created.")
 
 
-def run_copier(command: list[str]) -> None:
+def run_copier(command: list[str], template: str) -> None:
     run = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     if run.returncode == 0:
         return
@@ -273,12 +289,15 @@ def run_copier(command: list[str]) -> None:
     if rejected:
         hint = " Choose another name with --name." if rejected[1] == "project_name" else ""
         raise Refusal(f"{rejected[1]}: {' '.join(rejected[2].split())}{hint}")
+    fatal = re.search(r"^(?:.*\| )?fatal: (.+)", run.stderr, re.M)
+    if fatal:
+        raise Refusal(f"git could not read the template {template}: {fatal[1]}")
     print(run.stderr, file=sys.stderr)
     raise Refusal("Copier could not render the template (see above).")
 
 
 def set_up(destination: Path) -> int:
-    command = ["cmd", "/c", SETUP] if WINDOWS else ["sh", SETUP]
+    command = [*(["cmd", "/c"] if WINDOWS else ["sh"]), SETUP, "--new"]
     try:
         succeeded = subprocess.run(command, cwd=destination, check=False).returncode == 0
     except (KeyboardInterrupt, OSError) as error:
@@ -291,13 +310,6 @@ def set_up(destination: Path) -> int:
             file=sys.stderr,
         )
         return 3
-    uvicorn = ".venv\\Scripts\\uvicorn" if WINDOWS else ".venv/bin/uvicorn"
-    say(f"{destination} is ready. Next:\n")
-    print(f'    cd "{destination}"\n    {uvicorn} app.main:app --reload --port 8001\n')
-    print("`copier update` needs the project in git. Commit it now:\n")
-    # One command per line: Windows PowerShell does not support &&.
-    for step in ("init", "add --all", 'commit -m "Start from the template"'):
-        print(f"    git {step}")
     return 0
 
 

@@ -240,3 +240,49 @@ def test_uncommitted_changes_of_the_template_are_left_out_so_that_updates_work(
 def no_uv() -> str:
     paths = os.environ["PATH"].split(os.pathsep)
     return os.pathsep.join(path for path in paths if not shutil.which("uv", path=path))
+
+
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
+
+
+def test_a_new_clone_that_only_has_its_git_folder_is_filled(create: Create, folder: Path) -> None:
+    """As after cloning an empty repository."""
+    subprocess.run(["git", "init", "-q", folder / "shelf"], check=True)
+
+    code, said = create("shelf", PATH=no_uv(), **OFFLINE)
+
+    assert code == 3, said
+    assert (folder / "shelf/.git/HEAD").exists()
+    assert (folder / "shelf/app/main.py").exists()
+
+
+def test_modules_of_the_current_folder_are_not_executed(create: Create, folder: Path) -> None:
+    for name in ("yaml", "jinja2", "copier", "venv", "argparse"):
+        (folder / f"{name}.py").write_text("raise SystemExit('executed')\n")
+
+    code, said = create("shelf", PATH=no_uv(), **OFFLINE)
+
+    assert code == 3, said
+    assert "executed" not in said
+
+
+@pytest.mark.parametrize("place", ["file:///nowhere/template", "https://localhost:9/template.git"])
+def test_an_address_without_a_template_is_reported_in_one_line(create: Create, place: str) -> None:
+    code, said = create("shelf", "--template", place)
+
+    assert (code, is_one_line(said)) == (1, True), said
+    assert place.removeprefix("file://") in said
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="changes the owner of files")
+def test_a_template_of_another_user_is_refused_with_what_to_do(
+    checkout: Path, create: Create, tmp_path: Path
+) -> None:
+    foreign = Path(shutil.copytree(checkout, tmp_path / "foreign"))
+    for file in (foreign, *foreign.rglob("*")):
+        os.chown(file, 12345, 12345, follow_symlinks=False)
+
+    code, said = create("shelf", "--template", str(foreign))
+
+    assert (code, is_one_line(said)) == (1, True), said
+    assert f"git config --global --add safe.directory {foreign}" in said
