@@ -109,7 +109,7 @@ def set_up(project: Path) -> int:
     if setup_is_skipped():
         say(f"COPIER_FASTAPI_SETUP=skip: run {SETUP_SCRIPT} for new dependencies and migrations.")
         return 0
-    done = run_setup(project)
+    done = run_setup(project, "--updated")
     error = import_error(project)
     if error:
         say(f"the app can't be imported: {error}")

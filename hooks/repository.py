@@ -31,8 +31,8 @@ def say(*lines: str) -> None:
 # ---- setup ------------------------------------------------------------------------------------
 
 
-def run_setup(project: Path) -> bool:
-    command = ["cmd", "/c", SETUP_SCRIPT] if WINDOWS else ["sh", SETUP_SCRIPT]
+def run_setup(project: Path, option: str) -> bool:
+    command = [*(["cmd", "/c"] if WINDOWS else ["sh"]), SETUP_SCRIPT, option]
     return subprocess.run(command, cwd=project, check=False).returncode == 0
 
 

@@ -8,6 +8,7 @@ import itertools
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 from copier import run_copy
@@ -27,8 +28,17 @@ def project_pins(folder: Path, *arguments: str | Path, auth: bool) -> list[str]:
     answers = {"auth": auth}
     run_copy(str(ROOT), folder, answers, vcs_ref="HEAD", defaults=True, skip_tasks=True, quiet=True)
     target = folder / "constraints.txt"
-    compile_pins(folder / "pyproject.toml", "--all-extras", "--output-file", target, *arguments)
+    sources = folder / "pyproject.toml", write_build_requirements(folder)
+    compile_pins(*sources, "--all-extras", "--output-file", target, *arguments)
     return target.read_text("utf-8").splitlines(keepends=True)
+
+
+def write_build_requirements(folder: Path) -> Path:
+    """What builds the project, which the compiler leaves out."""
+    package = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))
+    file = folder / "build.in"
+    file.write_text("\n".join(package["build-system"]["requires"]), "utf-8")
+    return file
 
 
 def main(upgrade: list[str]) -> None:

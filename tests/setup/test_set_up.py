@@ -83,7 +83,9 @@ def test_g1_one_command_makes_a_project_that_is_set_up(created: tuple[Machine, P
 
 def test_the_command_it_prints_starts_the_app(created: tuple[Machine, Path, str]) -> None:
     machine, project, said = created
-    command = re.findall(r"^ +(\S+/uvicorn .+) --reload --port 8001$", said, re.MULTILINE)[-1]
+    command = re.findall(
+        r"^ +(\S+/uvicorn .+) --reload --reload-dir app --port 8001$", said, re.MULTILINE
+    )[-1]
 
     with Server(machine, [project / command.split()[0], *command.split()[1:]], project) as server:
         assert server.get("/").status == 200
@@ -138,7 +140,7 @@ def test_copier_is_there_for_updates_and_an_update_sets_up(
         )
 
     assert code == 0, said
-    assert "[setup] Done." in said
+    assert "[setup] Done in " in said
     assert machine.run("git", "status", "--porcelain", cwd=copy)[1] == ""
 
 
@@ -427,3 +429,92 @@ def test_the_tests_run_where_the_systems_python_refuses_pip(checkout: Path, tmp_
 
     assert code == 0, said
     assert " passed" in said
+
+
+def test_a_pip_that_installs_for_the_user_by_default_is_told_not_to(
+    created: tuple[Machine, Path, str], tmp_path: Path
+) -> None:
+    _, whole, _ = created
+    project = tmp_path / "shelf"
+    made = [".venv", ".env", "*.db*", "*.egg-info", "__pycache__", ".git", ".*_cache"]
+    shutil.copytree(whole, project, ignore=shutil.ignore_patterns(*made))
+    machine = Machine(tmp_path / "home", {"python3": base_python()})
+    configuration = tmp_path / "home/.config/pip/pip.conf"
+    configuration.parent.mkdir(parents=True)
+    configuration.write_text("[install]\nuser = true\n")
+
+    code, said = machine.run("./setup.sh", cwd=project)
+
+    assert code == 0, said
+
+
+def test_an_environment_that_uv_made_without_pip_is_created_again(
+    created: tuple[Machine, Path, str], uv_machine: Machine, tmp_path: Path
+) -> None:
+    """As `uv sync` does, which also writes uv.lock."""
+    _, whole, _ = created
+    project = tmp_path / "shelf"
+    made = [".venv", ".env", "*.db*", "*.egg-info", "__pycache__", ".git", ".*_cache"]
+    shutil.copytree(whole, project, ignore=shutil.ignore_patterns(*made))
+    code, said = uv_machine.run("uv", "sync", cwd=project)
+    assert code == 0, said
+
+    code, said = uv_machine.run("./setup.sh", cwd=project)
+
+    assert code == 0, said
+    assert is_set_up(uv_machine, project)
+
+
+def test_a_person_reads_a_few_lines(created: tuple[Machine, Path, str]) -> None:
+    machine, project, said = created
+
+    assert len(said.splitlines()) <= 20, said
+    code, verbose = machine.run(project / "setup.sh", "--verbose", cwd=project)
+    assert code == 0
+    assert "SQLiteImpl" in verbose
+    assert "SQLiteImpl" not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("mysql://root@localhost/shop", "DATABASE_URL: start with one of"),
+        ("sqlite:////nowhere/shop.db", "The folder of the database does not exist: /nowhere"),
+    ],
+)
+def test_a_foreign_database_url_in_the_shell_is_named(
+    created: tuple[Machine, Path, str], url: str, reason: str
+) -> None:
+    machine, project, _ = created
+
+    code, said = machine.run("./setup.sh", cwd=project, environment={"DATABASE_URL": url})
+
+    assert code in {16, 17}
+    assert reason in said
+    assert "Traceback" not in said
+
+
+def test_a_server_without_the_development_tools_is_ready_after_its_migration(
+    uv_machine: Machine, checkout: Path, tmp_path: Path
+) -> None:
+    """Not editable: the code is in site-packages, and the migrations are in the folder."""
+    project = tmp_path / "srv"
+    copier = Path(sys.executable).with_name("copier")
+    uv_machine.run(
+        copier, "copy", "--skip-tasks", "--defaults", checkout, project.name, cwd=tmp_path
+    )
+    production = {"ENVIRONMENT": "production", "ALLOWED_HOSTS": "127.0.0.1,api.example.com"}
+    install = ("uv", "pip", "install", "--python", ".venv", "--constraint", "constraints.txt", ".")
+    for command in (("uv", "venv", ".venv"), install):
+        code, said = uv_machine.run(*command, cwd=project)
+        assert code == 0, said
+
+    for command in (("alembic", "upgrade", "head"), ("my-app", "check", "--deploy")):
+        program = project / ".venv/bin" / command[0]
+        code, said = uv_machine.run(program, *command[1:], cwd=project, environment=production)
+        assert code == 0, said
+
+    assert not (project / ".venv/bin/pytest").exists()
+    serve = [project / ".venv/bin/my-app", "serve"]
+    with Server(uv_machine, serve, project, **production) as server:
+        assert server.get("/health/ready").status == 200

@@ -199,7 +199,7 @@ def windows_wheels(project: Project) -> Path:
         if wish.marker is None or wish.marker.evaluate(WINDOWS)
     ]
     target = ["--platform=win_amd64", "--python-version=3.13", "--implementation=cp"]
-    download("--no-deps", "--only-binary=:all:", *target, *exact, "setuptools>=77", to=folder)
+    download("--no-deps", "--only-binary=:all:", *target, *exact, to=folder)
     (folder / "ready").touch()
     return folder
 

@@ -38,7 +38,7 @@ def test_create_project_takes_every_step_and_says_what_comes_next(ready: Ready) 
 
     steps = [line for line in said.splitlines() if line.startswith("[setup]")]
     assert [step[:11] for step in steps if "/4" in step] == [f"[setup] {n}/4" for n in range(1, 5)]
-    assert ".venv\\Scripts\\uvicorn app.main:app --reload --port 8001" in said
+    assert ".venv\\Scripts\\uvicorn app.main:app --reload --reload-dir app --port 8001" in said
     assert "Press any key" not in said
     assert (project.path / ".env").read_bytes() == (project.path / ".env.example").read_bytes()
     assert (project.path / ".venv/Scripts/uvicorn.exe").exists()
@@ -58,7 +58,7 @@ def test_a_second_run_from_another_folder_keeps_everything_and_needs_no_network(
     code, said = wine.run(tmp_path, "cmd", "/c", "driver.bat", SCRIPT=script, PIP_FIND_LINKS="")
 
     assert code == 0, said
-    assert "[setup] Done." in said
+    assert "[setup] Done in " in said
     assert "Collecting" not in said
     assert (project.path / ".env").read_bytes().endswith(b"# mine\r\n")
     assert (project.path / "app.db").read_bytes() == before
@@ -182,7 +182,7 @@ def test_a_migration_that_fails_stops_it_with_its_reason(wine: Wine, ready: Read
 
     assert code == 16
     assert "boom" in said
-    assert "could not migrate the database, see above" in said
+    assert "could not migrate the database (see above)" in said
     assert "Done." not in said
 
 

@@ -1,0 +1,192 @@
+"""What setup.sh and setup.bat do with the Python of `.venv`: dependencies, `.env`, database.
+
+It needs only the standard library, because nothing is installed yet.
+"""
+
+import argparse
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+WINDOWS = os.name == "nt"
+PROJECT = Path(__file__).resolve().parents[2]
+SCRIPT = "setup.bat" if WINDOWS else "./setup.sh"
+PROGRAMS = Path(".venv", "Scripts" if WINDOWS else "bin")
+# What was installed, and where. `.venv` has to be created again when the project moves.
+STAMP = PROJECT / ".venv/installed.txt"
+# An installation that was killed leaves incomplete packages behind.
+UNFINISHED = PROJECT / ".venv/half-installed"
+ENVIRONMENT = {
+    "PYTHONIOENCODING": "utf-8",
+    # pip's configuration may say otherwise, which fails in a virtual environment.
+    "PIP_USER": "0",
+    # What builds the project has an exact version, too. The second one is for pip before 25.3.
+    "PIP_BUILD_CONSTRAINT": "constraints.txt",
+    "PIP_CONSTRAINT": "constraints.txt",
+    "UV_BUILD_CONSTRAINT": "constraints.txt",
+}
+
+
+class SetupError(Exception):
+    def __init__(self, exit_code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog=SCRIPT, description="Set up this project.")
+    parser.add_argument("--verbose", action="store_true", help="show what each step prints")
+    # For the programs that call the script: only check .venv; the project is new, or was updated.
+    for name in ("--is-usable", "--new", "--updated"):
+        parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.is_usable:
+        return int(not is_usable())
+    os.chdir(PROJECT)
+    started_at = time.monotonic()
+    try:
+        install_dependencies(options.verbose)
+        create_env_file()
+        for line in migrate(options.verbose):
+            if not options.new:
+                say(line)
+    except SetupError as error:
+        print(f"[setup] ERROR: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"\n[setup] Interrupted. Run {SCRIPT} again to finish.", file=sys.stderr)
+        return 130
+    say(f"Done in {time.monotonic() - started_at:.0f} s.")
+    if not options.updated:
+        print_next_commands(options.new)
+        commit_to_git()
+    return 0
+
+
+def is_usable() -> bool:
+    moved = STAMP.exists() and STAMP.read_text("utf-8").splitlines()[:1] != [str(PROJECT)]
+    return not moved and not UNFINISHED.exists() and bool(importlib.util.find_spec("pip"))
+
+
+def install_dependencies(verbose: bool) -> None:
+    files = [PROJECT / name for name in ("pyproject.toml", "constraints.txt")]
+    wanted = "\n".join([str(PROJECT), *(file.read_text("utf-8") for file in files)])
+    if STAMP.exists() and STAMP.read_text("utf-8") == wanted:
+        return say("2/4 Dependencies: already installed")
+    if shutil.which("uv"):
+        install = ["uv", "pip", "install", "--python", sys.executable]
+    else:
+        pip = [sys.executable, "-P", "-m", "pip"]
+        install = [*pip, "install", "--disable-pip-version-check", "--retries", "2"]
+    install += ["--constraint", "constraints.txt", "--editable", ".[dev]"]
+    reason = "could not install the dependencies (see above)."
+    failed = SetupError(14, f"{reason} If you were offline, connect and run {SCRIPT} again")
+    UNFINISHED.touch()
+    try:
+        run(install, failed, verbose, step="2/4 Dependencies")
+    except SetupError:
+        # It failed, but was not interrupted, so every package is complete or missing.
+        UNFINISHED.unlink()
+        raise
+    UNFINISHED.unlink()
+    STAMP.write_text(wanted, "utf-8")
+
+
+def create_env_file() -> None:
+    say("3/4 Settings (.env)")
+    if os.path.lexists(".env"):
+        return
+    new = Path(".env.new")
+    try:
+        # Only this user can read it.
+        new.touch(mode=0o600)
+        new.write_bytes(Path(".env.example").read_bytes())
+        new.replace(".env")
+    except OSError as error:
+        raise SetupError(15, f"could not write .env: {error}") from None
+
+
+def migrate(verbose: bool) -> list[str]:
+    """The lines in which Alembic says what it changed."""
+    # A database must not be ahead of an app that does not work.
+    broken = SetupError(17, "could not import the app (see above)")
+    run([sys.executable, "-c", "import app.main"], broken, verbose)
+    failed = SetupError(16, "could not migrate the database (see above)")
+    upgrade = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    lines = run(upgrade, failed, verbose, step="4/4 Database").splitlines()
+    return [line for line in lines if line.startswith(("Running upgrade", "Backed up"))]
+
+
+def run(command: list[str], failure: SetupError, verbose: bool, step: str = "") -> str:
+    """Run a command and return its output, which is shown if it fails.
+
+    A terminal shows the step and counts the seconds in one line.
+    """
+    counts = bool(step) and sys.stdout.isatty() and not verbose
+    if step:
+        say(step, end="" if counts else "\n")
+    environment = {**os.environ, **ENVIRONMENT}
+    output, errors = (None, None) if verbose else (subprocess.PIPE, subprocess.STDOUT)
+    started_at = time.monotonic()
+    with subprocess.Popen(command, env=environment, stdout=output, stderr=errors) as process:  # noqa: S603
+        while True:
+            try:
+                said, _ = process.communicate(timeout=1)
+                break
+            except subprocess.TimeoutExpired:
+                if counts:
+                    say(f"{step}: {time.monotonic() - started_at:.0f} s", start="\r", end="")
+    if counts:
+        print(flush=True)
+    text = (said or b"").decode("utf-8", "replace")
+    if process.returncode:
+        print(text, end="", file=sys.stderr, flush=True)
+        raise failure
+    return text
+
+
+def say(line: str, start: str = "", end: str = "\n") -> None:
+    print(f"{start}[setup] {line}", end=end, flush=True)
+
+
+def print_next_commands(from_elsewhere: bool) -> None:
+    commands = [f'cd "{PROJECT}"'] if from_elsewhere else []
+    if Path("app/auth/cli.py").exists():
+        package = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
+        program = PROGRAMS / next(iter(package["scripts"]))
+        commands.append(f"{program} user create-admin admin admin@example.com")
+    commands.append(f"{PROGRAMS / 'uvicorn'} app.main:app --reload --reload-dir app --port 8001")
+    say("Next, create a user, start the app and open http://localhost:8001")
+    print_commands(commands)
+
+
+def commit_to_git() -> None:
+    """Offer the first commit to a person at a terminal, and show the commands to others."""
+    if not shutil.which("git") or succeeds("git rev-parse --is-inside-work-tree"):
+        return
+    commands = ["git init", "git add --all", 'git commit -m "Start from the template"']
+    say("`copier update` needs the project in git.")
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        answer = input("[setup] Commit it now? [Y/n] ").strip().casefold()
+        if answer in {"", "y", "yes"} and all(map(succeeds, commands)):
+            return say("Committed.")
+    print_commands(commands)
+
+
+def succeeds(command: str) -> bool:
+    return not subprocess.run(shlex.split(command), capture_output=True, check=False).returncode  # noqa: S603
+
+
+def print_commands(commands: list[str]) -> None:
+    # One per line: Windows PowerShell does not support &&.
+    print("", *(f"    {command}" for command in commands), "", sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
