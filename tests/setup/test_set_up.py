@@ -515,6 +515,6 @@ def test_a_server_without_the_development_tools_is_ready_after_its_migration(
         assert code == 0, said
 
     assert not (project / ".venv/bin/pytest").exists()
-    serve = [project / ".venv/bin/my-app", "serve"]
-    with Server(uv_machine, serve, project, **production) as server:
+    serve = project / ".venv/bin/my-app"
+    with Server(uv_machine, [serve, "serve"], project, **production) as server:
         assert server.get("/health/ready").status == 200
