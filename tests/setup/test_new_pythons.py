@@ -28,8 +28,9 @@ def debian() -> Path:
     if not (root / "ready").exists():
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
-        bootstrap = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "sid", root]
-        subprocess.run([*bootstrap, "http://deb.debian.org/debian"], check=True)
+        options = ["--variant=minbase", f"--include={PACKAGES}"]
+        mirror = "http://deb.debian.org/debian"
+        subprocess.run(["debootstrap", *options, "sid", str(root), mirror], check=True)
         (root / "ready").touch()
     # As on this machine, whose network may have its own certificate.
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
