@@ -104,6 +104,7 @@ def _create_database_commands(
         """Migrate the database to the newest revision, as `alembic upgrade head` does."""
         from alembic import command
         from alembic.config import Config
+        from alembic.util import CommandError
 
         file = PROJECT_FOLDER / "alembic.ini"
         if not file.exists():
@@ -111,7 +112,10 @@ def _create_database_commands(
         config = Config(file)
         # The file format gives "%" a meaning.
         config.set_main_option("script_location", str(file.with_suffix("")).replace("%", "%%"))
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise fail(error) from None
 
     @db.command()
     def backup(path: Path) -> None:

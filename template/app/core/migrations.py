@@ -2,17 +2,20 @@
 
 import asyncio
 import logging
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from alembic import context
-from alembic.runtime.migration import MigrationInfo
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy import URL, Connection, MetaData, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from app.core.autogenerate import PLUGINS, Filter
 from app.core.backup import back_up, file_has_own_rows, open_file
+from app.core.batches import BatchSQLiteImpl
 from app.core.database import parse_url
 from app.core.seed_data import seed_statements
 from app.core.settings import CoreSettings
@@ -89,6 +92,7 @@ def _migrate(connection: Connection, metadata: MetaData) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('alembic'))"))
     guard = MigrationGuard(connection, metadata)
+    filters = Filter(connection, metadata)
     context.configure(
         connection=connection,
         target_metadata=metadata,
@@ -96,12 +100,19 @@ def _migrate(connection: Connection, metadata: MetaData) -> None:
         compare_type=True,
         compare_server_default=True,
         render_item=_render_item,
+        autogenerate_plugins=PLUGINS,
+        include_name=filters.include_name,
+        include_object=filters.include_object,
         # True on SQLite, too, now that the driver does not commit before each DDL statement.
         transactional_ddl=True,
         # Alembic passes the arguments by name, which its own type does not express.
         on_version_apply=guard.after_step,  # type: ignore[arg-type]
     )
-    context.run_migrations()
+    with warnings.catch_warnings():
+        # Batches and autogenerate take care of both.
+        warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based")
+        warnings.filterwarnings("ignore", "Unnamed CHECK constraint on reflected table")
+        context.run_migrations()
     guard.reject_new_orphans()
     if _is_upgraded_to_head() and not guard.has_stamped:
         for statement in seed_statements(connection.dialect.name, metadata):
@@ -153,11 +164,13 @@ class MigrationGuard:
         # Counted with the first step.
         self._orphans_before: int | None = None
 
-    def after_step(self, *, step: MigrationInfo, **_: Any) -> None:
+    def after_step(self, *, ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
         """Called by Alembic after each step, inside the transaction of the migration.
 
         Another connection still sees the database as it was before the first step.
         """
+        if isinstance(ctx.impl, BatchSQLiteImpl):
+            ctx.impl.reject_losses()
         self.has_stamped = self.has_stamped or step.is_stamp
         if not self._is_sqlite or self._orphans_before is not None or step.is_stamp:
             return
