@@ -93,6 +93,34 @@ def test_the_steps_of_the_documents_work(shelf: Project) -> None:
             assert connection.execute("SELECT theme FROM users").fetchall() == [("light",)]
 
 
+def migration_recipes(shelf: Project) -> list[str]:
+    return [b for b in code_blocks(shelf.read(DEVELOPING)) if b.startswith("def upgrade")]
+
+
+def test_the_recipes_of_batches_run(shelf: Project) -> None:
+    shelf.succeed("alembic", "revision", "-m", "add book", "--autogenerate")
+    shelf.succeed("alembic", "upgrade", "head")
+    shelf.succeed("app", "add-book", "Emma", "474")
+    _, index, drop = migration_recipes(shelf)
+
+    def add(name: str, body: str) -> None:
+        shelf.succeed("alembic", "revision", "-m", name)
+        (file,) = shelf.path.glob(f"alembic/versions/*_{name}.py")
+        file.write_text(file.read_text("utf-8").partition("def upgrade")[0] + body, "utf-8")
+        shelf.succeed("alembic", "upgrade", "head")
+
+    add("index", index)
+    shelf.succeed("alembic", "downgrade", "-1")
+    (file,) = shelf.path.glob("alembic/versions/*_index.py")
+    file.unlink()
+    with closing(sqlite3.connect(shelf.path / "app.db")) as connection:
+        connection.execute("CREATE VIEW long_books AS SELECT id, title FROM books WHERE pages > 9")
+    add("drop", drop)
+
+    with closing(sqlite3.connect(shelf.path / "app.db")) as connection:
+        assert connection.execute("SELECT * FROM long_books").fetchall() == [(1, "Emma")]
+
+
 def test_a_renamed_column_keeps_its_data(shelf: Project) -> None:
     shelf.succeed("alembic", "revision", "-m", "add book", "--autogenerate")
     shelf.succeed("alembic", "upgrade", "head")
@@ -103,7 +131,7 @@ def test_a_renamed_column_keeps_its_data(shelf: Project) -> None:
             file.write_text(re.sub(r"\bpages\b", "page_count", source), "utf-8")
     shelf.succeed("alembic", "revision", "-m", "rename pages", "--autogenerate")
     (migration,) = shelf.path.glob("alembic/versions/*_rename_pages.py")
-    (recipe,) = (b for b in code_blocks(shelf.read(DEVELOPING)) if b.startswith("def upgrade"))
+    recipe = migration_recipes(shelf)[0]
     head = migration.read_text("utf-8").partition("def upgrade")[0]
     migration.write_text(head + recipe, "utf-8")
 

@@ -4,6 +4,7 @@ import re
 import tomllib
 from importlib import metadata
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 
@@ -111,14 +112,16 @@ def test_the_readme_of_a_project_names_files_that_exist(project: Project) -> Non
     assert len(readme.splitlines()) <= 58
 
 
-def test_every_security_requirement_has_a_test_of_its_id_or_a_reason() -> None:
-    rows = re.findall(
-        r"^\| ([A-Z]\d+) \|.*\| ([^|]+) \|$", read("template/docs/security.md.jinja"), re.M
-    )
+@pytest.mark.parametrize(("document", "requirements"), [("security", 71), ("operating", 7)])
+def test_every_requirement_has_a_test_of_its_id_or_a_reason(
+    document: str, requirements: int
+) -> None:
+    text = read(f"template/docs/{document}.md.jinja")
+    rows = re.findall(r"^\| ([A-Z]\d+) \|.*\| ([^|]+) \|$", text, re.M)
     files = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("template/tests/**/*.py")]
     names = "\n".join(re.findall(r"def (test_\w+)", "".join(f.read_text("utf-8") for f in files)))
 
-    assert len(rows) == 71
+    assert len(rows) == requirements
     for number, where in rows:
         has_test = re.search(rf"_{number.lower()}_", names) is not None
         assert has_test == where.startswith("test"), number
