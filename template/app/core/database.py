@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self, cast
 
 from fastapi import Depends
 from fastapi.requests import HTTPConnection
-from sqlalchemy import URL, Table, make_url, text
+from sqlalchemy import URL, Engine, ExceptionContext, Table, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -47,6 +47,25 @@ _SQLITE_CONFLICTS = {
 _POSTGRESQL_CONFLICTS = {"23001", "23503", "23505", "23P01"}
 # read_only_sql_transaction: only a standby is left.
 _POSTGRESQL_TRANSIENT = {"25006"}
+
+
+@event.listens_for(Engine, "handle_error")
+def _hide_values(context: ExceptionContext) -> None:
+    """Remove the values of rows from an error of any engine, before it is raised.
+
+    PostgreSQL quotes the rejected row in the DETAIL of its errors, and a driver adds that to the
+    text of its exception. From there it would reach logs, tracebacks and the output of commands.
+    """
+    error, wrapper = context.original_exception, context.sqlalchemy_exception
+    diagnosis = getattr(error, "diag", None)
+    if diagnosis is None or diagnosis.message_primary is None:
+        return
+    # A data exception (class 22) quotes the value in its first line, too.
+    is_about_data = (diagnosis.sqlstate or "").startswith("22")
+    text = type(error).__name__ if is_about_data else diagnosis.message_primary
+    error.args = (text,)
+    if wrapper is not None:
+        wrapper.args = (f"({type(error).__module__}.{type(error).__name__}) {text}",)
 
 
 class Database:
