@@ -295,6 +295,56 @@ def test_a_table_without_a_model_is_not_skipped_silently(probed: Path, url: str)
     assert "These tables have no model: raw_notes." in refused.stderr
 
 
+def test_x3_a_failed_migration_prints_no_values(probed: Path, url: str) -> None:
+    project = Project(probed, {})
+    project.succeed("alembic", "revision", "-m", "wrong")
+    (file,) = (probed / "alembic/versions").glob("*_wrong.py")
+    insert = "INSERT INTO permissions (name, description) VALUES (NULL, 'se' || 'cret')"
+    migration = file.read_text().replace("pass", f"""op.execute("{insert}")""", 1)
+    file.write_text(migration)
+
+    failed = project.run("alembic", "-x", f"url={url}", "upgrade", "head")
+
+    assert failed.returncode == 1
+    assert "null value in column" in failed.stderr
+    assert "secret" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("char(115, 101, 99, 114, 101, 116, 0)", "with id 2 (a NUL in name): "),
+        ("printf('%.65c', 'x')", "with id 2: StringDataRightTruncation"),
+        ("NULL", "with id 2: "),
+    ],
+    ids=["NUL", "too long", "NULL"],
+)
+def test_i4_a_copy_names_the_row_that_the_target_rejects_and_not_its_values(
+    probed: Path, url: str, name: str, reason: str
+) -> None:
+    """SQLite accepts what its schema forbids, if other programs write to it."""
+    Project(probed, {}).succeed("alembic", "-x", f"url={url}", "upgrade", "head")
+    with closing(sqlite3.connect(probed / "app.db")) as connection, connection:
+        connection.executescript(
+            f"""
+            PRAGMA ignore_check_constraints = ON;
+            PRAGMA writable_schema = ON;
+            UPDATE sqlite_master SET sql = replace(sql, 'name VARCHAR(64) NOT NULL', 'name TEXT')
+            WHERE name = 'permissions';
+            PRAGMA writable_schema = RESET;
+            INSERT INTO permissions (id, name, description) VALUES (1, 'first', 'secret');
+            INSERT INTO permissions (id, name, description) VALUES (2, {name}, 'secret');
+            """
+        )
+
+    refused = Project(probed, {}).run("app", "db", "copy-to", url)
+
+    assert refused.returncode == 1
+    assert f"The target rejects the row of permissions {reason}" in refused.stderr
+    assert "secret" not in refused.stderr
+    assert query(url, "SELECT count(*) FROM permissions") == [(0,)]
+
+
 def test_a_copy_that_was_killed_can_be_repeated(probed: Path, url: str) -> None:
     project = Project(probed, {})
     with closing(sqlite3.connect(probed / "app.db")) as connection, connection:

@@ -57,6 +57,10 @@ def test_a1_the_first_administrator_is_created_on_the_command_line(
         (["a", "ada@example.com"], PASSWORD, "username: "),
         (["ada", "nobody"], PASSWORD, "email: "),
         (["bob", "other@example.com"], PASSWORD, "taken"),
+        (["ada", "a\u3164da@example.com"], PASSWORD, "email: "),
+        (["ada", "a\udcff@example.com"], PASSWORD, "email: "),
+        (["ada\udcff", "ada@example.com"], PASSWORD, "username: "),
+        (["ada", "ada@example.com"], "seven wet otters\0 on a raft", "password: "),
     ],
 )
 def test_a7_the_command_line_rejects_what_the_api_rejects(
@@ -109,6 +113,17 @@ def test_a6_a_password_that_is_too_long_or_too_short_is_not_set(
     assert code == 1
     assert reason in output
     assert execute(rows, "SELECT password FROM users") == before
+
+
+@pytest.mark.parametrize("name", ["nobody", "no body", "ad\udcffa", "ada@example.com", ""])
+def test_i4_a_name_that_no_user_can_have_is_not_found(
+    run: Run, make_user: MakeUser, name: str
+) -> None:
+    make_user("ada")
+
+    for arguments in (("user", "set-password", name), ("permission", "grant", name, "users:read")):
+        code, output = run(*arguments)
+        assert (code, "User not found." in output) == (1, True)
 
 
 def test_check_reports_a_permission_without_a_row(run: Run, rows: Engine) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import Body, FastAPI
+from fastapi import Body, Cookie, FastAPI, Form, Header, Query
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Insert, insert, text
@@ -28,6 +28,19 @@ class Probe(BaseModel):
 
     number: int
     pet: Annotated[Cat | Dog, Field(discriminator="kind")] | None = None
+
+
+class Note(BaseModel):
+    """A schema as an owner may write it: plain text, without a type of app.core.types."""
+
+    text: str
+    tags: list[str] = []
+    counts: dict[str, int] = {}
+
+
+class NoteForm(BaseModel):
+    text: str
+    tags: list[str] = []
 
 
 def insert_user(number: int) -> Insert:
@@ -69,6 +82,41 @@ def add_failing_routes(app: FastAPI) -> None:
         return len(body)
 
     app.include_router(router)
+
+
+def add_text_routes(app: FastAPI) -> None:
+    """Routes that read text from every part of a request."""
+    router = Router(prefix="/notes")
+
+    @router.post("")
+    async def read_note(note: Note) -> str:
+        return note.text
+
+    @router.post("/form")
+    async def read_form(form: Annotated[NoteForm, Form()]) -> list[str]:
+        return [form.text, *form.tags]
+
+    @router.post("/fields")
+    async def read_fields(text: Annotated[str, Form()], other: Annotated[str, Form()] = "") -> str:
+        return text + other
+
+    @router.get("/query")
+    async def read_query(text: str = "", tags: Annotated[list[str], Query()] = []) -> list[str]:  # noqa: B006
+        return [text, *tags]
+
+    @router.get("/header")
+    async def read_header(x_text: Annotated[str, Header()], text: Annotated[str, Cookie()]) -> str:
+        return x_text + text
+
+    @router.get("/path/{text}")
+    async def read_path(text: str) -> str:
+        return text
+
+    app.include_router(router)
+
+    @app.post("/own-notes")
+    async def read_own_note(note: Note) -> str:
+        return note.text
 
 
 def add_database_routes(app: FastAPI) -> None:

@@ -30,10 +30,37 @@ def test_a_time_without_a_time_zone_is_rejected() -> None:
         UtcDateTime().process_bind_param(datetime(2026, 7, 1), sqlite.dialect())
 
 
-@pytest.mark.parametrize("text", ["two\nlines", "a\ttab", "a\x00", "\x1b[31m", "\u202e", "x" * 256])
+# Characters that show nothing: the ignorable ones of Unicode, and blanks that are no spaces.
+INVISIBLE = [
+    *"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b\u180e\u180f\u200b\u200e\u200f\u2060\u2064",
+    *"\u206a\u2800\u3164\ufeff\uffa0\ufff9\U0001d159\U0001d173\U000e0001\U0001bca0",
+]
+# They join or vary the characters around them, in Persian and in emoji.
+JOINERS = ["\u200c", "\u200d", "\ufe0e", "\ufe0f", "\U000e0100"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["two\nlines", "a\ttab", "a\x00", "\x1b[31m", "\u202e", "x" * 256]
+    + [f"ada{character}" for character in INVISIBLE],
+    ids=ascii,
+)
 def test_i6_a_short_text_is_one_line_without_invisible_characters(text: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(ShortText).validate_python(text)
+
+
+@pytest.mark.parametrize("text", ["Ada 👩\u200d🚀", "می\u200cخواهم", "I ❤\ufe0f NY", "", "naïve"])
+def test_i4_a_short_text_may_have_emoji_and_the_letters_of_any_language(text: str) -> None:
+    assert TypeAdapter(ShortText).validate_python(text) == text
+
+
+@pytest.mark.parametrize("character", INVISIBLE + JOINERS, ids=ascii)
+def test_i8_no_invisible_character_makes_a_second_email_address(character: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Email).validate_python(f"ada{character}@corp.example")
+    with pytest.raises(ValidationError):
+        TypeAdapter(Email).validate_python(f"ada@corp{character}.example")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ TRANSACTIONS = {
     "app.auth.sessions.touch",
     # These run outside of requests.
     "app.core.copy_database._copy_tables",
+    "app.core.copy_database._insert",
     "app.core.migrations._migrate_async",
     "app.core.migrations._migrate_sync",
 }

@@ -1,12 +1,15 @@
 """Users and permissions on the command line. The first administrator is created here."""
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.core.commands import fail, prompt_secret, run
 from app.settings import load_settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
 
 # Each command imports what it needs, so that --help stays fast.
 user = typer.Typer(no_args_is_help=True, help="Create, list and change users.")
@@ -78,13 +81,11 @@ async def _set_password(username: str, password: str) -> None:
     from app.auth import users
     from app.auth.passwords import hash_new_password
     from app.core.database import Database
-    from app.core.types import normalize_name
-    from app.models.user import User
     from app.schemas.user import UserUpdate
 
     settings = load_settings()
     UserUpdate(password=password)  # raises ValidationError
-    is_wanted = User.username == normalize_name(username)
+    is_wanted = _is_named(username)
     async with Database(settings) as database:
         async with database.readers() as session:
             found = await users.load_user(session, is_wanted)
@@ -115,17 +116,23 @@ async def _change_permissions(
 ) -> None:
     from app.auth import permissions, users
     from app.core.database import Database
-    from app.core.types import normalize_name
-    from app.models.user import User
 
     async with Database(load_settings()) as database, database.writers.begin() as session:
         await permissions.lock_permissions(session)
         await permissions.find_permissions(session, names)
-        found = await users.load_user(session, User.username == normalize_name(username))
+        found = await users.load_user(session, _is_named(username))
         wanted = sorted(change(permissions.granted(found)))
         granted = await permissions.find_permissions(session, wanted)
         await permissions.set_permissions(session, found, granted)
     typer.echo(f"{username} holds {', '.join(wanted) or 'no permission'}.")
+
+
+def _is_named(username: str) -> "ColumnElement[bool]":
+    """The user with this name in any spelling. No user, if none can have it."""
+    from app.auth.schemas import normalize_login
+    from app.models.user import User
+
+    return User.username == (normalize_login(username) or "")
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

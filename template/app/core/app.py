@@ -11,6 +11,7 @@ from app.core.errors import add_error_handlers
 from app.core.logging import configure_logging
 from app.core.middleware import add_middleware, reject_large_body
 from app.core.openapi import describe_errors
+from app.core.routing import StrictRoute, reject_unstorable_text
 from app.core.settings import CoreSettings
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def build_app(
         description=description,
         version=version,
         lifespan=_with_database(lifespan),
-        dependencies=[Depends(reject_large_body)],
+        dependencies=[Depends(reject_large_body), Depends(reject_unstorable_text)],
         # app/core/pages.py serves the documentation under a strict content security policy.
         docs_url=None,
         redoc_url=None,
@@ -47,6 +48,8 @@ def build_app(
         # A client that follows a redirect would send its password again, perhaps without TLS.
         redirect_slashes=False,
     )
+    # For routes of the app itself, such as `@app.get`.
+    app.router.route_class = StrictRoute
     add_middleware(app, settings)
     add_error_handlers(app)
     describe_errors(app)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, StatementError
 
 from app.core.database import parse_url, synchronous_url
 from app.core.seed_data import delete_seed_rows, select_own_row
 from app.core.sqlite import configure_sqlite_begin
+from app.core.types import is_storable
 
 _BATCH_ROWS = 1_000
 
@@ -54,6 +56,7 @@ def _copy_tables(
     tables = metadata.sorted_tables
     # One snapshot for all tables, while others write.
     configure_sqlite_begin(source, "BEGIN", {})
+    configure_sqlite_begin(target, "BEGIN IMMEDIATE", {})
     with source.begin() as reader, target.begin() as writer:
         if target.dialect.name == "postgresql":
             # SQLite stores no time zone, and its times are UTC.
@@ -99,11 +102,39 @@ def _copy_table(
     progress(table.name, done, total)
     keys = [column.key for column in _stored_columns(table)]
     for batch in _batches(reader, table):
-        writer.execute(sa.insert(table), [dict(zip(keys, row, strict=True)) for row in batch])
+        _insert(writer, table, [dict(zip(keys, row, strict=True)) for row in batch])
         done += len(batch)
         progress(table.name, done, total)
     _reset_sequence(writer, table)
     return done
+
+
+def _insert(writer: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """Insert these rows; CopyError, with the first row that the target rejects, never its values.
+
+    SQLite accepts what PostgreSQL rejects: a NUL, a text that is too long, a number that is none.
+    """
+    try:
+        with writer.begin_nested():
+            writer.execute(sa.insert(table), rows)
+    except StatementError as error:
+        if len(rows) == 1:
+            name = _row_name(table, rows[0])
+            # The error of a type may quote the value.
+            reason = error.orig if isinstance(error, DBAPIError) else type(error.orig).__name__
+            raise CopyError(f"The target rejects {name}: {reason}.") from None
+        for row in rows:
+            _insert(writer, table, [row])
+
+
+def _row_name(table: sa.Table, row: dict[str, Any]) -> str:
+    keys = ", ".join(f"{column.name} {row[column.key]!r}" for column in table.primary_key)
+    columns = ", ".join(
+        column.name
+        for column in _stored_columns(table)
+        if isinstance(value := row[column.key], str) and not is_storable(value)
+    )
+    return f"the row of {table.name} with {keys}" + (f" (a NUL in {columns})" if columns else "")
 
 
 def _stored_columns(table: sa.Table) -> list[sa.Column[Any]]:

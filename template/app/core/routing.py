@@ -1,16 +1,23 @@
-"""The router for an API: bodies that have one meaning only, and bounded ids in paths."""
+"""The router for an API: requests that have one meaning only, and bounded ids in paths."""
 
 import json
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, NoReturn
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence, Set
+from typing import Annotated, Any, NoReturn, get_args, get_origin
+from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Path, Request, Response
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Form, Query
 from fastapi.requests import HTTPConnection
 from fastapi.routing import APIRoute
+from pydantic.fields import FieldInfo
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.datastructures import FormData, ImmutableMultiDict
+from starlette.exceptions import HTTPException
 
-from app.core.errors import UnsupportedMediaType
-from app.core.types import MAX_ID
+from app.core.errors import AppError, FieldError, Invalid, UnsupportedMediaType
+from app.core.types import MAX_ID, is_storable
 
 
 class _IdConvertor(Convertor[int]):
@@ -36,26 +43,58 @@ IdPath = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
 class _StrictRequest(Request):
+    # The names that a form of this route may contain only once.
+    single_names: frozenset[str] = frozenset()
+
     async def json(self) -> Any:
         text = (await self.body()).decode("utf-8")
-        return json.loads(
+        found = json.loads(
             text, object_pairs_hook=_object_without_duplicates, parse_constant=_reject_constant
         )
+        # Only an escape can express a character that cannot be stored.
+        if "\\u" in text and not all(map(is_storable, _texts_in(found))):
+            raise _unstorable("body")
+        return found
+
+    async def _get_form(self, **limits: Any) -> FormData:
+        _check_encoded(await self.body(), "body")
+        form = await super()._get_form(**limits)
+        _check_single(form, self.single_names, "body")
+        return form
 
 
 class StrictRoute(APIRoute):
-    """Reads JSON as RFC 8259 and I-JSON (RFC 7493) define it, and no multipart forms."""
+    """Reads JSON as RFC 8259 and I-JSON (RFC 7493) define it, and no multipart forms.
+
+    In a query or a form, only a list may repeat its name. Of two values for one, the next program
+    might read the other one.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        if self.body_field is None:
-            return handle
+        single_in_query = _single_names(
+            (field.alias, field.field_info)
+            for field in get_flat_params(self.dependant)
+            if isinstance(field.field_info, Query)
+        )
+        single_in_form = _single_names(_form_fields(self.body_field))
 
         async def handle_strictly(request: Request) -> Response:
+            _check_single(request.query_params, single_in_query, "query")
+            if self.body_field is None:
+                return await handle(request)
             # Each part of a multipart body can name an encoding, and some are slow to decode.
             if request.headers.get("Content-Type", "").lower().startswith("multipart/"):
                 raise UnsupportedMediaType
-            return await handle(_StrictRequest(request.scope, request.receive))
+            strict = _StrictRequest(request.scope, request.receive)
+            strict.single_names = single_in_form
+            try:
+                return await handle(strict)
+            except HTTPException as error:
+                # FastAPI answers every error in a body with the same 400.
+                if isinstance(error.__cause__, AppError):
+                    raise error.__cause__ from None
+                raise
 
         return handle_strictly
 
@@ -65,6 +104,72 @@ class Router(APIRouter):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"route_class": StrictRoute, **options})
+
+
+async def reject_unstorable_text(connection: HTTPConnection) -> None:
+    """Reject a path, a query or a header that decodes to text which no database could store."""
+    scope = connection.scope
+    _check_encoded(scope.get("raw_path") or b"", "path")
+    _check_encoded(scope["query_string"], "query")
+    if any(b"\0" in value for _, value in scope["headers"]):
+        raise _unstorable("header")
+
+
+def _check_encoded(text: bytes, place: str) -> None:
+    """Reject percent-encoded text that is not UTF-8, or contains a NUL."""
+    try:
+        is_valid = is_storable(unquote_to_bytes(text).decode("utf-8"))
+    except UnicodeDecodeError:
+        is_valid = False
+    if not is_valid:
+        raise _unstorable(place)
+
+
+def _unstorable(place: str) -> Invalid:
+    reason = "Leave out NUL characters, and encode all text as UTF-8."
+    return Invalid([FieldError([place], reason, "unstorable_text")])
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    """Every text in a JSON value, names included. Not recursive, since the nesting may be deep."""
+    pending = [value]
+    while pending:
+        match pending.pop():
+            case str(text):
+                yield text
+            case dict(pairs):
+                pending += [*pairs.keys(), *pairs.values()]
+            case list(items):
+                pending += items
+
+
+def _check_single(
+    values: ImmutableMultiDict[str, Any], single_names: frozenset[str], place: str
+) -> None:
+    counts = Counter(name for name, _ in values.multi_items())
+    repeated = [name for name in counts if counts[name] > 1 and name in single_names]
+    if repeated:
+        reason = "Send this field only once."
+        raise Invalid([FieldError([place, name], reason, "repeated") for name in repeated])
+
+
+def _single_names(fields: Iterable[tuple[str, FieldInfo]]) -> frozenset[str]:
+    return frozenset(name for name, info in fields if not _is_list(info.annotation))
+
+
+def _is_list(annotation: object) -> bool:
+    """Whether this is a list, tuple or set, or may be one: `list[str] | None`."""
+    kind = get_origin(annotation) or annotation
+    is_sequence = isinstance(kind, type) and issubclass(kind, list | tuple | Set | Sequence)
+    return (is_sequence and kind is not str) or any(map(_is_list, get_args(annotation)))
+
+
+def _form_fields(body_field: Any) -> Iterator[tuple[str, FieldInfo]]:
+    """The fields of a form: those of its model, or one for each parameter of the route."""
+    if body_field is not None and isinstance(body_field.field_info, Form):
+        model = body_field.field_info.annotation
+        for name, info in getattr(model, "model_fields", {}).items():
+            yield info.alias or name, info
 
 
 def _object_without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

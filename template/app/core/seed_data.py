@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 
 from app.core.database import insert_for
+from app.core.types import is_storable
 
 _INFO_KEY = "seed_rows"
 
@@ -38,6 +39,8 @@ def register_seed_rows(
     metadata: MetaData, table: str, key: str, rows: Sequence[Mapping[str, str]]
 ) -> None:
     """`register_seed_rows(Base.metadata, "genres", "name", [{"name": "crime"}])`, in a model's file."""
+    if not all(is_storable(value) for row in rows for value in row.values()):
+        raise ValueError(f"a seed row of {table} has a NUL or a lone surrogate")
     metadata.info.setdefault(_INFO_KEY, {})[table] = SeedRows(key, rows)
 
 

@@ -1,10 +1,12 @@
 """Column types for models, and field types for schemas."""
 
+import re
 import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, TypeDecorator
 from sqlalchemy.orm import mapped_column
 
@@ -57,10 +59,36 @@ def normalize_name(text: object) -> object:
     return f"{name.casefold()}{at}{domain.lower()}"
 
 
-# Control characters, and those that change the direction of the text around them.
-_INVISIBLE = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+# A NUL, which PostgreSQL cannot store, and lone surrogates, which UTF-8 cannot express.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
-ShortText = Annotated[str, Field(pattern=rf"^[^{_INVISIBLE}]*$", max_length=255)]
+
+def is_storable(text: str) -> bool:
+    """Whether every database can store this text."""
+    return _UNSTORABLE.search(text) is None
+
+
+# Control characters, and those that change the direction of the text around them.
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+
+# Characters that show nothing: those that Unicode calls ignorable, and a few blanks. The joiners
+# U+200C and U+200D, the variation selectors and the tags may stay: Persian and emoji need them.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2060-\u206f\u2800"
+    "\u3164\ufeff\uffa0\ufff0-\ufffb\U00013441\U00013442\U00016fe4\U0001bca0-\U0001bca3\U0001d159"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e001f\U000e0080-\U000e00ff\U000e01f0-\U000e0fff]"
+)
+
+
+def _reject_invisible(text: str) -> str:
+    if _INVISIBLE.search(text):
+        raise PydanticCustomError("invisible_character", "Leave out invisible characters.")
+    return text
+
+
+ShortText = Annotated[
+    str, Field(pattern=rf"^[^{_CONTROL}]*$", max_length=255), AfterValidator(_reject_invisible)
+]
 # Several lines: tabs and line breaks are allowed.
 Text = Annotated[
     str,
@@ -69,6 +97,10 @@ Text = Annotated[
         max_length=10_000,
     ),
 ]
+# No spaces, control or ignorable characters: two addresses that look the same would be two users.
+_ADDRESS_CHARACTER = (
+    r"[^@\s\p{C}\p{Default_Ignorable_Code_Point}\u2800\U0001d159\U00013441\U00013442]"
+)
 # The published schema shows the stored form; other spellings are normalized.
 Username = Annotated[
     str,
@@ -80,10 +112,11 @@ Email = Annotated[
     str,
     BeforeValidator(normalize_name),
     Field(
-        pattern=rf"^[^@\s{_INVISIBLE}]+@[^@\s{_INVISIBLE}]+\.[^@\s{_INVISIBLE}]+$",
+        pattern=rf"^{_ADDRESS_CHARACTER}+@{_ADDRESS_CHARACTER}+\.{_ADDRESS_CHARACTER}+$",
         max_length=MAX_EMAIL_LENGTH,
     ),
     WithJsonSchema({"type": "string", "format": "email", "maxLength": MAX_EMAIL_LENGTH}),
 ]
 # Long passwords are accepted in full, short ones never (OWASP Authentication cheat sheet).
-Password = Annotated[str, Field(min_length=8, max_length=256)]
+# A NUL is rejected in requests, too.
+Password = Annotated[str, Field(pattern=r"^[^\x00]*$", min_length=8, max_length=256)]

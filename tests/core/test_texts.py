@@ -1,0 +1,133 @@
+"""Text that PostgreSQL cannot store, or that has two meanings, in every part of a request."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from tests.core.routes import add_text_routes
+
+JSON = {"Content-Type": "application/json"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    add_text_routes(app)
+    with TestClient(app) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/notes", "/own-notes"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        rb'{"text": "a\u0000b"}',
+        rb'{"text": "a\ud800b"}',
+        rb'{"text": "a\udc00\ud800b"}',
+        rb'{"text": "a", "tags": ["b", "c\u0000"]}',
+        rb'{"text": "a", "counts": {"b\u0000": 1}}',
+        rb'{"text": "a", "counts": {"\udfff": 1}}',
+        rb'{"text": "a", "unknown": [{"b": "\u0000"}]}',
+    ],
+)
+def test_i4_json_with_a_text_that_cannot_be_stored_is_a_422(
+    client: TestClient, path: str, body: bytes
+) -> None:
+    response = client.post(path, content=body, headers=JSON)
+
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    # The names in the body may be those that a client made up.
+    assert (error["loc"], error["type"]) == (["body"], "unstorable_text")
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (rb'{"text": "a\\u0000b"}', r"a\u0000b"),
+        (rb'{"text": "\ud83d\udc0e"}', "🐎"),
+        (b'{"text": "line\\nbreak \xf0\x9f\x90\x8e"}', "line\nbreak 🐎"),
+    ],
+)
+def test_i4_json_with_any_other_text_is_read(client: TestClient, body: bytes, text: str) -> None:
+    assert client.post("/notes", content=body, headers=JSON).json() == text
+
+
+@pytest.mark.parametrize("path", ["/notes/form", "/notes/fields"])
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"text=a%00b", "unstorable_text"),
+        (b"text=a&%00=b", "unstorable_text"),
+        (b"text=a%ff", "unstorable_text"),
+        (b"text=%ED%A0%80", "unstorable_text"),
+        (b"text=a\x00b", "unstorable_text"),
+        (b"text=a&text=b", "repeated"),
+        (b"text=a&te%78t=a", "repeated"),
+    ],
+)
+def test_i4_a_form_with_two_meanings_or_an_unstorable_text_is_a_422(
+    client: TestClient, path: str, body: bytes, kind: str
+) -> None:
+    response = client.post(path, content=body, headers=FORM)
+
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["type"] == kind
+
+
+def test_i4_a_list_in_a_form_or_a_query_may_repeat_its_name(client: TestClient) -> None:
+    form = client.post("/notes/form", content=b"text=a&tags=b&tags=c", headers=FORM)
+    query = client.get("/notes/query?text=a&tags=b&tags=c&other=d&other=e")
+
+    assert (form.json(), query.json()) == (["a", "b", "c"], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [
+        ("text=a%00", "unstorable_text"),
+        ("tags=a&tags=%00", "unstorable_text"),
+        ("unknown=%00", "unstorable_text"),
+        ("%00=a", "unstorable_text"),
+        ("text=%ff", "unstorable_text"),
+        ("text=%ED%A0%80", "unstorable_text"),
+        ("text=a&text=b", "repeated"),
+    ],
+)
+def test_i4_a_query_with_two_meanings_or_an_unstorable_text_is_a_422(
+    client: TestClient, query: str, kind: str
+) -> None:
+    response = client.get(f"/notes/query?{query}")
+
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["type"] == kind
+
+
+@pytest.mark.parametrize("text", ["a%00b", "%ff", "%ED%A0%80"])
+def test_i4_a_path_with_an_unstorable_text_is_a_422(client: TestClient, text: str) -> None:
+    response = client.get(f"/notes/path/{text}")
+
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["loc"] == ["path"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"X-Text": b"a\x00b", "Cookie": b"text=a"}, {"X-Text": b"a", "Cookie": b"text=\x00"}],
+)
+def test_i4_a_header_with_a_nul_is_a_422(client: TestClient, headers: dict[str, bytes]) -> None:
+    response = client.get("/notes/header", headers=headers)
+
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["loc"] == ["header"]
+
+
+def test_i4_texts_of_every_language_are_read_from_every_part(client: TestClient) -> None:
+    text = "Größe 🐎 \ufffd"
+
+    assert client.get("/notes/query", params={"text": text}).json() == [text]
+    assert client.get(f"/notes/path/{text}").json() == text
+    assert client.post("/notes/form", data={"text": text}).json() == [text]
