@@ -1,5 +1,9 @@
 """Users and permissions on the command line."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -156,6 +160,44 @@ def test_a_command_that_fails_says_that_the_database_is_not_migrated(
     assert code == 1
     assert output.endswith(reason)
     assert output.count("Error") == 1
+
+
+def test_x4_commands_log_what_they_change_and_who_runs_them(
+    database_url: str, make_user: MakeUser
+) -> None:
+    """In a process of its own: in this one, pytest has taken over the log."""
+    make_user("bob")
+    environment = {**os.environ, "DATABASE_URL": database_url, "LOGNAME": "operator"}
+    lines = []
+
+    for arguments in (
+        ["user", "create-admin", "ada", "ada@example.com"],
+        ["user", "set-password", "ada"],
+        ["permission", "grant", "bob", "users:read"],
+        ["permission", "revoke", "bob", "users:read"],
+        ["user", "list"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "app", *arguments],
+            env={**environment, "ENVIRONMENT": "production", "ALLOWED_HOSTS": "example.com"},
+            input=f"{PASSWORD}\n",
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        lines += [json.loads(line) for line in done.stderr.splitlines()]
+
+    found = [(line["command"], line["event"]) for line in lines]
+    assert found == [
+        ("user create-admin", "user_created"),
+        ("user create-admin", "grant"),
+        ("user set-password", "sessions_revoked"),
+        ("user set-password", "user_changed"),
+        ("permission grant", "grant"),
+        ("permission revoke", "grant"),
+    ]
+    assert {line["os_user"] for line in lines} == {"operator"}
+    assert lines[3]["changed"] == ["password"]
 
 
 @pytest.mark.usefixtures("admin")

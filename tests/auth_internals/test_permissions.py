@@ -181,7 +181,7 @@ def test_z5_the_current_password_cannot_be_bypassed_for_oneself(
     response = client.patch(f"{USERS}/{myself}", json={"password": NEW_PASSWORD}, headers=admin)
 
     assert response.status_code == 403
-    assert CHANGE_PASSWORD in response.json()["detail"]
+    assert response.json()["detail"] == "Change your own password with your current one."
 
 
 def test_z5_only_holders_of_every_declared_permission_can_manage_an_undeclared_one(
@@ -243,6 +243,67 @@ def test_z8_the_last_administrator_stays(client: TestClient, admin: dict[str, st
 
     assert statuses == [409] * 3
     assert client.get(ME, headers=admin).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["users:write", "permissions:write"])
+def test_z8_the_last_holder_of_either_permission_to_change_users_stays(
+    client: TestClient, admin: dict[str, str], make_user: MakeUser, name: str
+) -> None:
+    """Without one, only the command line could help."""
+    me = client.get(ME, headers=admin).json()["id"]
+    make_user("other", *(other for other in PermissionName if other != name))
+    make_user("inactive", *PermissionName, is_active=False)
+    rest = [other.value for other in PermissionName if other != name]
+
+    refused = [
+        client.put(f"{USERS}/{me}/permissions", json={"permissions": rest}, headers=admin),
+        client.patch(f"{USERS}/{me}", json={"is_active": False}, headers=admin),
+        client.delete(f"{USERS}/{me}", headers=admin),
+    ]
+
+    assert [response.status_code for response in refused] == [409] * 3
+    details = {response.json()["detail"] for response in refused}
+    assert details == {f"This is the last active user who holds {name}."}
+    assert client.get(USERS, headers=admin).status_code == 200
+
+
+@pytest.mark.parametrize("how", ["demote", "deactivate", "delete"])
+def test_z8_the_last_two_holders_of_users_write_cannot_remove_each_other(
+    make_settings: MakeSettings, make_user: MakeUser, rows: Engine, how: str
+) -> None:
+    """At once, each through another worker, ten times. A third user may grant permissions."""
+    workers = [TestClient(create_app(make_settings())) for _ in range(2)]
+    names, held = ("ada", "bob"), ["users:write"] + ["permissions:write"] * (how == "demote")
+    with workers[0], workers[1], ThreadPoolExecutor(2) as both:
+        assert {worker.get(ME).status_code for worker in workers} == {401}
+        for _ in range(10):
+            for table in ("sessions", "user_permissions", "users"):
+                execute(rows, f"DELETE FROM {table}")
+            make_user("granter", "permissions:write")
+            ids = [make_user(name, *held) for name in names]
+            headers = [header_of(workers[0], name) for name in names]
+
+            def remove(
+                who: int, ids: list[int] = ids, headers: list[dict[str, str]] = headers
+            ) -> int:
+                path, client = f"{USERS}/{ids[1 - who]}", workers[who]
+                if how == "demote":
+                    return grant(client, headers[who], ids[1 - who])[0]
+                if how == "deactivate":
+                    change = {"is_active": False}
+                    return client.patch(path, json=change, headers=headers[who]).status_code
+                return client.delete(path, headers=headers[who]).status_code
+
+            statuses = sorted(both.map(remove, range(2)))
+
+            left = execute(
+                rows,
+                "SELECT count(*) FROM users u JOIN user_permissions l ON l.user_id = u.id "
+                "JOIN permissions p ON p.id = l.permission_id "
+                "WHERE p.name = 'users:write' AND u.is_active",
+            )
+            assert left == [(1,)], statuses
+            assert statuses[1] in {401, 403, 409}
 
 
 def test_z8_an_inactive_administrator_does_not_count(
@@ -413,6 +474,34 @@ def test_x4_security_events_are_logged_with_the_user_who_caused_them(
     ]
     (line,) = [vars(record) for record in caplog.records if vars(record).get("event") == "grant"]
     assert (line["target_user_id"], line["granted"], line["revoked"]) == (3, ["users:read"], [])
+
+
+def test_x4_a_changed_user_is_logged_with_the_names_of_its_fields_and_no_value(
+    client: TestClient,
+    admin: dict[str, str],
+    visitor: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    ada = client.post(USERS, json=ADA, headers=admin).headers["location"]
+    changes: list[dict[str, object]] = [
+        {"username": "eve", "email": "ADA@example.com", "is_active": True},
+        {"is_active": False, "password": NEW_PASSWORD},
+        {"username": "eve"},
+    ]
+
+    for change in changes:
+        assert client.patch(ada, json=change, headers=admin).status_code == 200
+    client.patch(ME, json={"email": "new@example.com"}, headers=visitor)
+
+    lines = [vars(record) for record in caplog.records]
+    logged = [line for line in lines if line.get("event") == "user_changed"]
+    assert [line["changed"] for line in logged] == [
+        ["username"],
+        ["is_active", "password"],
+        ["email"],
+    ]
+    assert not any("eve" in str(line.values()) for line in logged)
 
 
 def test_openapi_shows_which_permission_each_operation_needs(app: FastAPI) -> None:

@@ -1,6 +1,7 @@
 """Users and permissions on the command line. The first administrator is created here."""
 
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +25,7 @@ Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Such as use
 @user.command()
 def create(username: Username, email: Email) -> None:
     """Create a user without permissions. Asks for the password, or reads it from stdin."""
-    _run(_create_user(username, email, prompt_secret("Password"), []))
+    _run("user create", _create_user(username, email, prompt_secret("Password"), []))
     typer.echo(f"Created {username}.")
 
 
@@ -33,33 +34,36 @@ def create_admin(username: Username, email: Email) -> None:
     """Create a user with every permission. Asks for the password, or reads it from stdin."""
     from app.permissions import PermissionName
 
-    _run(_create_user(username, email, prompt_secret("Password"), [*PermissionName]))
+    work = _create_user(username, email, prompt_secret("Password"), [*PermissionName])
+    _run("user create-admin", work)
     typer.echo(f"Created {username} with every permission.")
 
 
 @user.command()
 def set_password(username: ExistingUser) -> None:
     """Set a new password, which ends all sessions of the user and resets failed logins."""
-    _run(_set_password(username, prompt_secret("Password")))
+    _run("user set-password", _set_password(username, prompt_secret("Password")))
     typer.echo(f"Changed the password of {username} and ended all sessions.")
 
 
 @user.command(name="list")
 def list_users() -> None:
     """List all users: id, username, email, active or inactive, permissions."""
-    _run(_list_users())
+    _run("user list", _list_users())
 
 
 @permission.command()
 def grant(username: ExistingUser, names: Names) -> None:
     """Grant permissions to a user."""
-    _run(_change_permissions(username, names, lambda held: held | {*names}))
+    work = _change_permissions(username, names, lambda held: held | {*names})
+    _run("permission grant", work)
 
 
 @permission.command()
 def revoke(username: ExistingUser, names: Names) -> None:
     """Revoke permissions from a user."""
-    _run(_change_permissions(username, names, lambda held: held - {*names}))
+    work = _change_permissions(username, names, lambda held: held - {*names})
+    _run("permission revoke", work)
 
 
 async def _create_user(username: str, email: str, password: str, names: list[str]) -> None:
@@ -92,7 +96,7 @@ async def _set_password(username: str, password: str) -> None:
         hashed = await hash_new_password(settings, password, found.username, found.email)
         async with database.writers.begin() as session:
             found = await users.load_user(session, is_wanted)
-            await users.set_password(session, found, hashed)
+            await users.reset_password(session, found, hashed)
 
 
 async def _list_users() -> None:
@@ -135,7 +139,22 @@ def _is_named(username: str) -> "ColumnElement[bool]":
     return User.username == (normalize_login(username) or "")
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def _log_events(command: str) -> None:
+    """Log to standard error what a command changes, with its name and the user who runs it."""
+    import getpass
+
+    from app.core import logging
+
+    logging.configure_logging(load_settings())
+    logging.command.set(command)
+    try:
+        logging.os_user.set(getpass.getuser())
+    except (ImportError, KeyError, OSError):
+        # There is no such user, or none that has a name.
+        logging.os_user.set("unknown")
+
+
+def _run(command: str, work: Coroutine[Any, Any, None]) -> None:
     """Run a command; an error becomes one line on standard error."""
     from pydantic import ValidationError
     from sqlalchemy.exc import DBAPIError
@@ -144,7 +163,10 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     from app.core.errors import AppError
 
     try:
-        run(work)
+        # If the settings are invalid, the work never begins.
+        with closing(work):
+            _log_events(command)
+            run(work)
     except AppError as error:
         errors = (f"{'.'.join(e.loc[1:])}: {e.msg}" for e in error.errors or ())
         raise fail("; ".join(errors) or error.detail) from None

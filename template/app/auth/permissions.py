@@ -17,22 +17,24 @@ from app.permissions import PermissionName
 
 logger = logging.getLogger(__name__)
 
-# Holders of this permission can grant the others, so its last active holder must stay.
-_ADMINISTRATION = PermissionName.PERMISSIONS_WRITE
+# The last active holder of each must stay. Without one, only the command line could help.
+_ALWAYS_HELD = frozenset({PermissionName.PERMISSIONS_WRITE.value, PermissionName.USERS_WRITE.value})
 
 
 def granted(user: User) -> frozenset[str]:
     return frozenset(permission.name for permission in user.permissions)
 
 
-def is_administrator(user: User) -> bool:
-    return user.is_active and _ADMINISTRATION in granted(user)
+def needed_from(user: User) -> frozenset[str]:
+    """The permissions of this user that always need an active holder."""
+    return granted(user) & _ALWAYS_HELD if user.is_active else frozenset()
 
 
 async def lock_permissions(session: AsyncSession) -> None:
     """One change at a time: otherwise two administrators could remove each other at once."""
     if locks_rows(session):
-        query = select(Permission.id).where(Permission.name == _ADMINISTRATION.value)
+        name = PermissionName.PERMISSIONS_WRITE.value
+        query = select(Permission.id).where(Permission.name == name)
         await session.execute(query.with_for_update())
 
 
@@ -90,24 +92,24 @@ async def replace_permissions(
 
 
 async def set_permissions(session: AsyncSession, user: User, permissions: list[Permission]) -> None:
-    was_administrator, before = is_administrator(user), granted(user)
+    needed, before = needed_from(user), granted(user)
     user.permissions = permissions
     await session.flush()
-    if was_administrator:
-        await require_administrator(session)
+    await require_holders(session, needed)
     after = granted(user)
     changes = {"granted": sorted(after - before), "revoked": sorted(before - after)}
     fields = {"event": "grant", "target_user_id": user.id, **changes}
     logger.info("Permissions changed", extra=fields)
 
 
-async def require_administrator(session: AsyncSession) -> None:
-    """Call this after a change to an administrator; Conflict if no other one is left."""
-    query = (
-        select(User.id)
-        .join(User.permissions)
-        .where(User.is_active, Permission.name == _ADMINISTRATION.value)
-        .limit(1)
-    )
-    if await session.scalar(query) is None:
-        raise Conflict(f"This is the last active user who holds {_ADMINISTRATION}.")
+async def require_holders(session: AsyncSession, needed: frozenset[str]) -> None:
+    """Call this after a change to a user, with what was needed from them before it.
+
+    Conflict if no active user holds one of these permissions any more.
+    """
+    if not needed:
+        return
+    query = select(Permission.name).select_from(User).join(User.permissions)
+    query = query.where(User.is_active, Permission.name.in_(needed)).distinct()
+    if lost := needed - {*await session.scalars(query)}:
+        raise Conflict(f"This is the last active user who holds {' and '.join(sorted(lost))}.")

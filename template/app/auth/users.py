@@ -1,6 +1,7 @@
 """Users: how they are found, created, changed and deleted."""
 
 import logging
+from collections.abc import Mapping
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.exc import IntegrityError
@@ -64,7 +65,7 @@ async def update_user(
 ) -> User:
     hashed = await _hash_for(database, settings, caller, user_id, data)
     user = await _load_for_change(session, caller, user_id)
-    was_administrator = permissions.is_administrator(user)
+    needed, before = permissions.needed_from(user), dict(vars(user))
     await _rename(session, user, data)
     if data.is_active is not None:
         user.is_active = data.is_active
@@ -73,9 +74,8 @@ async def update_user(
     if not user.is_active:
         await sessions.revoke_all(session, user.id)
     await session.flush()
-    if was_administrator:
-        await permissions.require_administrator(session)
-    logger.info("User changed", extra={"event": "user_changed", "target_user_id": user_id})
+    await permissions.require_holders(session, needed)
+    _log_change(user, before)
     return user
 
 
@@ -89,7 +89,7 @@ async def _hash_for(
     if data.password is None:
         return None
     if user_id == caller.user_id:
-        raise PermissionDenied("Change your own password at /api/v1/auth/password.")
+        raise PermissionDenied("Change your own password with your current one.")
     async with database.readers() as reader:
         user = await load_user(reader, User.id == user_id)
         await permissions.check_manageable(reader, caller.permissions, user)
@@ -110,20 +110,20 @@ async def update_own_user(
         await throttle.record(database, name, client.address, throttle.RENAME_LIMIT)
     await sessions.reauthenticate(session, caller)
     user = await load_user(session, User.id == caller.user_id)
+    before = dict(vars(user))
     await _rename(session, user, data)
-    logger.info("User changed", extra={"event": "user_changed", "target_user_id": user.id})
+    _log_change(user, before)
     return user
 
 
 async def delete_user(session: AsyncSession, caller: AuthContext, user_id: int) -> None:
     user = await _load_for_change(session, caller, user_id)
-    was_administrator = permissions.is_administrator(user)
+    needed = permissions.needed_from(user)
     await session.delete(user)
     await session.flush()
     # SQLite assigns the largest id again after its row is deleted.
     await throttle.reset(session, throttle.password_key(user_id), throttle.rename_key(user_id))
-    if was_administrator:
-        await permissions.require_administrator(session)
+    await permissions.require_holders(session, needed)
     logger.info("User deleted", extra={"event": "user_deleted", "target_user_id": user_id})
 
 
@@ -149,6 +149,22 @@ async def set_password(session: AsyncSession, user: User, hashed: str) -> None:
     await sessions.revoke_all(session, user.id)
     own_keys = throttle.password_key(user.id), throttle.rename_key(user.id)
     await throttle.reset(session, user.username, user.email, *own_keys)
+
+
+async def reset_password(session: AsyncSession, user: User, hashed: str) -> None:
+    """As `set_password`, for the command line."""
+    before = dict(vars(user))
+    await set_password(session, user, hashed)
+    _log_change(user, before)
+
+
+def _log_change(user: User, before: Mapping[str, object]) -> None:
+    """Log which fields differ from `dict(vars(user))` before the change, never their values."""
+    after = {name: value for name, value in vars(user).items() if not name.startswith("_")}
+    changed = sorted(name for name, value in after.items() if value != before.get(name))
+    if changed:
+        fields = {"event": "user_changed", "target_user_id": user.id, "changed": changed}
+        logger.info("User changed", extra=fields)
 
 
 async def _load_for_change(session: AsyncSession, caller: AuthContext, user_id: int) -> User:

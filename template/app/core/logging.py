@@ -4,6 +4,7 @@ import json
 import logging
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 
 from app.core.settings import CoreSettings
@@ -12,6 +13,11 @@ from app.core.settings import CoreSettings
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 client_address: ContextVar[str | None] = ContextVar("address", default=None)
 user_id: ContextVar[int | None] = ContextVar("user_id", default=None)
+# Those of a command carry these: which one, and who ran it.
+command: ContextVar[str | None] = ContextVar("command", default=None)
+os_user: ContextVar[str | None] = ContextVar("os_user", default=None)
+
+_OF_CONTEXT: tuple[ContextVar[Any], ...] = request_id, client_address, user_id, command, os_user
 
 _MAX_PATH_LENGTH = 500
 _STANDARD_FIELDS = logging.makeLogRecord({}).__dict__.keys() | {
@@ -27,9 +33,9 @@ def quote_path(path: str) -> str:
 
 
 def _extra_fields(record: logging.LogRecord) -> dict[str, object]:
-    """The fields of the request, and those that the call passed as `extra`."""
-    of_request = {field.name: field.get() for field in (request_id, client_address, user_id)}
-    known = {name: value for name, value in of_request.items() if value is not None}
+    """The fields of the request or command, and those that the call passed as `extra`."""
+    of_context = {field.name: field.get() for field in _OF_CONTEXT}
+    known = {name: value for name, value in of_context.items() if value is not None}
     given = {key: value for key, value in vars(record).items() if key not in _STANDARD_FIELDS}
     return {**known, **given}
 
