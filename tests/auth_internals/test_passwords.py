@@ -15,8 +15,10 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Engine
 
 from app.auth import passwords
-from app.auth.passwords import DUMMY_HASH, count_guesses, verify_password
+from app.auth.passwords import DUMMY_HASH, count_guesses, hash_new_password, verify_password
+from app.core.errors import Invalid
 from app.main import create_app
+from app.settings import Settings
 from tests.auth_internals.helpers import (
     ADA,
     CHANGE_PASSWORD,
@@ -32,6 +34,104 @@ from tests.auth_internals.helpers import (
     header_of,
 )
 from tests.conftest import MakeSettings
+
+# What people choose when they must use fifteen characters, and what attackers therefore try.
+EASY_PASSWORDS = [
+    "correcthorsebatterystaple",
+    "Welcome2026!!!!",
+    "Administrator123!",
+    "Password12345678",
+    "P@ssw0rd12345678",
+    "Passw0rd!Passw0rd!",
+    "MyPassword123456",
+    "ThisIsMyPassword",
+    "thisismypassword1",
+    "iloveyouiloveyou",
+    "ILoveYou12345678",
+    "qwertyuiop123456",
+    "qwertyuiopasdfgh",
+    "1q2w3e4r5t6y7u8i",
+    "1qaz2wsx3edc4rfv",
+    "zaq12wsxcde34rfv",
+    "asdfghjklqwertyuiop",
+    "123456789012345",
+    "987654321098765",
+    "abcdefghijklmnop",
+    "abc123abc123abc123",
+    "aaaaaaaaaaaaaaaa",
+    "passwordpassword",
+    "passwordpassword1",
+    "password123password123",
+    "letmeinletmeinletmein",
+    "letmein123456789",
+    "Summer2026!Summer",
+    "Winter2025Winter2025",
+    "Summer2026!!!!!!!",
+    "Autumn-2026-Autumn",
+    "Spring2026Spring!",
+    "January2026!!!!!",
+    "Monday12345678!",
+    "Welcome123456789",
+    "WelcomeWelcome1!",
+    "Changeme12345678",
+    "changemechangeme",
+    "ChangeMePlease123",
+    "PleaseChangeMe1!",
+    "admin123admin123",
+    "adminadminadmin1",
+    "administrator2026",
+    "Administrator!!!!",
+    "rootrootrootroot",
+    "test123test123test",
+    "testtesttesttest",
+    "TestPassword123!",
+    "DefaultPassword1",
+    "SecretPassword1!",
+    "supersecretpassword",
+    "mysecretpassword",
+    "SuperSecret12345",
+    "LongPassword1234",
+    "averylongpassword",
+    "thisisaverylongpassword",
+    "NewPassword2026!",
+    "TempPassword123!",
+    "Liverpool1234567",
+    "ManchesterUnited1",
+    "manchesterunited",
+    "chelseafootballclub",
+    "realmadridbarcelona",
+    "superman12345678",
+    "harrypotter12345",
+    "starwarsstarwars",
+    "maytheforcebewithyou",
+    "tobeornottobethatisthequestion",
+    "thequickbrownfox",
+    "thequickbrownfoxjumps",
+    "nevergonnagiveyouup",
+    "trustno1trustno1",
+    "Michael123456789",
+    "Jennifer2026!!!!",
+    "michaelmichael1990",
+]
+
+# Four to six words of a word list for dice, and what password managers generate.
+GOOD_PASSWORDS = [
+    "dose private panning clambake",
+    "grope-veteran-pulp-mashed",
+    "reburialpostnasalblahpupil",
+    "alabaster vaguely tributary manliness editor",
+    "passcodedollhousedeaconshortsmanual",
+    "padded trend parted matrix herring relax",
+    "underfeed-conduit-diving-refusing-confined-unfixable",
+    "walrusoutclasshazelnutsmellalmightyrockslide",
+    "iufMdI8X2Y4rUme",
+    "r#BH3M1%XS-0DRdJ",
+    "uP=_nBIKpi99lSi0tcL2",
+    "1pffWQ?J%EeNajn-ez0LHtfROUrWW6*X",
+    "utvrdt-zqinux-whjniq",
+    "51f5904d67f0658cc0adc256abe0ee02",
+    "69506992057559470900",
+]
 
 
 @pytest.mark.usefixtures("real_hashing")
@@ -165,6 +265,34 @@ def test_a7_an_easy_password_is_rejected_for_a_new_user(
     (error,) = response.json()["errors"]
     assert error["loc"] == ["body", "password"]
     assert error["type"] == "password_refused"
+
+
+def is_accepted(settings: Settings, password: str) -> bool:
+    try:
+        asyncio.run(hash_new_password(settings, password, "someone", "someone@example.com"))
+    except Invalid:
+        return False
+    return True
+
+
+def test_a7_what_people_choose_when_they_must_use_fifteen_characters_is_rejected(
+    make_settings: MakeSettings,
+) -> None:
+    settings = make_settings()
+
+    assert [word for word in EASY_PASSWORDS if is_accepted(settings, word)] == []
+
+
+def test_a7_random_words_and_generated_passwords_are_accepted(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+
+    assert [word for word in GOOD_PASSWORDS if not is_accepted(settings, word)] == []
+
+
+def test_a7_the_words_of_the_service_make_a_password_easier_to_guess() -> None:
+    password = "Quokkashop2026!!"
+
+    assert count_guesses(password) > 1e10 > count_guesses(password, ["quokkashop"])
 
 
 def test_a7_an_easy_password_is_rejected_when_it_is_changed_or_set(

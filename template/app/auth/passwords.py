@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -44,7 +44,25 @@ _MAX_LENGTH = 1024
 # ten times that. It has its own thread, so that it does not delay logins.
 _ZXCVBN_LENGTH = 20
 _ZXCVBN_THREAD = ThreadPoolExecutor(1, "zxcvbn")
-_MIN_GUESSES = 10**8
+# zxcvbn's highest score. It expects ten guesses for each random character, so that fewer must do
+# where PASSWORD_MIN_LENGTH allows shorter passwords.
+_MIN_GUESSES_EXPONENT = 10
+
+# Word lists have their words, but no list has these as a whole. Attackers try them first.
+_KNOWN_PHRASES = (
+    "correcthorsebatterystaple",
+    "illbebackhastalavista",
+    "ihavenopassword",
+    "ithinkthereforeiam",
+    "letmeinplease",
+    "maytheforcebewithyou",
+    "nevergonnagiveyouup",
+    "onceuponatime",
+    "openthedoorplease",
+    "thequickbrownfox",
+    "thisisaverylong",
+    "tobeornottobe",
+)
 
 
 class PasswordCheck(NamedTuple):
@@ -76,25 +94,30 @@ async def hash_new_password(
 
     NIST SP 800-63B-4: no composition rules, but a minimum length and a blocklist.
     """
-    if reason := await _reject(settings, password, username, email.partition("@")[0]):
+    if reason := await _reject(settings, password, username, email):
         raise Invalid([FieldError(["body", field], reason, "password_refused")])
     return await hash_password(password)
 
 
-async def _reject(settings: Settings, password: str, *names: str) -> str | None:
+async def _reject(settings: Settings, password: str, username: str, email: str) -> str | None:
     """Why this password is rejected, or None."""
     if len(password) < settings.password_min_length:
         return f"Use at least {settings.password_min_length} characters, such as a few words."
-    personal_words = [_letters_and_digits(name) for name in (*names, SLUG, TITLE)]
+    names = username, email.partition("@")[0], SLUG, TITLE
+    personal_words = [_letters_and_digits(name) for name in names]
     plain = _letters_and_digits(password)
     if any(len(word) >= 3 and word in plain for word in personal_words):
         return "Leave out your username, your email address and the name of this service."
-    if await _run_in(_ZXCVBN_THREAD, count_guesses, password) < _MIN_GUESSES:
+    context = " ".join((*names, email, *settings.allowed_hosts))
+    words = re.findall(r"[^\W_]{3,}", context.casefold())
+    needed = 10 ** min(_MIN_GUESSES_EXPONENT, settings.password_min_length)
+    guesses = await _run_in(_ZXCVBN_THREAD, count_guesses, password, words)
+    if guesses < needed or any(phrase in plain for phrase in _KNOWN_PHRASES):
         return "This password is too easy to guess. Try a few unrelated words."
     return None
 
 
-def count_guesses(password: str) -> int:
+def count_guesses(password: str, known_words: Sequence[str] = ()) -> int:
     """Estimate how many guesses an attacker needs who knows common passwords and patterns.
 
     Of a long password, only the two ends are estimated. The whole is at least as hard to guess as
@@ -105,11 +128,11 @@ def count_guesses(password: str) -> int:
 
     # zxcvbn takes digits before a line break for a date, and fails.
     password = re.sub(r"\s", " ", password)
-    # A repetition is cut to two periods, which zxcvbn recognizes.
+    # Repeating something adds next to nothing, nor does a word that comes again later.
     period = next(n for n in range(1, len(password) + 1) if password.startswith(password[n:]))
-    password = password[: 2 * period]
+    password = re.sub(r"(?i)([^\W\d_]{4,20})(?=.+\1)", "", password[:period])
     ends = {password[:_ZXCVBN_LENGTH], password[-_ZXCVBN_LENGTH:]}
-    return max(int(zxcvbn(end)["guesses"]) for end in ends)
+    return max(int(zxcvbn(end, known_words)["guesses"]) for end in ends)
 
 
 def _letters_and_digits(text: str) -> str:
