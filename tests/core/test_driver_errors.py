@@ -51,6 +51,13 @@ REJECTED = {
     else ["SELECT CAST(CAST(:secret AS TEXT) AS INTEGER)"],
 }
 
+if not SERVER:
+    REJECTED["no UTF-8"] = [
+        "CREATE TABLE texts (secret TEXT)",
+        "INSERT INTO texts VALUES (CAST(CAST(:secret AS BLOB) || x'ff' AS TEXT))",
+        "SELECT secret FROM texts",
+    ]
+
 each_rejected = pytest.mark.parametrize("statements", REJECTED.values(), ids=REJECTED.keys())
 
 
@@ -65,7 +72,9 @@ def test_x3_no_value_of_a_row_is_in_the_text_of_a_database_error(
     async def fail() -> None:
         async with Database(make_settings()) as database, database.writers.begin() as session:
             for statement in statements:
-                await session.execute(text(statement), {"secret": SECRET})
+                result = await session.execute(text(statement), {"secret": SECRET})
+                if result.returns_rows:
+                    result.all()
 
     with pytest.raises(DBAPIError) as of_app:
         asyncio.run(fail())
@@ -86,7 +95,9 @@ def test_x3_no_value_of_a_row_is_in_the_text_of_an_error_of_another_engine(
             if not SERVER:
                 connection.execute(text("PRAGMA foreign_keys = ON"))
             for statement in statements:
-                connection.execute(text(statement), {"secret": SECRET})
+                result = connection.execute(text(statement), {"secret": SECRET})
+                if result.returns_rows:
+                    result.all()
 
     with pytest.raises(DBAPIError) as rejected:
         fail()
@@ -110,6 +121,6 @@ def test_x3_x1_the_log_of_a_rejected_row_has_none_of_its_values(
     with TestClient(app) as client:
         response = client.post("/rejected")
 
-    assert response.status_code in {409, 500}
+    assert response.status_code in {409, 500, 503}
     assert SECRET not in caplog.text
     assert SECRET not in response.text

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -120,15 +120,13 @@ def _insert(writer: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) 
     except StatementError as error:
         if len(rows) == 1:
             name = _row_name(table, rows[0])
-            # The error of a type may quote the value.
-            reason = error.orig if isinstance(error, DBAPIError) else type(error.orig).__name__
-            raise CopyError(f"The target rejects {name}: {reason}.") from None
+            raise CopyError(f"The target rejects {name}: {_reason(error)}.") from None
         for row in rows:
             _insert(writer, table, [row])
 
 
 def _row_name(table: sa.Table, row: dict[str, Any]) -> str:
-    keys = ", ".join(f"{column.name} {row[column.key]!r}" for column in table.primary_key)
+    keys = _describe_key((column, row[column.key]) for column in table.primary_key)
     columns = ", ".join(
         column.name
         for column in _stored_columns(table)
@@ -145,7 +143,36 @@ def _stored_columns(table: sa.Table) -> list[sa.Column[Any]]:
 def _batches(connection: sa.Connection, table: sa.Table) -> Iterator[list[sa.Row[Any]]]:
     statement = sa.select(*_stored_columns(table)).order_by(*table.primary_key.columns)
     result = connection.execution_options(yield_per=_BATCH_ROWS).execute(statement)
-    yield from (list(partition) for partition in result.partitions())
+    try:
+        yield from (list(partition) for partition in result.partitions())
+    except (DBAPIError, ValueError, TypeError, LookupError) as error:
+        name = _unreadable_row(connection, table)
+        raise CopyError(f"{name} cannot be read: {_reason(error)}.") from None
+
+
+def _unreadable_row(connection: sa.Connection, table: sa.Table) -> str:
+    """The first row whose stored values its columns cannot express, such as a date that is none."""
+    keys = list(table.primary_key)
+    for key in connection.execute(sa.select(*keys)).all():
+        pairs = list(zip(keys, key, strict=True))
+        row = sa.select(*_stored_columns(table)).where(
+            *(column == value for column, value in pairs)
+        )
+        try:
+            connection.execute(row).all()
+        except (DBAPIError, ValueError, TypeError, LookupError):
+            return f"The row of {table.name} with {_describe_key(pairs)}"
+    return f"A row of {table.name}"
+
+
+def _describe_key(pairs: Iterable[tuple[sa.Column[Any], object]]) -> str:
+    return ", ".join(f"{column.name} {value!r}" for column, value in pairs)
+
+
+def _reason(error: Exception) -> object:
+    """The text of a database error. That of a type, such as a date, would quote the value."""
+    cause = getattr(error, "orig", None) or error
+    return cause if isinstance(error, DBAPIError) else type(cause).__name__
 
 
 def _reset_sequence(writer: sa.Connection, table: sa.Table) -> None:

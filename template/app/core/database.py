@@ -53,19 +53,28 @@ _POSTGRESQL_TRANSIENT = {"25006"}
 def _hide_values(context: ExceptionContext) -> None:
     """Remove the values of rows from an error of any engine, before it is raised.
 
-    PostgreSQL quotes the rejected row in the DETAIL of its errors, and a driver adds that to the
-    text of its exception. From there it would reach logs, tracebacks and the output of commands.
+    Otherwise they would reach logs, tracebacks and the output of commands.
     """
     error, wrapper = context.original_exception, context.sqlalchemy_exception
-    diagnosis = getattr(error, "diag", None)
-    if diagnosis is None or diagnosis.message_primary is None:
+    text = _without_values(error)
+    if text == str(error):
         return
-    # A data exception (class 22) quotes the value in its first line, too.
-    is_about_data = (diagnosis.sqlstate or "").startswith("22")
-    text = type(error).__name__ if is_about_data else diagnosis.message_primary
     error.args = (text,)
     if wrapper is not None:
         wrapper.args = (f"({type(error).__module__}.{type(error).__name__}) {text}",)
+
+
+def _without_values(error: BaseException) -> str:
+    if isinstance(error, sqlite3.Error):
+        # "Could not decode to UTF-8 column 'name' with text '...'"
+        return str(error).partition(" with text ")[0]
+    # The DETAIL of PostgreSQL quotes the rejected row, and the driver adds it to its message.
+    diagnosis = getattr(error, "diag", None)
+    if diagnosis is None or diagnosis.message_primary is None:
+        return str(error)
+    # A data exception (class 22) quotes the value in its first line, too.
+    is_about_data = (diagnosis.sqlstate or "").startswith("22")
+    return type(error).__name__ if is_about_data else str(diagnosis.message_primary)
 
 
 class Database:
