@@ -165,7 +165,7 @@ def test_a_command_that_fails_says_that_the_database_is_not_migrated(
 def test_x4_commands_log_what_they_change_and_who_runs_them(
     database_url: str, make_user: MakeUser
 ) -> None:
-    """In a process of its own: in this one, pytest has taken over the log."""
+    """In a separate process: in this one, pytest has taken over the log."""
     make_user("bob")
     environment = {**os.environ, "DATABASE_URL": database_url, "LOGNAME": "operator"}
     lines = []

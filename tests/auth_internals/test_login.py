@@ -33,7 +33,7 @@ def test_a4_a5_a_failed_login_does_not_say_why(
         ("ada", WRONG),
         ("nobody", PASSWORD),
         ("nobody@example.com", PASSWORD),
-        ("no such \x00 name", PASSWORD),
+        ("no such \x1b name", PASSWORD),
         ("gone", PASSWORD),
     ]:
         before = verified.total()

@@ -116,9 +116,9 @@ def test_i4_a_path_with_an_unstorable_text_is_a_422(client: TestClient, text: st
 
 @pytest.mark.parametrize(
     "headers",
-    [{"X-Text": b"a\x00b", "Cookie": b"text=a"}, {"X-Text": b"a", "Cookie": b"text=\x00"}],
+    [{b"X-Text": b"a\x00b", b"Cookie": b"text=a"}, {b"X-Text": b"a", b"Cookie": b"text=\x00"}],
 )
-def test_i4_a_header_with_a_nul_is_a_422(client: TestClient, headers: dict[str, bytes]) -> None:
+def test_i4_a_header_with_a_nul_is_a_422(client: TestClient, headers: dict[bytes, bytes]) -> None:
     response = client.get("/notes/header", headers=headers)
 
     assert response.status_code == 422

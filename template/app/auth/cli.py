@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from contextlib import closing
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -139,7 +140,7 @@ def _is_named(username: str) -> "ColumnElement[bool]":
     return User.username == (normalize_login(username) or "")
 
 
-def _log_events(command: str) -> None:
+def _run_logged(command: str, work: Coroutine[Any, Any, None]) -> None:
     """Log to standard error what a command changes, with its name and the user who runs it."""
     import getpass
 
@@ -152,6 +153,7 @@ def _log_events(command: str) -> None:
     except (ImportError, KeyError, OSError):
         # There is no such user, or none that has a name.
         logging.os_user.set("unknown")
+    run(work)
 
 
 def _run(command: str, work: Coroutine[Any, Any, None]) -> None:
@@ -165,8 +167,7 @@ def _run(command: str, work: Coroutine[Any, Any, None]) -> None:
     try:
         # If the settings are invalid, the work never begins.
         with closing(work):
-            _log_events(command)
-            run(work)
+            copy_context().run(_run_logged, command, work)
     except AppError as error:
         errors = (f"{'.'.join(e.loc[1:])}: {e.msg}" for e in error.errors or ())
         raise fail("; ".join(errors) or error.detail) from None
