@@ -30,7 +30,7 @@ def test_a_time_without_a_time_zone_is_rejected() -> None:
         UtcDateTime().process_bind_param(datetime(2026, 7, 1), sqlite.dialect())
 
 
-# Characters that show nothing: the ignorable ones of Unicode, and blanks that do not count as spaces.
+# Characters that show nothing: the ignorable ones of Unicode, and blanks that are not spaces.
 INVISIBLE = [
     *"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b\u180e\u180f\u200b\u200e\u200f\u2060\u2064",
     *"\u206a\u2800\u3164\ufeff\uffa0\ufff9\U0001d159\U0001d173\U000e0001\U0001bca0",
