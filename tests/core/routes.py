@@ -101,8 +101,10 @@ def add_text_routes(app: FastAPI) -> None:
         return text + other
 
     @router.get("/query")
-    async def read_query(text: str = "", tags: Annotated[list[str], Query()] = []) -> list[str]:  # noqa: B006
-        return [text, *tags]
+    async def read_query(
+        text: str = "", tags: Annotated[list[str] | None, Query()] = None
+    ) -> list[str]:
+        return [text, *(tags or [])]
 
     @router.get("/header")
     async def read_header(x_text: Annotated[str, Header()], text: Annotated[str, Cookie()]) -> str:

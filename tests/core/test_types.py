@@ -50,7 +50,9 @@ def test_i6_a_short_text_is_one_line_without_invisible_characters(text: str) -> 
         TypeAdapter(ShortText).validate_python(text)
 
 
-@pytest.mark.parametrize("text", ["Ada 👩\u200d🚀", "می\u200cخواهم", "I ❤\ufe0f NY", "", "naïve"])
+@pytest.mark.parametrize(
+    "text", ["Ada 👩\u200d🚀", "می\u200cخواهم", "I ❤\ufe0f NY", "", "naïve"], ids=ascii
+)
 def test_i4_a_short_text_may_have_emoji_and_the_letters_of_any_language(text: str) -> None:
     assert TypeAdapter(ShortText).validate_python(text) == text
 
