@@ -224,7 +224,7 @@ def test_a_lost_database_is_restored_from_a_backup(
         project.succeed("app", "db", "backup", str(copy))
         refused = project.run("app", "db", "restore", str(copy))
         assert refused.returncode == 1
-        assert "first move it away" in refused.stderr
+        assert "stop the app and move the file away" in refused.stderr
         assert "Traceback" not in refused.stderr
     for file in probed.glob("app.db*"):
         file.unlink()

@@ -1,5 +1,6 @@
 """Backups of a SQLite database in use, and how they are restored."""
 
+import os
 import sqlite3
 import threading
 from contextlib import closing
@@ -77,6 +78,19 @@ def test_a_database_with_only_seed_rows_is_replaced(database: Path, tmp_path: Pa
 
     with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("SELECT username FROM users").fetchall() == [("ada",)]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="gives files to another user")
+def test_a_restored_database_belongs_to_whom_it_belonged(database: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    back_up(database, copy)
+    database.chmod(0o640)
+    os.chown(database, 12345, 23456)
+
+    restore(copy, database, metadata)
+
+    state = database.stat()
+    assert (state.st_uid, state.st_gid, state.st_mode & 0o777) == (12345, 23456, 0o640)
 
 
 def test_a_database_in_use_or_with_rows_is_not_replaced(database: Path, tmp_path: Path) -> None:

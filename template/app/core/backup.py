@@ -64,6 +64,7 @@ def restore(backup: Path, target: Path, metadata: MetaData) -> None:
     try:
         _copy_and_verify(backup, incoming)
         if target.exists():
+            _keep_owner_and_mode(target, incoming)
             with _exclusive_lock(target, metadata):
                 incoming.replace(target)
         else:
@@ -126,11 +127,21 @@ def _new_file_next_to(target: Path) -> Path:
     return Path(name)
 
 
+def _keep_owner_and_mode(target: Path, incoming: Path) -> None:
+    """The app may run as another user than the one who restores, who may be root."""
+    if os.name == "posix":
+        state = target.stat()
+        os.chown(incoming, state.st_uid, state.st_gid)
+        incoming.chmod(state.st_mode & 0o777)
+
+
 @contextmanager
 def _exclusive_lock(target: Path, metadata: MetaData) -> Iterator[None]:
     """Lock an empty database that no other process has open."""
     if file_has_own_rows(target, metadata):
-        raise BackupError(f"{target} has rows: first move it away, with its -wal and -shm files")
+        raise BackupError(
+            f"{target} has rows: stop the app and move the file away, with its -wal and -shm files"
+        )
     try:
         with open_file(target, "rw") as connection:
             connection.execute("PRAGMA busy_timeout = 1000")
@@ -138,7 +149,7 @@ def _exclusive_lock(target: Path, metadata: MetaData) -> Iterator[None]:
             connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("BEGIN EXCLUSIVE")
             if has_own_rows(connection, metadata):
-                raise BackupError(f"{target} has rows: first move it away")
+                raise BackupError(f"{target} has rows: stop the app and move the file away")
             if os.name == "nt":
                 # Windows cannot replace an open file.
                 connection.close()
