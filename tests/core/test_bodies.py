@@ -51,20 +51,26 @@ def test_i3_the_limit_is_a_setting(make_settings: MakeSettings) -> None:
         assert client.post("/writes", content=b"x" * 2048).status_code == 200
 
 
+@pytest.mark.parametrize("limited", ["router", "include", "outer include", "route"])
 @pytest.mark.parametrize(("size", "status"), [(3 * MIB, 200), (4 * MIB + 1, 413)])
 def test_i3_a_router_can_accept_larger_uploads_than_the_app(
-    app: FastAPI, size: int, status: int
+    app: FastAPI, limited: str, size: int, status: int
 ) -> None:
-    router = Router(prefix="/uploads", max_body_size=4 * MIB)
+    def limit(place: str) -> int | None:
+        return 4 * MIB if limited == place else None
 
-    @router.post("")
+    router = Router(prefix="/uploads", max_body_size=limit("router"))
+
+    @router.post("", max_body_size=limit("route"))
     async def upload(request: Request) -> int:
         received = 0
         async for chunk in request.stream():
             received += len(chunk)
         return received
 
-    app.include_router(router)
+    outer = Router()
+    outer.include_router(router, max_body_size=limit("include"))
+    app.include_router(outer, max_body_size=limit("outer include"))
     with TestClient(app) as client:
         whole = client.post("/uploads", content=b"x" * size)
         chunked = client.post("/uploads", content=in_chunks(size))

@@ -1,12 +1,17 @@
 """Every response has the security headers, and every error is a problem (RFC 9457)."""
 
 import logging
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException, Response
+from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
+from app.api.deps import SessionDep
 from app.core.errors import AppError
 from app.core.openapi import error_responses
 from app.core.routing import Router
@@ -117,6 +122,82 @@ def test_i11_head_is_get_without_the_body(client: TestClient) -> None:
     assert head.status_code == 200
     assert head.content == b""
     assert head.headers["content-length"] == client.get("/api/v1/").headers["content-length"]
+
+
+def test_i11_a_route_for_head_is_called_before_one_for_get(
+    app: FastAPI, client: TestClient
+) -> None:
+    router = Router(prefix="/things")
+
+    @router.get("/{name}")
+    async def read(name: str) -> str:
+        return name
+
+    @router.head("/{name}")
+    async def look(name: str, session: SessionDep) -> Response:
+        rows = await session.scalar(text("SELECT count(*) FROM users"))
+        return Response(headers={"X-Rows": str(rows)})
+
+    app.include_router(router)
+
+    assert client.head("/things/a").headers["x-rows"] == "0"
+    assert "x-rows" not in client.get("/things/a").headers
+    assert client.put("/things/a").headers["allow"] == "GET, HEAD"
+
+
+def test_i11_a_head_request_takes_no_write_lock(
+    app: FastAPI, client: TestClient, database: Path
+) -> None:
+    @app.head("/writes-on-head")
+    async def write(session: SessionDep) -> None:
+        await session.execute(text("DELETE FROM users"))
+
+    @app.options("/writes-on-head")
+    async def write_too(session: SessionDep) -> None:
+        await session.execute(text("DELETE FROM users"))
+
+    assert client.head("/writes-on-head").status_code == 500
+    assert client.options("/writes-on-head").status_code == 500
+
+
+@pytest.mark.parametrize("status", [418, 499, 599])
+def test_an_error_with_an_unusual_status_is_a_problem(
+    app: FastAPI, client: TestClient, status: int
+) -> None:
+    @app.get("/unusual")
+    async def fail() -> None:
+        raise HTTPException(status)
+
+    @app.get("/plain-unusual")
+    async def fail_in_plain_text() -> PlainTextResponse:
+        return PlainTextResponse("my words", status)
+
+    response = client.get("/unusual")
+    assert response.status_code == status
+    assert response.json()["title"]
+    assert client.get("/plain-unusual").status_code == status
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_without_a_body_has_none(app: FastAPI, client: TestClient, status: int) -> None:
+    @app.get("/empty")
+    async def fail() -> None:
+        raise HTTPException(status, headers={"ETag": '"1"'})
+
+    response = client.get("/empty")
+
+    assert response.status_code == status
+    assert response.content == b""
+    assert "content-type" not in response.headers
+    assert response.headers["etag"] == '"1"'
+
+
+def test_an_error_with_a_structured_detail_is_a_problem(app: FastAPI, client: TestClient) -> None:
+    @app.get("/structured")
+    async def fail() -> None:
+        raise HTTPException(400, {"until": datetime(2026, 1, 1, tzinfo=UTC)})
+
+    assert client.get("/structured").json()["detail"] == {"until": "2026-01-01 00:00:00+00:00"}
 
 
 def test_x6_only_pages_of_a_listed_origin_can_read_responses(make_settings: MakeSettings) -> None:

@@ -5,6 +5,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from fastapi import Depends, FastAPI
+from fastapi.exception_handlers import (
+    http_exception_handler,
+    request_validation_exception_handler,
+)
+from fastapi.routing import iter_route_contexts
+from starlette.applications import Starlette
 
 from app.core.database import Database
 from app.core.errors import add_error_handlers
@@ -15,7 +21,6 @@ from app.core.routing import StrictRoute, reject_unstorable_text
 from app.core.settings import CoreSettings
 
 logger = logging.getLogger(__name__)
-
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -62,9 +67,30 @@ def _with_database(lifespan: Lifespan | None) -> Lifespan:
         settings: CoreSettings = app.state.settings
         async with Database(settings) as database:
             app.state.database = database
+            _share_with_mounted_apps(app)
             if not settings.in_development:
                 await database.probe()
             async with lifespan(app) if lifespan else nullcontext():
                 yield
 
     return run
+
+
+# What FastAPI gives to every application.
+_DEFAULT_HANDLERS = {http_exception_handler, request_validation_exception_handler}
+
+
+def _share_with_mounted_apps(app: Starlette) -> None:
+    """Give apps under `app.mount(...)` the database, the settings and the error responses."""
+    for route in iter_route_contexts(app.routes):
+        mounted = getattr(route.original_route, "app", None)
+        if not isinstance(mounted, Starlette):
+            continue
+        mounted.state.database = app.state.database
+        if isinstance(getattr(mounted.state, "settings", None), CoreSettings | None):
+            mounted.state.settings = app.state.settings
+        for kind, handler in app.exception_handlers.items():
+            own = mounted.exception_handlers.get(kind)
+            if own is None or own in _DEFAULT_HANDLERS:
+                mounted.exception_handlers[kind] = handler
+        _share_with_mounted_apps(mounted)

@@ -24,6 +24,9 @@ _ENGINE_OPTIONS: dict[str, Any] = {
 # The same patience as with SQLite, for the server and for a row that somebody else has locked.
 _POSTGRESQL_ARGUMENTS = {"connect_timeout": "5", "options": "-c lock_timeout=5s"}
 
+# A request with one of these methods changes nothing (RFC 9110, section 9.2.1).
+READ_METHODS = {"GET", "HEAD", "OPTIONS"}
+
 # The file, the disk or another writer is in the way (sqlite.org/rescode.html).
 _SQLITE_TRANSIENT = {
     sqlite3.SQLITE_BUSY,

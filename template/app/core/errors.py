@@ -4,18 +4,21 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from http.client import responses as phrases
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Form
+from fastapi.routing import RouteContext, iter_route_contexts
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Host, Match, Mount
+from starlette.types import Scope
 
-from app.core.database import is_integrity_error, is_transient_error
+from app.core.database import READ_METHODS, is_integrity_error, is_transient_error
 from app.core.logging import quote_path, request_id
 
 logger = logging.getLogger(__name__)
@@ -23,8 +26,11 @@ logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
 # As in RFC 9110. The standard library has them since Python 3.13.
 _NEW_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+_STATUSES_WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 # An answer with more would be many times as long as its request.
 _MAX_FIELD_ERRORS = 50
+# What a route reads of a request to tell whether it accepts it.
+_USED_BY_ROUTES = ("type", "path", "root_path", "headers")
 _FORM_TYPES = {"application/x-www-form-urlencoded", "multipart/form-data"}
 
 
@@ -111,7 +117,10 @@ def problem(
     errors: Sequence[FieldError] | None = None,
 ) -> Response:
     """A problem-details response, whose title is the phrase of the HTTP status."""
-    title = _NEW_PHRASES.get(status) or HTTPStatus(status).phrase
+    if status in _STATUSES_WITHOUT_BODY:
+        return Response(status_code=status, headers=headers)
+    # A status that is in no standard, such as 499, has no phrase.
+    title = _NEW_PHRASES.get(status) or phrases.get(status, "Error")
     body: dict[str, object] = {
         "type": "about:blank",
         "title": title,
@@ -122,8 +131,9 @@ def problem(
     }
     if errors is not None:
         body["errors"] = [error._asdict() for error in errors]
-    # ASCII, because a lone surrogate cannot be encoded as UTF-8.
-    return Response(json.dumps(body), status, headers, media_type=PROBLEM_JSON)
+    # ASCII, because a lone surrogate cannot be encoded as UTF-8. The detail of an HTTPException
+    # can be any object.
+    return Response(json.dumps(body, default=str), status, headers, media_type=PROBLEM_JSON)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -165,7 +175,7 @@ async def _database_error_handler(request: Request, error: DBAPIError | PoolTime
     if isinstance(error, DBAPIError):
         if is_integrity_error(error):
             return await _app_error_handler(request, Conflict())
-        if not is_transient_error(error, read_only=request.method == "GET"):
+        if not is_transient_error(error, read_only=request.method in READ_METHODS):
             raise error
     logger.error("The database is unavailable: %s", getattr(error, "orig", None) or error)
     return await _app_error_handler(request, ServiceUnavailable())
@@ -201,15 +211,31 @@ def _has_wrong_content_type(request: Request) -> bool:
 
 def _allowed_methods(request: Request) -> list[str]:
     """The methods of every route with this path. Starlette only names those of the first one."""
-    scope = {key: request.scope[key] for key in ("type", "path", "headers")}
-    # Inside a mount, root_path includes the path of the mount.
-    scope["root_path"] = request.scope.get("app_root_path", request.scope.get("root_path", ""))
-    allowed = [
+    scope = request.scope
+    # In a mount, `root_path` includes the path of the mount. The routes of the app do not, unless
+    # the app itself is mounted.
+    roots = {scope.get("app_root_path", ""), scope.get("root_path", "")}
+    allowed = {
         method
-        for method in ("DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT")
-        if any(
-            route.matches({**scope, "method": method})[0] is Match.FULL
-            for route in request.app.routes
-        )
-    ]
-    return sorted([*allowed, "HEAD"]) if "GET" in allowed else allowed
+        for method in ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+        for root in roots
+        if accepts(request.app.routes, {**scope, "root_path": root}, method)
+    }
+    return sorted(allowed | {"HEAD"} if "GET" in allowed else allowed)
+
+
+def accepts(routes: Sequence[BaseRoute | RouteContext], scope: Scope, method: str) -> bool:
+    """Whether one of the routes, or of the routes of an app mounted there, accepts the method."""
+    probe = {name: scope[name] for name in _USED_BY_ROUTES if name in scope}
+    probe["method"] = method
+    for route in iter_route_contexts(routes):
+        match, child_scope = route.matches(probe)
+        if match is not Match.FULL:
+            continue
+        mount = route.original_route
+        # A mount without routes, such as a folder of files, decides by itself.
+        if not isinstance(mount, Mount | Host) or not mount.routes:
+            return True
+        if accepts(mount.routes, {**probe, **child_scope}, method):
+            return True
+    return False

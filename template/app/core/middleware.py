@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from app.core.errors import AppError, ContentTooLarge, problem
+from app.core.errors import AppError, ContentTooLarge, accepts, problem
 from app.core.logging import client_address, quote_path, request_id
 from app.core.settings import CoreSettings
 
@@ -31,6 +31,8 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+# These describe the plain text, and not the problem that replaces it.
+_OF_THE_BODY = {b"content-type", b"content-length", b"content-encoding", b"content-language"}
 STRICT_TRANSPORT_SECURITY = "max-age=31536000"
 
 
@@ -102,7 +104,8 @@ class RequestMiddleware:
 
         try:
             # Every GET route also answers HEAD, without a body (RFC 9110, section 9.3.2).
-            inner_scope = {**scope, "method": "GET"} if is_head else scope
+            as_get = is_head and not accepts(scope["app"].routes, scope, "HEAD")
+            inner_scope = {**scope, "method": "GET"} if as_get else scope
             await self.app(inner_scope, receive, send_with_headers)
         finally:
             milliseconds = round((time.perf_counter() - started_at) * 1000, 1)
@@ -137,7 +140,7 @@ class ProblemMiddleware:
             elif not message.get("more_body"):
                 detail = message.get("body", b"").decode("utf-8", "replace")[:200]
                 response = problem(scope["path"], plain_error["status"], detail)
-                kept = [h for h in plain_error["headers"] if not h[0].startswith(b"content-")]
+                kept = [h for h in plain_error["headers"] if h[0].lower() not in _OF_THE_BODY]
                 response.raw_headers.extend(kept)
                 await response(scope, receive, send)
 

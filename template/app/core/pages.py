@@ -13,13 +13,34 @@ from typing import Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.routing import iter_route_contexts
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from starlette.routing import Match
+from starlette.types import Scope
 
 from app.core.database import Database, DatabaseDep
+from app.core.errors import accepts
 from app.core.health import migration_state
 
-welcome = APIRouter(include_in_schema=False)
+
+class _WelcomeRouter(APIRouter):
+    """Gives way to a route or a mount for / that the app adds later."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        if match is not Match.NONE:
+            others = [
+                route
+                for route in iter_route_contexts(scope["app"].routes)
+                if route.original_route not in self.routes
+            ]
+            if accepts(others, scope, scope["method"]):
+                return Match.NONE, {}
+        return match, child_scope
+
+
+welcome = _WelcomeRouter(include_in_schema=False)
 docs = APIRouter(include_in_schema=False)
 
 _WELCOME = files("app.core").joinpath("welcome.html").read_text("utf-8")

@@ -7,18 +7,18 @@ from fastapi import Depends
 from fastapi.requests import HTTPConnection
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.database import Database
+from app.core.database import READ_METHODS, Database
 
 
 async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
     """One transaction: committed on success, rolled back on any exception.
 
-    It begins with the first statement, so work before that holds no lock. A GET request and a
-    WebSocket can only read.
+    It begins with the first statement, so work before that holds no lock. A GET or HEAD
+    request and a WebSocket can only read.
     """
     database: Database = connection.app.state.database
-    writes = connection.scope.get("method", "GET") != "GET"
-    sessions = database.writers if writes else database.readers
+    reads = connection.scope.get("method", "GET") in READ_METHODS
+    sessions = database.readers if reads else database.writers
     async with sessions.begin() as session:
         yield session
 
