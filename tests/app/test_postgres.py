@@ -100,6 +100,32 @@ def test_three_upgrades_at_once_all_succeed(probed: Path, url: str) -> None:
     assert sum("Running upgrade" in run.result().stderr for run in runs) == 1
 
 
+def test_no_request_waits_forever_for_a_server_that_does_not_answer(
+    machine: Machine, probed: Path, url: str, postgres: Postgres, report: Report
+) -> None:
+    Project(probed, {}).succeed("alembic", "upgrade", "head", DATABASE_URL=url)
+    place = {"DATABASE_URL": url, "DATABASE_TIMEOUT_SECONDS": "5"}
+
+    with Server(machine, UVICORN, probed, **place) as server:
+        assert server.get("/rows").status == 200
+        assert server.get("/health/ready").status == 200
+        with postgres.paused():
+            started_at = time.monotonic()
+            assert server.get("/rows").status == 503
+            rows = time.monotonic() - started_at
+            started_at = time.monotonic()
+            for _ in range(3):
+                assert server.get("/health/ready").status == 503
+            ready = (time.monotonic() - started_at) / 3
+        assert server.get("/health/ready").status == 200
+        assert server.get("/rows").status == 200
+
+    report(f"while PostgreSQL is stopped: ready answers in {ready:.1f} s, a route in {rows:.1f} s")
+    assert ready < 6
+    assert rows < 30
+    assert "Traceback" not in server.output
+
+
 def test_a_whole_database_is_copied_from_sqlite(probed: Path, url: str) -> None:
     project = Project(probed, {})
     with closing(sqlite3.connect(probed / "app.db")) as connection, connection:

@@ -1,9 +1,12 @@
 """Each variant on a real server: what tests that call the app in-process cannot see."""
 
 import json
+import os
 import shutil
 import signal
+import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 
 from tests.conftest import Migrated
 from tests.support.machines import Machine, base_python
-from tests.support.projects import Project
+from tests.support.projects import Generate, Project
 from tests.support.servers import Server
 
 pytestmark = pytest.mark.slow
@@ -30,6 +33,54 @@ def migrated(project: Project, migrated_once: Migrated, tmp_path: Path) -> Path:
 @pytest.fixture
 def server(machine: Machine, migrated: Path) -> Iterator[Server]:
     with Server(machine, UVICORN, migrated, ENVIRONMENT="development") as server:
+        yield server
+
+
+# A stream without an end, a body, and a login.
+ENDLESS = """
+import asyncio
+from fastapi import Body
+from fastapi.responses import StreamingResponse
+from app.core.logging import user_id
+
+async def lines():
+    while True:
+        yield "line"
+        await asyncio.sleep(0.1)
+
+@app.get("/endless")
+async def stream():
+    return StreamingResponse(lines())
+
+@app.post("/numbers")
+async def read(number: int = Body()):
+    return number
+
+@app.get("/as-user-7")
+async def log_in():
+    user_id.set(7)
+"""
+SHORT_LIMITS = """
+from app.core import server
+server.HEADER_SECONDS = 2
+"""
+
+
+def add_to_the_app(project: Path, code: str) -> None:
+    with (project / "app/main.py").open("a") as main:
+        main.write(code)
+
+
+@pytest.fixture(scope="module")
+def serving(
+    generate: Generate, migrated_once: Migrated, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """`serve`, with the routes of ENDLESS and short limits."""
+    home = tmp_path_factory.mktemp("serving")
+    folder = Path(shutil.copytree(migrated_once(generate(auth=True)), home / "project"))
+    add_to_the_app(folder, ENDLESS + SHORT_LIMITS)
+    machine = Machine(home / "home", {"python3": base_python()})
+    with Server(machine, SERVE, folder) as server:
         yield server
 
 
@@ -166,3 +217,86 @@ def test_invalid_http_is_rejected_before_the_app(
 ) -> None:
     assert shared_server.raw(request_bytes).startswith(b"HTTP/1.1 400 ")
     assert shared_server.get("/health/live").status == 200
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"GET /api/v1/ HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"],
+    ids=["no host", "TLS"],
+)
+def test_x5_serve_answers_invalid_http_with_a_problem_and_the_security_headers(
+    serving: Server, request_bytes: bytes
+) -> None:
+    head, _, body = serving.raw(request_bytes).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in head
+    assert b"x-content-type-options: nosniff" in head.lower()
+    assert b"server:" not in head.lower()
+    assert json.loads(body)["status"] == 400
+
+
+def test_x3_a_pipelined_request_is_not_logged_under_the_user_before(serving: Server) -> None:
+    request = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        connection.sendall(request % b"as-user-7" + request % b"anonymous")
+        answers = b""
+        while received := connection.recv(65536):
+            answers += received
+    assert b'"/anonymous"' in answers
+
+    lines = [json.loads(line) for line in serving.output.splitlines()]
+    users = {line["message"]: line.get("user_id") for line in lines}
+    assert users["GET /as-user-7"] == 7
+    assert users["GET /anonymous"] is None
+
+
+def test_i13_serve_closes_a_connection_that_sends_no_whole_request(serving: Server) -> None:
+    """The limits are shortened to two seconds."""
+    live = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for sent in (b"", b"GET / HTTP/1.1\r\n", live, live + b"GET / HTT"):
+        with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+            connection.sendall(sent)
+            started_at = time.monotonic()
+            while connection.recv(65536):
+                pass
+        assert 1 < time.monotonic() - started_at < 8, sent
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_r24_serve_stops_though_clients_stall(
+    machine: Machine, generate: Generate, migrated_once: Migrated, tmp_path: Path, workers: str
+) -> None:
+    folder = Path(shutil.copytree(migrated_once(generate(auth=False)), tmp_path / "project"))
+    add_to_the_app(folder, ENDLESS)
+    body = b"POST /numbers HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n12345"
+    stream = b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with Server(machine, [*SERVE, "--workers", workers], folder) as server:
+        stalled = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(6)]
+        for connection, sent in zip(stalled, [body, stream, b"GET /"] * 2, strict=True):
+            connection.sendall(sent)
+        time.sleep(1)
+        started_at = time.monotonic()
+        os.kill(server.process.pid, signal.SIGTERM)
+        server.process.wait(timeout=60)
+        took = time.monotonic() - started_at
+        for connection in stalled:
+            connection.close()
+
+    assert took < 40, server.output
+
+
+def test_a_service_under_a_path_of_its_proxy_names_that_path(
+    machine: Machine, generate: Generate, migrated_once: Migrated, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(migrated_once(generate(auth=True)), tmp_path / "project"))
+    command = [*SERVE, "--root-path", "/shelf"]
+    with Server(machine, command, folder, ENVIRONMENT="development") as server:
+        assert "/shelf/openapi.json" in server.get("/docs").body.decode()
+        schema = server.get("/openapi.json").json()
+        home = server.get("/api/v1/").json()
+
+    assert home["docs"] == "/shelf/docs"
+    assert schema["servers"] == [{"url": "/shelf"}]
+    for scheme in schema["components"].get("securitySchemes", {}).values():
+        assert scheme["flows"]["password"]["tokenUrl"] == "/shelf/api/v1/auth/login"

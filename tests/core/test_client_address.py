@@ -67,6 +67,80 @@ def test_x9_a_trusted_proxy_is_believed_over_ipv4_and_on_a_dual_stack_socket(
     assert seen == ["203.0.113.5"]
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "client_is"),
+    [
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("[::FFFF:c000:201]:443", "192.0.2.1"),
+        ("203.0.113.5, ::ffff:10.0.0.9", "203.0.113.5"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_x9_an_address_that_a_proxy_wrote_has_one_spelling(
+    make_settings: MakeSettings, forwarded: str, client_is: str
+) -> None:
+    app = create_app(make_settings(trusted_proxies="127.0.0.1,10.0.0.0/8"))
+    seen = addresses_seen_by(app)
+
+    with TestClient(app, client=("127.0.0.1", 50000)) as client:
+        client.get("/peer", headers={"X-Forwarded-For": forwarded})
+
+    assert seen == [client_is]
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "X-Forwarded-Proto", "Forwarded"])
+def test_x9_a_proxy_that_is_not_listed_is_named_once_in_the_log(
+    app: FastAPI, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    with TestClient(app, client=("192.0.2.9", 50000)) as client:
+        client.get("/health/live")
+        assert "TRUSTED_PROXIES" not in caplog.text
+        for _ in range(3):
+            client.get("/health/live", headers={name: "198.51.100.7"})
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    (warning,) = [line for line in warnings if "TRUSTED_PROXIES" in line]
+    assert f"Ignored {name} from 192.0.2.9" in warning
+    assert "198.51.100.7" not in warning
+
+
+def test_x9_a_listed_proxy_is_not_warned_of(
+    make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(make_settings(trusted_proxies="127.0.0.1"))
+
+    with TestClient(app, client=("127.0.0.1", 50000)) as client:
+        client.get("/health/live", headers={"X-Forwarded-For": "198.51.100.7"})
+
+    assert "TRUSTED_PROXIES" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("peer", "given", "is_kept"),
+    [
+        ("127.0.0.1", "a.B_c-1", True),
+        ("::ffff:127.0.0.1", "a", True),
+        ("127.0.0.1", "x" * 128, True),
+        ("127.0.0.1", "x" * 129, False),
+        ("127.0.0.1", "a b", False),
+        ("127.0.0.1", "a\n", False),
+        ("127.0.0.1", "", False),
+        ("203.0.113.5", "a", False),
+    ],
+)
+def test_only_a_trusted_proxy_can_name_a_request(
+    make_settings: MakeSettings, peer: str, given: str, is_kept: bool
+) -> None:
+    app = create_app(make_settings(trusted_proxies="127.0.0.1"))
+
+    with TestClient(app, client=(peer, 50000)) as client:
+        response = client.get("/nowhere", headers={b"X-Request-ID": given.encode()})
+
+    assert (response.headers["x-request-id"] == given) == is_kept
+    assert response.json()["request_id"] == response.headers["x-request-id"]
+
+
 def test_x9_an_ipv4_client_of_a_dual_stack_socket_keeps_its_ipv4_address(app: FastAPI) -> None:
     seen = addresses_seen_by(app)
 

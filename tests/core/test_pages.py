@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 import app as project
@@ -82,3 +83,16 @@ def test_the_files_of_the_documentation_come_from_the_app(client: TestClient, na
 def test_the_app_hands_out_no_other_file(client: TestClient) -> None:
     for name in ("__init__.py", "favicon-32x32.png", "..%2F__init__.py", "%2Fetc%2Fpasswd"):
         assert client.get(f"/docs/{name}").status_code in {404, 422}, name
+
+
+def test_the_schema_names_the_path_that_a_proxy_removes(app: FastAPI) -> None:
+    with TestClient(app, root_path="/shelf") as client:
+        assert client.get("/shelf/api/v1/").json()["docs"] == "/shelf/docs"
+        assert client.get("/shelf/docs").status_code == 200
+        schema = client.get("/shelf/openapi.json").json()
+
+    assert schema["servers"] == [{"url": "/shelf"}]
+    for scheme in schema["components"].get("securitySchemes", {}).values():
+        assert scheme["flows"]["password"]["tokenUrl"] == "/shelf/api/v1/auth/login"
+    with TestClient(app) as client:
+        assert "servers" not in client.get("/openapi.json").json()

@@ -218,6 +218,29 @@ def test_x6_only_pages_of_a_listed_origin_can_read_responses(make_settings: Make
     assert failure.headers["access-control-allow-origin"] == "https://www.example.com"
 
 
+@pytest.mark.parametrize(
+    ("headers", "allowed", "status"),
+    [
+        ("", "authorization, content-type", 200),
+        ("", "traceparent", 400),
+        ("traceparent, Idempotency-Key", "traceparent, idempotency-key, content-type", 200),
+        ("traceparent", "x-requested-with", 400),
+    ],
+)
+def test_x6_pages_of_a_listed_origin_can_send_the_headers_of_the_settings(
+    make_settings: MakeSettings, headers: str, allowed: str, status: int
+) -> None:
+    settings = make_settings(cors_origins="https://www.example.com", cors_headers=headers)
+    asked = {
+        "Origin": "https://www.example.com",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": allowed,
+    }
+
+    with TestClient(create_app(settings)) as client:
+        assert client.options("/api/v1/", headers=asked).status_code == status
+
+
 class Teapot(AppError):
     status_code = 418  # type: ignore[assignment]
     detail = "Short and stout."

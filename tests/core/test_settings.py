@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 from typer.testing import CliRunner
 
 from app.cli import cli
@@ -231,6 +231,30 @@ def test_g7_check_applies_the_rules_for_production(
 
     assert code == 1
     assert "ALLOWED_HOSTS" in output
+
+
+def test_x9_check_warns_of_a_proxy_that_is_not_trusted_or_trusted_by_the_server_alone(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALLOWED_HOSTS", "api.example.com")
+    assert "PROXIES" not in run_check(monkeypatch, database_url)[1]
+    assert (
+        "warning TRUSTED_PROXIES is not set" in run_check(monkeypatch, database_url, "--deploy")[1]
+    )
+
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.5")
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    code, output = run_check(monkeypatch, database_url, "--deploy")
+
+    assert code == 0, output
+    assert "TRUSTED_PROXIES is not set" not in output
+    assert "warning uvicorn reads FORWARDED_ALLOW_IPS" in output
+
+
+@pytest.mark.parametrize("names", ["*", "traceparent, a b", "X:A", "ü"])
+def test_x6_a_header_that_is_no_name_is_rejected(make_settings: MakeSettings, names: str) -> None:
+    with pytest.raises(ValidationError, match="use names of headers"):
+        make_settings(cors_headers=names)
 
 
 def test_check_reports_a_missing_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

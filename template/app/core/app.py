@@ -49,7 +49,7 @@ def build_app(
         # app/core/pages.py serves the documentation under a strict content security policy.
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json" if settings.docs_are_on else None,
+        openapi_url=None,
         # A client that follows a redirect would send its password again, perhaps without TLS.
         redirect_slashes=False,
     )

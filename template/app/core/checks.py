@@ -32,6 +32,7 @@ async def run_checks(
     """Judge the installation by these settings. `environment` is the one that it will run in."""
     version = f"Python {platform.python_version()}, template {_template_version()}"
     results = [CheckResult("ok", version), *_check_settings(settings, environment)]
+    results += _check_proxies(settings)
     url = parse_url(settings.database_url)
     if url.get_backend_name() == "sqlite":
         results.append(check_sqlite_version(sqlite3.sqlite_version_info))
@@ -57,6 +58,23 @@ def _check_settings(settings: CoreSettings, environment: str | None) -> list[Che
     ]
     if _has_mode_bits(ENV_FILE, 0o077):
         results.append(CheckResult("error", "other users can read .env: run `chmod 600 .env`"))
+    return results
+
+
+def _check_proxies(settings: CoreSettings) -> list[CheckResult]:
+    results = []
+    if settings.environment == "production" and not settings.trusted_proxies:
+        message = (
+            "TRUSTED_PROXIES is not set: behind a proxy, all clients appear to have its address, "
+            "so one client can use up the limits of all"
+        )
+        results.append(CheckResult("warning", message))
+    if "FORWARDED_ALLOW_IPS" in os.environ:
+        message = (
+            "uvicorn reads FORWARDED_ALLOW_IPS, and then believes other proxies than "
+            "TRUSTED_PROXIES: unset it, or use `serve`, which ignores it"
+        )
+        results.append(CheckResult("warning", message))
     return results
 
 

@@ -56,6 +56,7 @@ def _add_server_commands(
         host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
         port: Annotated[int, typer.Option(help="The port to listen on.")] = 8001,
         workers: Annotated[int, typer.Option(min=1, help="The number of processes.")] = 1,
+        root_path: Annotated[str, typer.Option(help="The path that the proxy removes.")] = "",
     ) -> None:
         """Serve the app as in production. Only proxies in TRUSTED_PROXIES are believed."""
         import uvicorn
@@ -65,6 +66,8 @@ def _add_server_commands(
             host=host,
             port=port,
             workers=workers,
+            root_path=root_path,
+            http="app.core.server:Protocol",
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=30,

@@ -1,6 +1,9 @@
 """The database of a running app: sessions for reading and for writing."""
 
+import asyncio
 import sqlite3
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self, cast
@@ -97,7 +100,13 @@ class Database:
                 pool_pre_ping=True,
                 # A transaction that waited for a row must see its new values.
                 isolation_level="READ COMMITTED",
-                connect_args=_POSTGRESQL_ARGUMENTS | dict(url.query),
+                connect_args={
+                    **_POSTGRESQL_ARGUMENTS,
+                    **url.query,
+                    "async_creator_fn": partial(
+                        _connect_postgresql, settings.database_timeout_seconds
+                    ),
+                },
                 **_ENGINE_OPTIONS,
             )
             self._engines = engine, engine
@@ -128,6 +137,28 @@ class Database:
     ) -> None:
         for engine in self._engines:
             await engine.dispose()
+
+
+async def _connect_postgresql(seconds: float, *arguments: Any, **options: Any) -> Any:
+    """A connection of psycopg that is closed if a command gets no answer in so many seconds.
+
+    A server that is stopped or unreachable keeps the connection open, and would be awaited forever.
+    """
+    psycopg: Any = import_module("psycopg")
+    connection = await psycopg.AsyncConnection.connect(*arguments, **options)
+    # Every command waits in this method. There is no option for how long.
+    wait = connection.wait
+
+    async def wait_in_time(*arguments: Any, **options: Any) -> Any:
+        try:
+            async with asyncio.timeout(seconds):
+                return await wait(*arguments, **options)
+        except TimeoutError:
+            connection.pgconn.finish()
+            raise psycopg.OperationalError(f"no answer in {seconds} seconds") from None
+
+    connection.wait = wait_in_time
+    return connection
 
 
 # Asynchronous, though it waits for nothing: FastAPI runs every other function in a thread.

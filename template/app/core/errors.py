@@ -175,7 +175,8 @@ async def _database_error_handler(request: Request, error: DBAPIError | PoolTime
     if isinstance(error, DBAPIError):
         if is_integrity_error(error):
             return await _app_error_handler(request, Conflict())
-        if not is_transient_error(error, read_only=request.method in READ_METHODS):
+        reads = request.scope.get("method", "GET") in READ_METHODS
+        if not is_transient_error(error, read_only=reads):
             raise error
     logger.error("The database is unavailable: %s", getattr(error, "orig", None) or error)
     return await _app_error_handler(request, ServiceUnavailable())

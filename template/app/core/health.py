@@ -14,13 +14,17 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.database import DatabaseDep
+from app.core.database import Database, DatabaseDep
 from app.core.errors import ServiceUnavailable
 from app.core.settings import PROJECT_FOLDER
 
 router = APIRouter(prefix="/health", tags=["health"])
 logger = logging.getLogger(__name__)
 
+# A load balancer asks every few seconds.
+READY_SECONDS = 5.0
+
+_abandoned: set[asyncio.Task["MigrationState"]] = set()
 _ALEMBIC = PROJECT_FOLDER / "alembic"
 
 
@@ -39,10 +43,16 @@ async def read_liveness() -> Health:
     responses={HTTPStatus.SERVICE_UNAVAILABLE: {"description": "Not ready for requests"}},
 )
 async def read_readiness(database: DatabaseDep) -> Health:
-    """The database answers, and its migrations are those of this release."""
+    """The database answers in a few seconds, and its migrations are those of this release."""
+    # Not `wait_for`: it would also wait until the connection is closed, which asks the database.
+    check = asyncio.create_task(_read_state(database))
+    await asyncio.wait({check}, timeout=READY_SECONDS)
+    if not check.done():
+        _abandon(check)
+        logger.error("Not ready: no answer from the database in %s seconds", READY_SECONDS)
+        raise ServiceUnavailable("The database does not answer.")
     try:
-        async with database.readers() as session:
-            state = await migration_state(session)
+        state = check.result()
     except SQLAlchemyError as error:
         logger.error("Not ready: %s", error)
         raise ServiceUnavailable("The database does not answer.") from None
@@ -50,6 +60,20 @@ async def read_readiness(database: DatabaseDep) -> Health:
         logger.error("Not ready: %s", state)
         raise ServiceUnavailable("The database is not at the revision of this release.")
     return Health()
+
+
+async def _read_state(database: Database) -> "MigrationState":
+    async with database.readers() as session:
+        return await migration_state(session)
+
+
+def _abandon(check: asyncio.Task["MigrationState"]) -> None:
+    """Cancel it. Until it ends, the set keeps it, since the event loop does not."""
+    check.cancel()
+    _abandoned.add(check)
+    check.add_done_callback(_abandoned.discard)
+    # Its error was reported.
+    check.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 @dataclass(frozen=True)

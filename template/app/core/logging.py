@@ -67,12 +67,18 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def _has_no_query(record: logging.LogRecord) -> bool:
+    """False for uvicorn's line about a WebSocket, whose query may have a token."""
+    return not str(record.msg).startswith('%s - "WebSocket ')
+
+
 def configure_logging(settings: CoreSettings) -> None:
     """Give the root logger a handler, and send uvicorn's lines through it.
 
     A root logger that already has a handler (pytest, uvicorn's --log-config) stays as it is.
     """
     logging.getLogger("app").setLevel(settings.log_level)
+    logging.getLogger("uvicorn.error").addFilter(_has_no_query)
     if logging.getLogger().hasHandlers():
         return
     handler = logging.StreamHandler()

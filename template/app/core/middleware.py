@@ -1,9 +1,9 @@
 """What applies to every request and every response, whichever route answers."""
 
+import asyncio
 import logging
 import time
 from http import HTTPStatus
-from typing import Any, cast
 from uuid import uuid4
 
 from starlette.applications import Starlette
@@ -16,10 +16,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from starlette.websockets import WebSocketDisconnect
 
+from app.core.clients import (
+    REQUEST_ID_KEY,
+    ClientAddressMiddleware,
+    ClientStalled,
+    ClientTimeoutMiddleware,
+)
 from app.core.errors import AppError, ContentTooLarge, accepts, problem
-from app.core.logging import client_address, quote_path, request_id
+from app.core.logging import client_address, quote_path, request_id, user_id
 from app.core.settings import CoreSettings
 
 logger = logging.getLogger("app.request")
@@ -33,6 +39,10 @@ SECURITY_HEADERS = {
 }
 # These describe the plain text, and not the problem that replaces it.
 _OF_THE_BODY = {b"content-type", b"content-length", b"content-encoding", b"content-language"}
+_RESPONSE_STARTS = {"http.response.start", "websocket.http.response.start"}
+# Close codes of a WebSocket (RFC 6455, section 7.4.1).
+_POLICY_VIOLATION = 1008
+_INTERNAL_ERROR = 1011
 STRICT_TRANSPORT_SECURITY = "max-age=31536000"
 
 
@@ -46,58 +56,51 @@ def add_middleware(app: Starlette, settings: CoreSettings) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["Authorization", "Content-Type", *settings.cors_headers],
             expose_headers=["Location", "Retry-After", "X-Request-ID"],
         )
     app.add_middleware(
         TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts, www_redirect=False
     )
     app.add_middleware(ProblemMiddleware)
+    app.add_middleware(SocketMiddleware)
     app.add_middleware(RequestMiddleware)
-    if settings.trusted_proxies:
-        proxies = list(settings.trusted_proxies)
-        app.add_middleware(cast(Any, ProxyHeadersMiddleware), trusted_hosts=proxies)
-    app.add_middleware(IPv4AddressMiddleware)
-
-
-class IPv4AddressMiddleware:
-    """Writes an IPv4 client address as such: a dual-stack socket reports ::ffff:192.0.2.1."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = scope.get("client")
-        if client and client[0].startswith("::ffff:"):
-            scope["client"] = (client[0].removeprefix("::ffff:"), client[1])
-        await self.app(scope, receive, send)
+    app.add_middleware(ClientTimeoutMiddleware)
+    app.add_middleware(ClientAddressMiddleware, proxies=settings.trusted_proxies)
 
 
 class RequestMiddleware:
-    """Gives each request an id and a log line, and its response the security headers."""
+    """Gives each request an id and a log line, and its response the security headers.
+
+    So it does with WebSockets, whose line is written when they close.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
-        request_id.set(new_id := uuid4().hex)
+        request_id.set(this_id := scope.get(REQUEST_ID_KEY) or uuid4().hex)
+        # A pipelined request starts in the context of the one before.
+        user_id.set(None)
         client_address.set(scope["client"][0] if scope.get("client") else None)
-        is_head = scope["method"] == "HEAD"
+        method = scope.get("method", "WEBSOCKET")
+        is_head = method == "HEAD"
         started_at = time.perf_counter()
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] in _RESPONSE_STARTS:
                 status = message["status"]
-                headers = MutableHeaders(raw=message["headers"])
-                headers["X-Request-ID"] = new_id
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-                if scope["scheme"] == "https":
-                    headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
+                _add_headers(message, scope, this_id)
+            elif message["type"] == "websocket.accept":
+                status = HTTPStatus.SWITCHING_PROTOCOLS.value
+                message = {**message, "headers": [*message.get("headers", ())]}
+                MutableHeaders(raw=message["headers"])["X-Request-ID"] = this_id
+            elif message["type"] == "websocket.close" and status != HTTPStatus.SWITCHING_PROTOCOLS:
+                status = HTTPStatus.FORBIDDEN.value
             elif is_head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
@@ -110,7 +113,54 @@ class RequestMiddleware:
         finally:
             milliseconds = round((time.perf_counter() - started_at) * 1000, 1)
             fields = {"status": status, "milliseconds": milliseconds}
-            logger.info("%s %s", scope["method"], quote_path(scope["path"]), extra=fields)
+            logger.info("%s %s", method, quote_path(scope["path"]), extra=fields)
+
+
+def _add_headers(message: Message, scope: Scope, this_id: str) -> None:
+    headers = MutableHeaders(raw=message["headers"])
+    headers["X-Request-ID"] = this_id
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
+    if scope["scheme"] in {"https", "wss"}:
+        headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
+
+
+class SocketMiddleware:
+    """Closes an open WebSocket with a code where a request would get an error response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            return await self.app(scope, receive, send)
+        is_open = is_rejected = False
+
+        async def convert(message: Message) -> None:
+            nonlocal is_open, is_rejected
+            if message["type"] == "websocket.accept":
+                is_open = True
+            elif message["type"] == "websocket.http.response.start":
+                if is_open:
+                    code = _POLICY_VIOLATION if message["status"] < 500 else _INTERNAL_ERROR
+                    return await send({"type": "websocket.close", "code": code, "reason": ""})
+                is_rejected = True
+            elif message["type"] == "websocket.http.response.body" and is_open:
+                return
+            await send(message)
+
+        try:
+            await self.app(scope, receive, convert)
+        except WebSocketDisconnect:
+            # The client has gone, which the route does not have to handle.
+            return
+        except Exception:
+            logger.exception("Unhandled error")
+            response = problem(scope["path"], AppError.status_code, AppError.detail)
+            await response(scope, receive, convert)
+        if is_rejected:
+            # Until the server has closed the connection, it takes the rejection for an error.
+            await asyncio.sleep(0)
 
 
 class ProblemMiddleware:
@@ -146,6 +196,8 @@ class ProblemMiddleware:
 
         try:
             await self.app(scope, receive, convert)
+        except ClientStalled:
+            raise
         except Exception:
             logger.exception("Unhandled error")
             if started:

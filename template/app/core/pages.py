@@ -1,6 +1,7 @@
 """Pages for developers: the welcome page at / and the API documentation at /docs."""
 
 import base64
+import copy
 import hashlib
 import os
 import re
@@ -12,7 +13,7 @@ from string import Template
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -68,6 +69,20 @@ async def read_welcome(request: Request, database: DatabaseDep) -> HTMLResponse:
         database=escape(make_url(app.state.settings.database_url).render_as_string()),
     )
     return _page(page)
+
+
+@docs.get("/openapi.json")
+async def read_schema(request: Request) -> JSONResponse:
+    """The OpenAPI schema, with the path under which a proxy serves the app (`--root-path`)."""
+    schema = request.app.openapi()
+    if root_path := request.scope.get("root_path", ""):
+        schema = copy.deepcopy(schema)
+        schema["servers"] = [{"url": root_path}]
+        for scheme in schema["components"].get("securitySchemes", {}).values():
+            for flow in scheme.get("flows", {}).values():
+                # A page resolves it against its own address, not against the server.
+                flow["tokenUrl"] = root_path + flow["tokenUrl"]
+    return JSONResponse(schema)
 
 
 @docs.get("/docs")

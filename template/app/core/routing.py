@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence, Set
-from typing import Annotated, Any, NoReturn, get_args, get_origin
+from typing import Annotated, Any, NoReturn, cast, get_args, get_origin
 from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Path, Request, Response
@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import FormData, ImmutableMultiDict
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from app.core.errors import AppError, FieldError, Invalid, UnsupportedMediaType
 from app.core.types import MAX_ID, is_storable
@@ -82,14 +83,14 @@ class StrictRoute(APIRoute):
         async def handle_strictly(request: Request) -> Response:
             _check_single(request.query_params, single_in_query, "query")
             if self.body_field is None:
-                return await handle(request)
+                return _closed_at_its_end(await handle(request))
             # Each part of a multipart body can name an encoding, and some are slow to decode.
             if request.headers.get("Content-Type", "").lower().startswith("multipart/"):
                 raise UnsupportedMediaType
             strict = _StrictRequest(request.scope, request.receive)
             strict.single_names = single_in_form
             try:
-                return await handle(strict)
+                return _closed_at_its_end(await handle(strict))
             except HTTPException as error:
                 # FastAPI answers every error in a body with the same 400.
                 if isinstance(error.__cause__, AppError):
@@ -170,6 +171,27 @@ def _form_fields(body_field: Any) -> Iterator[tuple[str, FieldInfo]]:
         model = body_field.field_info.annotation
         for name, info in getattr(model, "model_fields", {}).items():
             yield info.alias or name, info
+
+
+def _closed_at_its_end(response: Response) -> Response:
+    """The response, whose generator is closed when it ends, also when the client has gone.
+
+    Otherwise the generator would keep its database connection until it is garbage-collected.
+    """
+    body = getattr(response, "body_iterator", None)
+    return cast(Response, _ClosedStream(response, body)) if hasattr(body, "aclose") else response
+
+
+class _ClosedStream:
+    def __init__(self, response: Response, body: Any) -> None:
+        self.response = response
+        self.body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.response(scope, receive, send)
+        finally:
+            await self.body.aclose()
 
 
 def _object_without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -7,7 +7,7 @@ from ipaddress import IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -27,6 +27,7 @@ _COMMON_PASSWORDS = {"admin", "changeme", "changethis", "password", "postgres", 
 # `*.com` would match everybody.
 _HOST = re.compile(r"[\w-]+(\.[\w-]+)*|\*(\.[\w-]+){2,}|\[[0-9a-fA-F:]+\]")
 _ORIGIN = re.compile(r"https?://([\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\])(:\d+)?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # The shortest prefix of a trusted network, by IP version: no organization is larger.
 _MIN_PREFIX_LENGTH = {4: 8, 6: 16}
 # IPv4 addresses as a dual-stack socket writes them (RFC 4291, section 2.5.5.2).
@@ -58,6 +59,8 @@ class CoreSettings(BaseSettings):
     database_url: str = "sqlite+aiosqlite:///./app.db"
     allowed_hosts: CommaSeparated = _LOCAL_HOSTS
     cors_origins: CommaSeparated = ()
+    # Request headers that these pages may send, in addition to Authorization and Content-Type.
+    cors_headers: CommaSeparated = ()
     # Unset: only in development.
     docs: bool | None = None
     # Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
@@ -67,6 +70,8 @@ class CoreSettings(BaseSettings):
     ] = "INFO"
     # FULL keeps every acknowledged commit through a power cut; NORMAL may lose the last ones.
     sqlite_synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    # PostgreSQL: a statement that takes longer fails, and its connection is closed.
+    database_timeout_seconds: Annotated[int, Interval(ge=1, le=3600)] = 30
     # A router that accepts uploads sets a higher `max_body_size`.
     max_body_bytes: Annotated[int, Ge(1024)] = 2**20
 
@@ -138,6 +143,13 @@ class CoreSettings(BaseSettings):
         if not all(_ORIGIN.fullmatch(origin) for origin in origins):
             raise ValueError("use full origins: https://www.example.com, without * and path")
         return origins
+
+    @field_validator("cors_headers")
+    @classmethod
+    def _validate_cors_headers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_HEADER_NAME.fullmatch(name) for name in names):
+            raise ValueError("use names of headers, without *: traceparent, Idempotency-Key")
+        return names
 
     @field_validator("trusted_proxies")
     @classmethod

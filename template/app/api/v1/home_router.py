@@ -1,3 +1,4 @@
+from fastapi import Request
 from pydantic import BaseModel
 
 import app
@@ -14,10 +15,11 @@ class Home(BaseModel):
 
 
 @router.get("/")
-async def read_home(settings: SettingsDep) -> Home:
+async def read_home(request: Request, settings: SettingsDep) -> Home:
     """The name and version of this service, and the path of its documentation."""
+    docs = request.scope.get("root_path", "") + "/docs"
     return Home(
         name=app.TITLE,
         version=app.VERSION,
-        docs="/docs" if settings.docs_are_on else None,
+        docs=docs if settings.docs_are_on else None,
     )

@@ -1,0 +1,155 @@
+"""The clients of this service: which address they have, and how long they may take."""
+
+import asyncio
+import logging
+import re
+import time
+from ipaddress import IPv6Address, ip_address
+from typing import Any, cast
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+logger = logging.getLogger(__name__)
+
+# A body may pause for so long, and take as long, and a second more for each kilobyte.
+BODY_SECONDS = 30.0
+MIN_BODY_RATE = 1000
+# How long a client may leave a part of the response unread.
+SEND_SECONDS = 60.0
+
+# The id that a trusted proxy has given to a request.
+REQUEST_ID_KEY = "app.request_id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_FORWARDING_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded")
+
+
+class ClientAddressMiddleware:
+    """Believes what a trusted proxy says of its client, and normalizes the address.
+
+    A proxy that is not trusted is named once in the log: all of its clients appear to have its
+    address, so that failed logins of one lock out all others.
+    """
+
+    def __init__(self, app: ASGIApp, proxies: tuple[str, ...]) -> None:
+        # An IPv4 address may also be written as an IPv6 one.
+        mapped = [_mapped(proxy) for proxy in proxies if ":" not in proxy]
+        self.app = ProxyHeadersMiddleware(
+            cast(Any, _NormalizedAddress(app)), trusted_hosts=[*proxies, *mapped]
+        )
+        self.has_warned = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(cast(Any, scope), cast(Any, receive), cast(Any, send))
+        peer = scope["client"][0] if scope.get("client") else None
+        headers = Headers(scope=scope)
+        if peer in self.app.trusted_hosts:
+            given = headers.get("X-Request-ID", "")
+            if _REQUEST_ID.fullmatch(given):
+                scope[REQUEST_ID_KEY] = given
+        elif not self.has_warned:
+            self._warn(peer, headers)
+        await self.app(cast(Any, scope), cast(Any, receive), cast(Any, send))
+
+    def _warn(self, peer: str | None, headers: Headers) -> None:
+        for name in _FORWARDING_HEADERS:
+            if name in headers:
+                self.has_warned = True
+                logger.warning(
+                    "Ignored %s from %s. If that is your proxy, list it in TRUSTED_PROXIES: "
+                    "without it, all clients appear to have the address of the proxy",
+                    name,
+                    peer and _normalize(peer),
+                )
+                return
+
+
+class _NormalizedAddress:
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client")
+        if client and ":" in client[0]:
+            scope["client"] = (_normalize(client[0]), client[1])
+        await self.app(scope, receive, send)
+
+
+def _normalize(address: str) -> str:
+    """One spelling for each address: a dual-stack socket reports ::ffff:192.0.2.1."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(parsed)
+
+
+def _mapped(proxy: str) -> str:
+    address, _, length = proxy.partition("/")
+    return f"::ffff:{address}/{96 + int(length or 32)}"
+
+
+class ClientTimeoutMiddleware:
+    """Ends a request whose client stops sending the body, or stops reading the response.
+
+    Otherwise it would hold its connections, also to the database, for as long as it likes.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        body = _TimedBody(receive)
+        stalled = False
+
+        async def send_in_time(message: Message) -> None:
+            nonlocal stalled
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await send(message)
+            except TimeoutError:
+                stalled = True
+                raise ClientStalled from None
+
+        try:
+            await self.app(scope, body.receive, send_in_time)
+        except Exception:
+            if not stalled:
+                raise
+            # The server closes the connection, since the response is not complete.
+            logger.warning("The client stopped reading the response")
+
+
+class ClientStalled(Exception):
+    """The client has not read the response for too long."""
+
+
+class _TimedBody:
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._seconds_left = BODY_SECONDS
+        self._is_complete = False
+
+    async def receive(self) -> Message:
+        if self._is_complete:
+            # Waits for the client to disconnect.
+            return await self._receive()
+        started_at = time.perf_counter()
+        try:
+            async with asyncio.timeout(min(self._seconds_left, BODY_SECONDS)):
+                message = await self._receive()
+        except TimeoutError:
+            close = {"Connection": "close"}
+            raise HTTPException(408, "The request body took too long.", close) from None
+        # Only the time that the app waited counts.
+        self._seconds_left -= time.perf_counter() - started_at
+        self._seconds_left += len(message.get("body", b"")) / MIN_BODY_RATE
+        self._is_complete = not message.get("more_body", False)
+        return message
