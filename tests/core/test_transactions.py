@@ -4,16 +4,21 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fastapi import BackgroundTasks, FastAPI, WebSocket
+from fastapi import FastAPI, Response, WebSocket
+from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError, InvalidRequestError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import selectinload
+from starlette.background import BackgroundTask
 
 from app.api.deps import SessionDep
 from app.core.database import Database
@@ -53,26 +58,120 @@ def test_a_failed_commit_is_an_error(client: TestClient, database: Path) -> None
     assert client.get("/rows").json() == 0
 
 
-def test_a_session_that_is_used_after_its_request_fails_and_blocks_no_writer(
-    app: FastAPI, client: TestClient
-) -> None:
-    errors: list[InvalidRequestError] = []
+Use = Callable[[AsyncSession, AsyncConnection, Permission], Awaitable[object]]
 
-    async def use(session: AsyncSession) -> None:
+
+async def flush(session: AsyncSession, *_: object) -> None:
+    session.add(Permission(name="late", description=""))
+    await session.flush()
+
+
+async def begin(session: AsyncSession, *_: object) -> None:
+    async with session.begin():
+        await session.execute(insert_user(3))
+
+
+async def begin_nested(session: AsyncSession, *_: object) -> None:
+    async with session.begin_nested():
+        await session.execute(insert_user(3))
+
+
+async def use_kept_connection(_: AsyncSession, connection: AsyncConnection, __: object) -> None:
+    await connection.execute(insert_user(3))
+
+
+async def load_attribute(session: AsyncSession, _: object, permission: Permission) -> None:
+    await session.refresh(permission)
+
+
+async def load_lazily(session: AsyncSession, _: object, permission: Permission) -> None:
+    await session.run_sync(lambda _: permission.description)
+
+
+LATE_USES: list[Use] = [
+    lambda session, *_: session.execute(insert_user(3)),
+    lambda session, *_: session.connection(),
+    lambda session, *_: session.run_sync(lambda inner: inner.execute(insert_user(3))),
+    lambda session, *_: session.stream(text("SELECT * FROM users")),
+    lambda session, *_: session.get(User, 1),
+    flush,
+    begin,
+    begin_nested,
+    use_kept_connection,
+    load_attribute,
+    load_lazily,
+]
+
+
+@pytest.mark.parametrize("how", ["background task", "stream", "task"])
+@pytest.mark.parametrize("use", LATE_USES)
+def test_a_session_that_is_used_after_its_request_fails_and_blocks_no_writer(
+    app: FastAPI, client: TestClient, how: str, use: Use
+) -> None:
+    errors: list[SQLAlchemyError | None] = []
+    kept: list[object] = []
+
+    async def use_late(*arguments: Any) -> None:
         try:
-            await session.execute(insert_user(3))
-        except InvalidRequestError as error:
+            await use(*arguments)
+        except SQLAlchemyError as error:
             errors.append(error)
+        else:
+            errors.append(None)
+
+    async def lines(*arguments: Any) -> AsyncIterator[str]:
+        await use_late(*arguments)
+        yield "line"
+
+    async def wait_and_use(*arguments: Any) -> None:
+        await asyncio.sleep(0.05)
+        await use_late(*arguments)
 
     @app.post("/late")
-    async def write_later(session: SessionDep, tasks: BackgroundTasks) -> None:
+    async def write_later(session: SessionDep) -> Response:
         await session.execute(insert_user(2))
-        tasks.add_task(use, session)
+        permission = Permission(name="early", description="")
+        session.add(permission)
+        await session.flush()
+        session.expire(permission)
+        arguments = (session, await session.connection(), permission)
+        kept.append(arguments)
+        if how == "stream":
+            return StreamingResponse(lines(*arguments))
+        if how == "task":
+            kept.append(asyncio.create_task(wait_and_use(*arguments)))
+            return Response()
+        return Response(background=BackgroundTask(use_late, *arguments))
 
     assert client.post("/late").status_code == 200
-    assert "closed" in str(errors[0])
+    if how == "task":
+        time.sleep(0.2)
+    assert isinstance(errors[0], SQLAlchemyError)
     assert client.post("/writes").status_code == 200
     assert client.get("/rows").json() == 2
+
+
+def test_a_task_that_uses_the_session_while_the_request_ends_blocks_no_writer(
+    app: FastAPI, client: TestClient
+) -> None:
+    tasks: list[asyncio.Task[object]] = []
+
+    async def work(session: AsyncSession) -> None:
+        for number in range(10, 40):
+            await session.execute(insert_user(number))
+
+    @app.post("/racing")
+    async def race(session: SessionDep) -> None:
+        await session.execute(insert_user(2))
+        tasks.append(asyncio.create_task(work(session)))
+        await asyncio.sleep(0)
+
+    for _ in range(3):
+        client.post("/racing")
+    time.sleep(0.3)
+
+    assert client.post("/writes").status_code == 200
+    assert all(task.done() and (task.cancelled() or task.exception()) for task in tasks)
 
 
 def test_a_websocket_can_only_read_and_takes_no_write_lock(
