@@ -242,6 +242,7 @@ def test_x9_check_warns_of_a_proxy_that_is_not_trusted_or_trusted_by_the_server_
         "warning TRUSTED_PROXIES is not set" in run_check(monkeypatch, database_url, "--deploy")[1]
     )
 
+    monkeypatch.setenv("ENVIRONMENT", "production")
     monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.5")
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
     code, output = run_check(monkeypatch, database_url, "--deploy")
