@@ -6,6 +6,7 @@ from typing import Annotated
 
 import pytest
 from fastapi import APIRouter, Body, FastAPI, HTTPException, Request, Response
+from fastapi.responses import PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi.testclient import TestClient
 from sqlalchemy import text
@@ -128,11 +129,20 @@ def test_a_file_range_that_cannot_be_sent_names_the_size(app: FastAPI, tmp_path:
     assert int(response.headers["content-length"]) == len(response.content)
 
 
-def test_a_mount_at_the_root_is_not_hidden_by_the_welcome_page(
-    app: FastAPI, tmp_path: Path
+@pytest.mark.parametrize("how", ["mount", "frontend", "route"])
+def test_a_page_at_the_root_is_not_hidden_by_the_welcome_page(
+    app: FastAPI, tmp_path: Path, how: str
 ) -> None:
     (tmp_path / "index.html").write_text("my page")
-    app.mount("/", StaticFiles(directory=tmp_path, html=True))
+    if how == "mount":
+        app.mount("/", StaticFiles(directory=tmp_path, html=True))
+    elif how == "frontend":
+        app.frontend("/", directory=tmp_path)
+    else:
+
+        @app.get("/")
+        async def read() -> PlainTextResponse:
+            return PlainTextResponse("my page")
 
     with TestClient(app) as client:
         assert client.get("/").text == "my page"

@@ -26,7 +26,7 @@ from app.core.health import migration_state
 
 
 class _WelcomeRouter(APIRouter):
-    """Gives way to a route or a mount for / that the app adds later."""
+    """Gives way to a route, a mount or a frontend for / that the app adds later."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child_scope = super().matches(scope)
@@ -36,6 +36,8 @@ class _WelcomeRouter(APIRouter):
                 for route in iter_route_contexts(scope["app"].routes)
                 if route.original_route not in self.routes
             ]
+            # FastAPI keeps frontends apart, and has no public way to ask for them.
+            others += getattr(scope["app"].router, "_iter_low_priority_routes", list)()
             if accepts(others, scope, scope["method"]):
                 return Match.NONE, {}
         return match, child_scope
