@@ -11,7 +11,7 @@ from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
 from app.api.deps import SessionDep
-from app.core.logging import request_id, user_id
+from app.core.logging import request_id
 from app.errors import NotFound, Unauthenticated
 from tests.core.routes import SECRET
 
@@ -60,7 +60,6 @@ def test_a_socket_has_an_id_and_a_log_line(
     sockets: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    user_id.set(7)
 
     with sockets.websocket_connect("/open") as socket:
         given = socket.receive_json()

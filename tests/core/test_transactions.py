@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -123,9 +122,16 @@ def test_a_session_that_is_used_after_its_request_fails_and_blocks_no_writer(
         await use_late(*arguments)
         yield "line"
 
+    ended = asyncio.Event()
+
     async def wait_and_use(*arguments: Any) -> None:
-        await asyncio.sleep(0.05)
+        await ended.wait()
         await use_late(*arguments)
+
+    @app.get("/ended")
+    async def wait_for_task() -> None:
+        ended.set()
+        await asyncio.wait([task for task in kept if isinstance(task, asyncio.Task)])
 
     @app.post("/late")
     async def write_later(session: SessionDep) -> Response:
@@ -145,7 +151,7 @@ def test_a_session_that_is_used_after_its_request_fails_and_blocks_no_writer(
 
     assert client.post("/late").status_code == 200
     if how == "task":
-        time.sleep(0.2)
+        assert client.get("/ended").status_code == 200
     assert isinstance(errors[0], SQLAlchemyError)
     assert client.post("/writes").status_code == 200
     assert client.get("/rows").json() == 2
@@ -166,12 +172,17 @@ def test_a_task_that_uses_the_session_while_the_request_ends_blocks_no_writer(
         tasks.append(asyncio.create_task(work(session)))
         await asyncio.sleep(0)
 
+    @app.get("/ended")
+    async def wait_for_tasks() -> None:
+        await asyncio.wait(tasks)
+
     for _ in range(3):
         client.post("/racing")
-    time.sleep(0.3)
 
+    assert client.get("/ended").status_code == 200
     assert client.post("/writes").status_code == 200
-    assert all(task.done() and (task.cancelled() or task.exception()) for task in tasks)
+    # Each failed, unless it was faster than the end of its request.
+    assert all(isinstance(task.exception(), SQLAlchemyError | None) for task in tasks)
 
 
 def test_a_websocket_can_only_read_and_takes_no_write_lock(
