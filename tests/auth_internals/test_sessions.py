@@ -5,6 +5,7 @@ import logging
 import math
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -36,7 +37,9 @@ from tests.auth_internals.helpers import (
     MakeUser,
     bearer,
     execute,
+    fill,
     move_clock,
+    operations,
     token_of,
 )
 from tests.conftest import MakeSettings
@@ -70,6 +73,43 @@ def test_t2_a_login_never_adopts_a_token_of_the_client(
 
     assert response.json()["access_token"] != brought
     assert client.get(ME, headers=bearer(brought)).status_code == 401
+
+
+def test_t2_a_login_ends_the_session_whose_token_came_with_it(
+    client: TestClient, make_user: MakeUser, log_in: LogIn
+) -> None:
+    make_user("ada")
+    here, there = log_in("ada"), log_in("ada")
+
+    again = client.post(LOGIN, data={"username": "ada", "password": PASSWORD}, headers=here)
+
+    assert client.get(ME, headers=here).status_code == 401
+    assert client.get(ME, headers=there).status_code == 200
+    assert client.get(ME, headers=bearer(again.json()["access_token"])).status_code == 200
+
+
+def test_t2_a_failed_login_ends_no_session(
+    client: TestClient, make_user: MakeUser, log_in: LogIn
+) -> None:
+    make_user("ada")
+    here = log_in("ada")
+
+    failed = client.post(LOGIN, data={"username": "ada", "password": "wrong"}, headers=here)
+
+    assert failed.status_code == 401
+    assert client.get(ME, headers=here).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"Bearer", b"Basic YWRhOnB3", b"Bearer \xff\xfe", b"Bearer a"]
+)
+def test_t2_a_login_ignores_a_malformed_authorization(
+    client: TestClient, make_user: MakeUser, value: bytes
+) -> None:
+    make_user("ada")
+    form = {"username": "ada", "password": PASSWORD}
+
+    assert client.post(LOGIN, data=form, headers=[(b"Authorization", value)]).status_code == 200
 
 
 def test_t3_a_logout_ends_this_session_at_once_and_no_other(
@@ -344,6 +384,27 @@ def test_sessions_that_expired_long_ago_are_deleted(
     assert execute(rows, "SELECT count(*) FROM sessions") == [(1,)]
 
 
+def test_a_login_deletes_few_of_many_expired_sessions(
+    client: TestClient, make_user: MakeUser, log_in: LogIn, rows: Engine
+) -> None:
+    """So that no login takes long, however many have expired."""
+    make_user("ada")
+    user_id = make_user("bob")
+    execute(
+        rows,
+        "INSERT INTO sessions (user_id, token_hash, created_at, last_used_at, address, user_agent)"
+        " WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 1999)"
+        " SELECT :user_id, CAST(:zeros AS text) || i, :long_ago, :long_ago, '', '' FROM n",
+        user_id=user_id,
+        zeros="0" * 60,
+        long_ago=datetime(2020, 1, 1, tzinfo=UTC),
+    )
+
+    log_in("ada")
+
+    assert execute(rows, "SELECT count(*) FROM sessions") == [(1000 - 100 + 1,)]
+
+
 def test_t8_the_session_of_another_user_is_not_found(
     client: TestClient, make_user: MakeUser, log_in: LogIn, admin: dict[str, str]
 ) -> None:
@@ -462,6 +523,26 @@ def test_t13_a_sensitive_change_needs_a_recent_login(
     challenge = 'Bearer error="insufficient_user_authentication"'
     assert {response.headers["www-authenticate"] for response in responses} == {challenge}
     assert client.get(ME, headers=admin).status_code == 200
+
+
+def test_t13_every_change_to_users_or_sessions_needs_a_recent_login(
+    app: FastAPI, client: TestClient, admin: dict[str, str], rows: Engine
+) -> None:
+    """Except ending one's own session, and two that need the password."""
+    move_clock(rows, "sessions", "created_at", -61 * 60)
+    without = {LOGIN, LOGOUT, CHANGE_PASSWORD}
+
+    changes = [
+        (method, path)
+        for method, path, _ in operations(app)
+        if method != "GET" and path.startswith(("/api/v1/auth", USERS)) and path not in without
+    ]
+
+    assert {path for _, path in changes} >= {SESSIONS, USERS, f"{USERS}/{{user_id}}/sessions"}
+    challenge = 'Bearer error="insufficient_user_authentication"'
+    for method, path in changes:
+        response = client.request(method, fill(path), headers=admin, json={})
+        assert response.headers.get("www-authenticate") == challenge, (method, path)
 
 
 def test_a_token_is_checked_with_one_query_and_without_a_lock(

@@ -146,7 +146,9 @@ def require(permission: str, *, recent_login: bool = False) -> params.Security:
 
 async def get_client(connection: HTTPConnection) -> Client:
     address = connection.client.host if connection.client else "unknown"
-    return Client(address, connection.headers.get("User-Agent", ""))
+    scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
+    replaced = token.strip() if scheme.lower() == "bearer" else None
+    return Client(address, connection.headers.get("User-Agent", ""), replaced)
 
 
 ClientDep = Annotated[Client, Depends(get_client)]

@@ -6,7 +6,14 @@ from typing import Annotated
 from fastapi import Form
 
 from app.auth import service, sessions
-from app.auth.dependencies import ClientDep, CurrentUser, DatabaseDep, SessionDep, SettingsDep
+from app.auth.dependencies import (
+    ClientDep,
+    CurrentUser,
+    DatabaseDep,
+    RecentLogin,
+    SessionDep,
+    SettingsDep,
+)
 from app.auth.schemas import LoginForm, LoginSessionRead, PasswordChange, TokenRead
 from app.auth.service import InvalidCredentials, WrongCurrentPassword
 from app.auth.throttle import TooManyAttempts
@@ -28,7 +35,10 @@ async def log_in(
     database: DatabaseDep,
     settings: SettingsDep,
 ) -> TokenRead:
-    """Get a token, to be sent as `Authorization: Bearer <token>`."""
+    """Get a token, to be sent as `Authorization: Bearer <token>`.
+
+    A request that has such a header already also ends the session of the old token.
+    """
     return await service.log_in(database, settings, form.username, form.password, client)
 
 
@@ -59,14 +69,14 @@ async def list_login_sessions(
 
 
 @router.delete("/sessions/{session_id}", status_code=HTTPStatus.NO_CONTENT)
-async def revoke_login_session(session_id: IdPath, user: CurrentUser, session: SessionDep) -> None:
-    """Log out on one device."""
+async def revoke_login_session(session_id: IdPath, user: RecentLogin, session: SessionDep) -> None:
+    """Log out on one device. Needs a recent login."""
     await sessions.revoke_own(session, user, session_id)
 
 
 @router.delete("/sessions", status_code=HTTPStatus.NO_CONTENT)
-async def revoke_other_login_sessions(user: CurrentUser, session: SessionDep) -> None:
-    """Log out everywhere else."""
+async def revoke_other_login_sessions(user: RecentLogin, session: SessionDep) -> None:
+    """Log out everywhere else. Needs a recent login."""
     await sessions.revoke_others(session, user)
 
 

@@ -26,6 +26,8 @@ MAX_SESSIONS = 20
 _TOUCH_AFTER = timedelta(minutes=5)
 # Expired sessions are kept for a while, so that a clock that runs ahead deletes no valid ones.
 _DELETE_AFTER = timedelta(days=30)
+# A login deletes at most so many of them, so that none takes long after many have expired.
+_MAX_DELETED = 100
 _TOKEN = re.compile(re.escape(SLUG) + r"_[\w-]{43}", re.ASCII)
 
 
@@ -49,6 +51,8 @@ class Client:
 
     address: str
     user_agent: str
+    # What the client sent before it logged in. The new token replaces it.
+    token: str | None = field(default=None, repr=False)
 
 
 def hash_token(token: str) -> str:
@@ -169,7 +173,7 @@ async def touch(database: Database, caller: AuthContext) -> None:
 async def create_login_session(
     session: AsyncSession, settings: Settings, user_id: int, client: Client
 ) -> TokenRead:
-    """Begin a session. Deletes the user's oldest ones over the limit, and expired ones."""
+    """Begin a session. Ends the client's previous one, and the user's oldest over the limit."""
     now, token = datetime.now(UTC), _new_token()
     newest = (
         select(LoginSession.id)
@@ -179,11 +183,8 @@ async def create_login_session(
     )
     surplus = and_(LoginSession.user_id == user_id, LoginSession.id.not_in(newest))
     await session.execute(delete(LoginSession).where(surplus))
-    unused = timedelta(days=settings.session_idle_days) + _DELETE_AFTER
-    expired = select(LoginSession.id).where(LoginSession.last_used_at < now - unused)
-    # Skips sessions that their own user is about to end, to avoid a deadlock.
-    unlocked = expired.with_for_update(skip_locked=True)
-    await session.execute(delete(LoginSession).where(LoginSession.id.in_(unlocked)))
+    await _end_previous(session, client)
+    await _delete_expired(session, settings, now)
     session.add(
         LoginSession(
             user_id=user_id,
@@ -197,6 +198,24 @@ async def create_login_session(
     await session.flush()
     expires_at = now + timedelta(days=settings.session_absolute_days)
     return TokenRead(access_token=token, expires_at=expires_at)
+
+
+async def _end_previous(session: AsyncSession, client: Client) -> None:
+    """End the session whose token the client sent (ASVS 7.2.4), whoever logged in there."""
+    if client.token is None or not _TOKEN.fullmatch(client.token):
+        return
+    previous = delete(LoginSession).where(LoginSession.token_hash == hash_token(client.token))
+    for user_id in await session.scalars(previous.returning(LoginSession.user_id)):
+        logger.info("Logged out", extra={"event": "logout", "target_user_id": user_id})
+
+
+async def _delete_expired(session: AsyncSession, settings: Settings, now: datetime) -> None:
+    unused = timedelta(days=settings.session_idle_days) + _DELETE_AFTER
+    expired = select(LoginSession.id).where(LoginSession.last_used_at < now - unused)
+    oldest = expired.order_by(LoginSession.last_used_at).limit(_MAX_DELETED)
+    # Skips sessions that their own user is about to end, to avoid a deadlock.
+    unlocked = oldest.with_for_update(skip_locked=True)
+    await session.execute(delete(LoginSession).where(LoginSession.id.in_(unlocked)))
 
 
 async def list_login_sessions(

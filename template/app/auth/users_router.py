@@ -31,8 +31,7 @@ from app.schemas.user import PermissionRead, UserCreate, UserRead, UserUpdate
 router = Router(prefix="/users", tags=["users"], max_body_size=128 * 1024)
 permissions_router = Router(prefix="/permissions", tags=["permissions"])
 
-UserWriter = Annotated[AuthContext, require("users:write")]
-RecentUserWriter = Annotated[AuthContext, require("users:write", recent_login=True)]
+UserWriter = Annotated[AuthContext, require("users:write", recent_login=True)]
 RecentGranter = Annotated[AuthContext, require("permissions:write", recent_login=True)]
 
 
@@ -79,7 +78,7 @@ async def create_user(
     session: SessionDep,
     settings: SettingsDep,
 ) -> User:
-    """Create a user without permissions."""
+    """Create a user without permissions. Needs a recent login."""
     created = await users.create_user(session, settings, user, data)
     response.headers["Location"] = f"{request.scope['path']}/{created.id}"
     return created
@@ -94,7 +93,7 @@ async def read_user(user_id: IdPath, session: SessionDep) -> User:
 async def update_user(
     user_id: IdPath,
     data: UserUpdate,
-    user: RecentUserWriter,
+    user: UserWriter,
     database: DatabaseDep,
     session: SessionDep,
     settings: SettingsDep,
@@ -109,14 +108,14 @@ async def update_user(
 @router.delete(
     "/{user_id:id}", status_code=HTTPStatus.NO_CONTENT, responses=error_responses(Conflict)
 )
-async def delete_user(user_id: IdPath, user: RecentUserWriter, session: SessionDep) -> None:
+async def delete_user(user_id: IdPath, user: UserWriter, session: SessionDep) -> None:
     """Delete a user who has no permission that you lack. Needs a recent login."""
     await users.delete_user(session, user, user_id)
 
 
 @router.delete("/{user_id:id}/sessions", status_code=HTTPStatus.NO_CONTENT)
 async def revoke_login_sessions(user_id: IdPath, user: UserWriter, session: SessionDep) -> None:
-    """Log a user out everywhere."""
+    """Log a user out everywhere. Needs a recent login."""
     await users.revoke_login_sessions(session, user, user_id)
 
 
