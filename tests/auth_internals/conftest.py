@@ -20,6 +20,9 @@ CHEAP_HASHER = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelis
 CHEAP_DUMMY_HASH = REAL_DUMMY_HASH.replace("m=19456,t=2,p=1", "m=8,t=1,p=1")
 
 
+REAL_FAILURE_SECONDS = service._FAILURE_SECONDS
+
+
 def use_hasher(monkeypatch: pytest.MonkeyPatch, hasher: PasswordHash, dummy_hash: str) -> None:
     monkeypatch.setattr(passwords, "HASHER", hasher)
     for module in (passwords, service):
@@ -28,14 +31,16 @@ def use_hasher(monkeypatch: pytest.MonkeyPatch, hasher: PasswordHash, dummy_hash
 
 @pytest.fixture(autouse=True)
 def _cheap_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hashing is slow on purpose, and would take most of the time here."""
+    """Hashing and failing are slow on purpose, and would take most of the time here."""
     use_hasher(monkeypatch, CHEAP_HASHER, CHEAP_DUMMY_HASH)
+    monkeypatch.setattr(service, "_FAILURE_SECONDS", 0)
 
 
 @pytest.fixture
 def real_hashing(_cheap_hashing: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a test that depends on the cost of a hash."""
+    """For a test that depends on the cost of a hash, or of a failed login."""
     use_hasher(monkeypatch, REAL_HASHER, REAL_DUMMY_HASH)
+    monkeypatch.setattr(service, "_FAILURE_SECONDS", REAL_FAILURE_SECONDS)
 
 
 @pytest.fixture(scope="session")

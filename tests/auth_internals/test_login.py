@@ -1,12 +1,14 @@
 """Logging in: what the response says, and what the form may hold."""
 
+import time
 from collections import Counter
 
 import pytest
 from fastapi.testclient import TestClient
+from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Engine
 
-from app.auth import passwords
+from app.auth import passwords, service
 from tests.auth_internals.helpers import LOGIN, PASSWORD, WRONG, MakeUser, execute
 
 FORM = {"username": "ada", "password": PASSWORD}
@@ -49,6 +51,39 @@ def test_a4_a5_a_failed_login_does_not_say_why(
     }
     assert [response.status_code for response in responses] == [401] * 5
     assert len(bodies) == len(headers) == 1
+
+
+@pytest.mark.usefixtures("real_hashing")
+def test_a5_the_duration_of_a_failed_login_does_not_say_why(
+    client: TestClient, make_user: MakeUser, rows: Engine
+) -> None:
+    stored = {
+        "weak": Argon2Hasher(time_cost=1, memory_cost=8192, parallelism=1).hash(PASSWORD),
+        "strong": Argon2Hasher(time_cost=3, memory_cost=32_768, parallelism=1).hash(PASSWORD),
+        "current": passwords.HASHER.hash(PASSWORD),
+        "gone": passwords.HASHER.hash(PASSWORD),
+        "without": "",
+        "broken": "$argon2id$v=19$m=8,t=1,p=1$broken$broken",
+    }
+    for name, hashed in stored.items():
+        make_user(name, is_active=name != "gone")
+        values = {"name": name, "hashed": hashed}
+        execute(rows, "UPDATE users SET password = :hashed WHERE username = :name", **values)
+
+    def seconds(name: str, password: str) -> float:
+        execute(rows, "DELETE FROM throttles")
+        started = time.monotonic()
+        form = {"username": name, "password": password}
+        assert client.post(LOGIN, data=form).status_code == 401
+        return time.monotonic() - started
+
+    unknown = ("nobody", "nobody@example.com", "no such \x00 name", "n" * 1000)
+    for failure in [*((name, WRONG) for name in (*stored, *unknown)), ("gone", PASSWORD)]:
+        # The machine may be busy, so one of several is enough.
+        measured = [seconds(*failure)]
+        while measured[-1] > service._FAILURE_SECONDS * 1.3 and len(measured) < 10:
+            measured.append(seconds(*failure))
+        assert service._FAILURE_SECONDS <= min(measured) < service._FAILURE_SECONDS * 1.3, failure
 
 
 def test_i3_the_body_of_a_login_is_small(client: TestClient) -> None:

@@ -23,8 +23,9 @@ TRANSACTIONS = {
     "app.db.session.get_session",
     # Attempts count even if the request fails, and logins must not wait for a lock while hashing.
     "app.auth.service.change_password",
-    "app.auth.service.log_in",
-    "app.auth.throttle.record",
+    "app.auth.service._verify_and_log_in",
+    "app.auth.throttle._count",
+    "app.auth.throttle._give_back",
     # The note that a login session is in use is written after the response.
     "app.auth.sessions.touch",
     # These run outside of requests.

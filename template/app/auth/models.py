@@ -33,7 +33,10 @@ class LoginSession(Base):
 
 
 class Throttle(Base):
-    """Counts the attempts on one name, or from one client address. Only a hash is stored."""
+    """Counts the attempts on one name, or from one client address, or marks a network as known.
+
+    Only hashes are stored.
+    """
 
     __tablename__ = "throttles"
     __table_args__ = (CheckConstraint("length(key_hash) = 64", "key_hash_length"),)
@@ -41,7 +44,7 @@ class Throttle(Base):
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
     attempts: Mapped[int]
     # For a name, the time of the last attempt: each one starts the wait again. For an address, the
-    # time of the first attempt in the current window.
+    # time of the first attempt in the current window. A network is known until then.
     timer_started_at: Mapped[datetime] = mapped_column("since", index=True)
 
 

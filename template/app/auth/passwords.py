@@ -5,9 +5,11 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from pwdlib import PasswordHash
 from pwdlib.exceptions import PwdlibError
@@ -32,8 +34,20 @@ HASHER = PasswordHash(
 DUMMY_HASH = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}${'A' * 22}${'A' * 43}"
 
 # Hashing takes memory and a processor. This limits how many hashes run at once; others queue.
-_HASHING_THREADS = ThreadPoolExecutor(min(4, max(1, (os.cpu_count() or 2) // 2)), "hashing")
+_MAX_HASHES = min(4, max(1, (os.cpu_count() or 2) // 2))
+_HASHING_THREADS = ThreadPoolExecutor(_MAX_HASHES, "hashing")
 _MAX_QUEUE_SECONDS = 10
+
+
+class _Queue:
+    """Of one event loop, since its locks can be used in no other one."""
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(_MAX_HASHES)
+        self.names: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+
+_QUEUES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
 # The schemas limit a new password to 256 characters. Some keyboards send accents as characters of
 # their own, which makes up to four out of one. Composing these again takes the square of the
@@ -69,6 +83,24 @@ class PasswordCheck(NamedTuple):
     is_correct: bool
     # A hash of the same password, if the stored one was made with other parameters.
     new_hash: str | None
+
+
+@asynccontextmanager
+async def hashing_turn(name: str) -> AsyncIterator[None]:
+    """Wait until a thread is free, and no one else has a turn for this name in this worker.
+
+    ServiceUnavailable if the queue is too long.
+    """
+    queue = _QUEUES.setdefault(asyncio.get_running_loop(), _Queue())
+    lock = queue.names.setdefault(name, asyncio.Lock())
+    async with AsyncExitStack() as turn:
+        try:
+            async with asyncio.timeout(_MAX_QUEUE_SECONDS):
+                await turn.enter_async_context(lock)
+                await turn.enter_async_context(queue.turns)
+        except TimeoutError:
+            raise ServiceUnavailable from None
+        yield
 
 
 async def hash_password(password: str) -> str:

@@ -4,7 +4,9 @@ Hashing is slow and must hold neither a lock nor a connection. So each function 
 transactions, and the last one checks again what the earlier ones read.
 """
 
+import asyncio
 import logging
+import time
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 # Another login may replace the hash while this one verifies it; then the new hash is verified.
 _MAX_ROUNDS = 3
+
+# A failed login takes at least this long. Otherwise its duration would tell whether the user exists
+# and has a hash with other parameters, or none.
+_FAILURE_SECONDS = 0.5
 
 
 class InvalidCredentials(Unauthenticated):
@@ -42,8 +48,28 @@ async def log_in(
     # Counted by the typed name, not by the user. A shared counter would reveal that a username and
     # an email address belong together. Text that cannot be a name may be a password in the wrong
     # field, so not even its hash is stored.
-    counted_name = name or f"no name, from {client.address}"
-    await throttle.record(database, counted_name, client.address)
+    typed_name = name or f"no name, from {client.address}"
+    async with database.readers() as session:
+        user = await _find_user(session, name)
+        stored_hash = user.password if user else DUMMY_HASH
+        counted = await throttle.choose_name(session, typed_name, stored_hash, client.address)
+    try:
+        async with throttle.attempt(database, counted, client.address, InvalidCredentials):
+            started = time.monotonic()
+            return await _verify_and_log_in(database, settings, name, counted, password, client)
+    except InvalidCredentials:
+        await asyncio.sleep(_FAILURE_SECONDS - (time.monotonic() - started))
+        raise
+
+
+async def _verify_and_log_in(
+    database: Database,
+    settings: Settings,
+    name: str | None,
+    counted_name: str,
+    password: str,
+    client: Client,
+) -> TokenRead:
     for _ in range(_MAX_ROUNDS):
         async with database.readers() as session:
             user = await _find_user(session, name)
@@ -57,6 +83,7 @@ async def log_in(
                 continue
             current.password = check.new_hash or stored_hash
             await throttle.undo(session, counted_name, client.address)
+            await throttle.remember(session, current.password, client.address)
             token = await sessions.create_login_session(session, settings, user.id, client)
         logger.info("Logged in", extra={"event": "login", "user_id": user.id})
         return token
@@ -84,11 +111,12 @@ async def change_password(
 ) -> TokenRead:
     """Replace the caller's password, end all login sessions and begin a new one."""
     counted_name = throttle.password_key(caller.user_id)
-    await throttle.record(database, counted_name, client.address)
-    async with database.readers() as session:
-        stored_hash = await session.scalar(select(User.password).where(User.id == caller.user_id))
-    if not (await verify_password(current, stored_hash or DUMMY_HASH)).is_correct:
-        raise WrongCurrentPassword
+    async with throttle.attempt(database, counted_name, client.address, WrongCurrentPassword):
+        async with database.readers() as session:
+            own_hash = select(User.password).where(User.id == caller.user_id)
+            stored_hash = await session.scalar(own_hash)
+        if not (await verify_password(current, stored_hash or DUMMY_HASH)).is_correct:
+            raise WrongCurrentPassword
     try:
         hashed = await hash_new_password(
             settings, new, caller.username, caller.email, field="new_password"
@@ -104,6 +132,7 @@ async def change_password(
         if user.password != stored_hash:
             raise Conflict("Your password was changed by another request.")
         user.password = hashed
+        await throttle.remember(session, hashed, client.address)
         await sessions.revoke_all(session, user.id)
         token = await sessions.create_login_session(session, settings, user.id, client)
     logger.info("Password changed", extra={"event": "password_changed"})

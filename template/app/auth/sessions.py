@@ -201,7 +201,7 @@ async def create_login_session(
 
 
 async def _end_previous(session: AsyncSession, client: Client) -> None:
-    """End the session whose token the client sent (ASVS 7.2.4), whoever logged in there."""
+    """End the session whose token the client sent (ASVS 7.2.4), also if it is of another user."""
     if client.token is None or not _TOKEN.fullmatch(client.token):
         return
     previous = delete(LoginSession).where(LoginSession.token_hash == hash_token(client.token))

@@ -1,14 +1,16 @@
 """Slows down password guessing. The counters are in the database, for all workers and restarts.
 
 An attempt is recorded before the password is verified, so that parallel guesses are limited too.
-It is undone if the password was correct. Existing login sessions are not affected. Names and
-addresses are stored as hashes.
+It is undone if the password was correct, and if the password could not be verified. A network from
+which a user has logged in has a separate counter, so that strangers cannot lock the user out.
+Existing login sessions are not affected. Names and addresses are stored as hashes.
 """
 
 import hashlib
 import ipaddress
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import NamedTuple
@@ -17,32 +19,28 @@ from sqlalchemy import and_, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.models import Throttle
+from app.auth.passwords import hashing_turn
 from app.core.database import Database, insert_for
 from app.core.errors import AppError
 
-# The first five attempts on a name are free. Then the wait doubles with each one.
+# The first five attempts on a name are free. Then the wait doubles with each one. docs/security.md
+# says how many guesses that allows.
 _FREE_ATTEMPTS = 5
-_MAX_WAIT = timedelta(minutes=15)
+_MAX_WAIT = timedelta(hours=1)
+# After this time without an attempt, the counter starts again from zero. A flood of attempts on
+# many names fills the table for so long.
+_RESET_AFTER = timedelta(days=1)
 
 # From one address, for all names together.
 _MAX_ADDRESS_ATTEMPTS = 30
 _ADDRESS_WINDOW = timedelta(minutes=5)
 
+# After a login, its network is known for so long.
+_KNOWN_FOR = timedelta(days=30)
 
-class Limit(NamedTuple):
-    # After this time without an attempt, the counter starts again from zero.
-    reset_after: timedelta
-    # A name with this many attempts is locked. Only an administrator can unlock it,
-    # with a new password.
-    max_attempts: float
-
-
-# The username and the email address of a user are two names. Each one allows 50 guesses, which is
-# 100 in total (NIST SP 800-63B-4, 3.2.2).
-LOGIN_LIMIT = Limit(timedelta(days=30), 50)
-# Users who try many new names learn which ones are taken. So the wait grows with each one, but no
-# number of attempts locks a user: after a day, they can choose a name without waiting.
-RENAME_LIMIT = Limit(timedelta(days=1), math.inf)
+# An attempt adds up to two rows and deletes at most so many old ones. So no attempt takes long,
+# and old rows still go faster than new ones come.
+_MAX_DELETED = 20
 
 
 class TooManyAttempts(AppError):
@@ -65,30 +63,93 @@ def rename_key(user_id: int) -> str:
     return f"names of user {user_id}"
 
 
-async def record(database: Database, name: str, address: str, limit: Limit = LOGIN_LIMIT) -> None:
-    """Count an attempt and commit. An attempt over a limit raises TooManyAttempts, uncounted.
+class _Counted(NamedTuple):
+    """When an attempt was counted, and when the timer of its name had been started before."""
 
-    Attempts over the limit are rejected before the write lock is taken, so a flood of them cannot
-    starve writers.
+    at: datetime
+    timer_started_at: datetime
+
+
+async def record(database: Database, name: str, address: str) -> None:
+    """Count an attempt and commit. An attempt over a limit raises TooManyAttempts, uncounted."""
+    keys = hash_name(name), _hash_address(address)
+    await _reject_early(database, keys)
+    await _count(database, keys)
+
+
+@asynccontextmanager
+async def attempt(
+    database: Database, name: str, address: str, rejection: type[AppError]
+) -> AsyncIterator[None]:
+    """Count an attempt while its password is verified.
+
+    `rejection` says that the password was wrong. After any other error, it was not judged, and the
+    attempt is given back. Few attempts are counted at once and the others queue, so that many
+    correct passwords at the same time do not look like guesses.
     """
     keys = hash_name(name), _hash_address(address)
+    await _reject_early(database, keys)
+    async with hashing_turn(name):
+        counted = await _count(database, keys)
+        try:
+            yield
+        except rejection:
+            raise
+        except Exception:
+            await _give_back(database, keys, counted)
+            raise
+
+
+async def _reject_early(database: Database, keys: tuple[str, str]) -> None:
+    """Before the queue and the write lock, so that a flood of attempts starves no one there."""
     async with database.readers() as session:
         found = await session.scalars(select(Throttle).where(Throttle.key_hash.in_(keys)))
         rows = {row.key_hash: row for row in found}
-        _check(rows.get(keys[0]), rows.get(keys[1]), limit, datetime.now(UTC))
+        _check(rows.get(keys[0]), rows.get(keys[1]), datetime.now(UTC))
+
+
+async def _count(database: Database, keys: tuple[str, str]) -> _Counted:
     async with database.writers.begin() as session:
         now = datetime.now(UTC)
-        # Names in the order of their hashes and then the address, everywhere in this module.
-        # Otherwise two transactions could deadlock.
-        by_name, by_address = [await _lock(session, key, now) for key in keys]
-        _check(by_name, by_address, limit, now)
-        if _age(by_name, now) > limit.reset_after:
+        by_name, by_address = await _lock_both(session, keys, now)
+        _check(by_name, by_address, now)
+        if _age(by_name, now) > _RESET_AFTER:
             by_name.attempts = 0
         if _age(by_address, now) > _ADDRESS_WINDOW:
             by_address.attempts, by_address.timer_started_at = 0, now
+        counted = _Counted(now, by_name.timer_started_at)
         by_name.attempts, by_name.timer_started_at = by_name.attempts + 1, now
         by_address.attempts += 1
         await _delete_old(session, now)
+        return counted
+
+
+async def _give_back(database: Database, keys: tuple[str, str], counted: _Counted) -> None:
+    async with database.writers.begin() as session:
+        by_name, by_address = await _lock_both(session, keys, datetime.now(UTC))
+        for row in (by_name, by_address):
+            row.attempts = max(row.attempts - 1, 0)
+        if by_name.timer_started_at == counted.at:
+            by_name.timer_started_at = counted.timer_started_at
+
+
+async def choose_name(session: AsyncSession, name: str, stored_hash: str, address: str) -> str:
+    """The name under which a login from this address is counted.
+
+    `stored_hash` stands for the user, so a new password makes all networks unknown again.
+    """
+    key = _hash_known_network(stored_hash, address)
+    is_known = and_(Throttle.key_hash == key, Throttle.timer_started_at > datetime.now(UTC))
+    if await session.scalar(select(Throttle.id).where(is_known)) is None:
+        return name
+    return f"{_network_of(address)}, known to {stored_hash}"
+
+
+async def remember(session: AsyncSession, stored_hash: str, address: str) -> None:
+    """Make the network of a login known. The caller has locked the user, to avoid a deadlock."""
+    now = datetime.now(UTC)
+    row = await _lock(session, _hash_known_network(stored_hash, address), now)
+    row.timer_started_at = now + _KNOWN_FOR
 
 
 async def undo(session: AsyncSession, name: str, address: str) -> None:
@@ -119,13 +180,9 @@ async def rename(session: AsyncSession, names: Mapping[str, str]) -> None:
         await session.delete(old)
 
 
-def _check(
-    by_name: Throttle | None, by_address: Throttle | None, limit: Limit, now: datetime
-) -> None:
+def _check(by_name: Throttle | None, by_address: Throttle | None, now: datetime) -> None:
     wait = timedelta()
-    if by_name and by_name.attempts >= limit.max_attempts:
-        wait = _MAX_WAIT
-    elif by_name:
+    if by_name:
         wait = _wait_after(by_name.attempts) - _age(by_name, now)
     if by_address and by_address.attempts >= _MAX_ADDRESS_ATTEMPTS:
         wait = max(wait, _ADDRESS_WINDOW - _age(by_address, now))
@@ -136,14 +193,21 @@ def _check(
 def _wait_after(attempts: int) -> timedelta:
     if attempts < _FREE_ATTEMPTS:
         return timedelta()
-    # Ten doublings are already longer than the maximum.
-    doublings = min(attempts - _FREE_ATTEMPTS + 1, 10)
+    # Twelve doublings are already longer than the maximum.
+    doublings = min(attempts - _FREE_ATTEMPTS + 1, 12)
     return min(timedelta(seconds=2**doublings), _MAX_WAIT)
 
 
 def _age(row: Throttle, now: datetime) -> timedelta:
     """Never negative, so that a clock that was set back locks no one out."""
     return abs(now - row.timer_started_at)
+
+
+async def _lock_both(
+    session: AsyncSession, keys: tuple[str, str], now: datetime
+) -> tuple[Throttle, Throttle]:
+    """The name and then the address, as everywhere here: otherwise two could deadlock."""
+    return await _lock(session, keys[0], now), await _lock(session, keys[1], now)
 
 
 async def _lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
@@ -162,10 +226,10 @@ async def _lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
 
 
 async def _delete_old(session: AsyncSession, now: datetime) -> None:
-    oldest = now - LOGIN_LIMIT.reset_after
-    is_old = and_(Throttle.timer_started_at < oldest, Throttle.attempts < LOGIN_LIMIT.max_attempts)
+    is_old = Throttle.timer_started_at < now - _RESET_AFTER
+    oldest = select(Throttle.id).where(is_old).order_by(Throttle.timer_started_at)
     # Skips those that another attempt has just locked, to avoid a deadlock.
-    old = select(Throttle.id).where(is_old).with_for_update(skip_locked=True)
+    old = oldest.limit(_MAX_DELETED).with_for_update(skip_locked=True)
     await session.execute(delete(Throttle).where(Throttle.id.in_(old)))
 
 
@@ -175,14 +239,20 @@ def hash_name(name: str) -> str:
 
 
 def _hash_address(address: str) -> str:
+    return hashlib.sha256(f"address {_network_of(address)}".encode()).hexdigest()
+
+
+def _hash_known_network(stored_hash: str, address: str) -> str:
+    return hashlib.sha256(f"known {_network_of(address)} {stored_hash}".encode()).hexdigest()
+
+
+def _network_of(address: str) -> str:
     """Of IPv6, only the first 64 bits count: one household has all the addresses behind them."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        network = address
-    else:
-        # A proxy may write an IPv4 address as ::ffff:192.0.2.1 (RFC 4291, section 2.5.5.2).
-        parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-        bits = 64 if parsed.version == 6 else 32
-        network = str(ipaddress.ip_network((parsed, bits), strict=False))
-    return hashlib.sha256(f"address {network}".encode()).hexdigest()
+        return address
+    # A proxy may write an IPv4 address as ::ffff:192.0.2.1 (RFC 4291, section 2.5.5.2).
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    bits = 64 if parsed.version == 6 else 32
+    return str(ipaddress.ip_network((parsed, bits), strict=False))

@@ -107,7 +107,7 @@ async def update_own_user(
     if data.username is not None or data.email is not None:
         # Limited, since a 409 reveals that another user has this name.
         name = throttle.rename_key(caller.user_id)
-        await throttle.record(database, name, client.address, throttle.RENAME_LIMIT)
+        await throttle.record(database, name, client.address)
     await sessions.reauthenticate(session, caller)
     user = await load_user(session, User.id == caller.user_id)
     before = dict(vars(user))
