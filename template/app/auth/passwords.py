@@ -37,13 +37,16 @@ DUMMY_HASH = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}${'A' * 22}$
 _MAX_HASHES = min(4, max(1, (os.cpu_count() or 2) // 2))
 _HASHING_THREADS = ThreadPoolExecutor(_MAX_HASHES, "hashing")
 _MAX_QUEUE_SECONDS = 10
+# More than hash at once, since others wait for the database. Fewer than an address has attempts,
+# also in seven workers.
+_MAX_TURNS = 4
 
 
 class _Queue:
     """Of one event loop, since its locks can be used in no other one."""
 
     def __init__(self) -> None:
-        self.turns = asyncio.Semaphore(_MAX_HASHES)
+        self.turns = asyncio.Semaphore(_MAX_TURNS)
         self.names: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
 
@@ -87,7 +90,7 @@ class PasswordCheck(NamedTuple):
 
 @asynccontextmanager
 async def hashing_turn(name: str) -> AsyncIterator[None]:
-    """Wait until a thread is free, and no one else has a turn for this name in this worker.
+    """Wait until few others have a turn in this worker, and none of them for this name.
 
     ServiceUnavailable if the queue is too long.
     """
