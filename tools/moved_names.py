@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from repository import TEMPLATE, conflicted_files, list_files
+from tools.moved_calls import PAGING, RESERVE, Calls
 from tools.python_source import (
     FIRST_PARTY,
     Import,
@@ -39,6 +40,8 @@ class Table:
     names: dict[str, str] = field(default_factory=dict)
     # Names that are rewritten, whose use may have to change as well.
     changed: dict[str, str] = field(default_factory=dict)
+    # The arguments of calls, of before and of today.
+    calls: dict[str, list[list[str]]] = field(default_factory=dict)
     # Names that are gone.
     hints: dict[str, str] = field(default_factory=dict)
 
@@ -50,7 +53,8 @@ class Table:
             for module, names in table["internal"].items()
             for name in names
         }
-        return cls(table["modules"], table["names"], table["changed"], hints | table["hints"])
+        parts = {part: table[part] for part in ("modules", "names", "changed", "calls")}
+        return cls(**parts, hints=hints | table["hints"])
 
     @cached_property
     def known_modules(self) -> set[str]:
@@ -93,6 +97,9 @@ class Rewriter:
     reports: list[Report] = field(default_factory=list)
     # Names to import besides those of the statements that are rewritten.
     missing: list[Import] = field(default_factory=list)
+    # Local names and what they mean, in the words of before.
+    locals: dict[str, str] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
     # Local names of modules, and how often each is used otherwise than before a name that moves.
     modules: dict[str, str] = field(default_factory=dict)
 
@@ -117,11 +124,18 @@ class Rewriter:
                 self.rewrite_from_import(statement)
             else:
                 self.rewrite_import(statement)
+        calls = Calls(self.text, self.tree, self.dotted, self.import_locally, self.table.calls)
+        for line, name in calls.run():
+            self.report_changed(line, name, at_call=True)
         self.report_strings()
         if not self.text.edits and not self.missing:
             return self.text.source
         was_tidy = is_tidy(self.text.source)
-        result = add_imports(self.text.result(), self.missing)
+        result = self.text.result()
+        if not self.text.source.startswith("\n"):
+            # All imports at the top may have gone.
+            result = result.lstrip("\n")
+        result = add_imports(result, self.missing)
         return tidy_imports(result) if was_tidy else result
 
     # ---- what the imports bind
@@ -130,6 +144,7 @@ class Rewriter:
         for alias in statement.names:
             if isinstance(statement, ast.ImportFrom):
                 name = f"{absolute_module(self.file, statement)}.{alias.name}"
+                self.locals[alias.asname or alias.name] = name
                 if name in self.table.known_modules:
                     self.modules[alias.asname or alias.name] = name
             elif alias.name.split(".")[0] == "app":
@@ -138,13 +153,36 @@ class Rewriter:
     def is_only_imported(self, local: str) -> bool:
         return self.bound[local] == self.imported[local]
 
-    def can_rename(self, local: str, new: str) -> bool:
+    def dotted(self, node: ast.expr) -> str | None:
+        """What an expression means, in the words of before; None if it is not only imported."""
+        match node:
+            case ast.Name(local) if self.is_only_imported(local):
+                return self.modules.get(local) or self.locals.get(local)
+            case ast.Attribute(value, attribute):
+                module = self.dotted(value)
+                return module and f"{module}.{attribute}"
+        return None
+
+    def import_locally(self, new: Import) -> str | None:
+        """The local name of something, which is imported if it is not yet; None if it is taken."""
+        target = f"{new.module}.{new.name}"
+        for local, name in self.locals.items():
+            if self.table.target(name) == target and self.is_only_imported(local):
+                return self.renamed.get(local, local)
+        if not self.is_free(new.name, target):
+            return None
+        self.missing.append(new)
+        return new.name
+
+    def can_rename(self, local: str, target: str) -> bool:
         """Whether every use of a local name is that of the import, and the new name is free."""
         in_text = re.compile(rf"\b{re.escape(local)}\b")
+        new = target.rpartition(".")[2]
+        is_there = self.table.target(self.locals.get(new, "")) == target
         return (
             self.bound[local] == 1
-            and not self.bound[new]
-            and not self.uses[new]
+            and (is_there or not self.uses[new])
+            and self.bound[new] == int(is_there)
             and not any(
                 isinstance(node, ast.Constant)
                 and isinstance(node.value, str)
@@ -239,6 +277,7 @@ class Rewriter:
         imports: list[Import] = []
         for alias in statement.names:
             imports += self.new_import(statement, module, alias)
+        imports = list(dict.fromkeys(imports))
         old = [Import(module, alias.name, alias.asname) for alias in statement.names]
         if imports == old:
             return
@@ -275,7 +314,8 @@ class Rewriter:
             # `X as X` exports X again.
             keeps_alias = alias.asname != name or alias.asname == alias.name
             yield Import(new_module, name, alias.asname if keeps_alias else None)
-        elif old not in self.table.modules and self.can_rename(local, name):
+        elif old not in self.table.modules and self.can_rename(local, target):
+            self.renamed[local] = name
             for use in self.uses[local]:
                 self.text.replace(use, use, name)
             yield Import(new_module, name, None)
@@ -293,8 +333,9 @@ class Rewriter:
                     elif (target := self.table.target(value)) != value:
                         self.report(node.lineno, value, f"now {target}")
 
-    def report_changed(self, line: int, name: str) -> None:
-        if name in self.table.changed:
+    def report_changed(self, line: int, name: str, *, at_call: bool = False) -> None:
+        is_call = name in {*self.table.calls, *PAGING, RESERVE}
+        if name in self.table.changed and is_call == at_call:
             what = self.table.changed[name]
             self.report(line, name, f"now {self.table.target(name)}, rewritten: {what}")
 

@@ -94,14 +94,36 @@ class Text:
             text += "".join(f"  {text.rstrip()}" for text in comments)
         self.replace(statement, statement, text)
 
+    def inner_edits(self, start: int, end: int) -> list[tuple[int, int, str]]:
+        return [edit for edit in self.edits if start <= edit[0] and edit[1] <= end]
+
+    def edited(self, node: Node) -> str:
+        """The text of a node with the edits in it."""
+        start, end = self.start(node), self.end(node)
+        return self._apply(self.inner_edits(start, end), start, end)
+
+    def replace_span(self, start: int, end: int, text: str) -> None:
+        """Replace a part of the text, with the edits in it."""
+        inner = self.inner_edits(start, end)
+        self.edits[:] = [edit for edit in self.edits if edit not in inner]
+        self.edits.append((start, end, text))
+
+    def remove_lines(self, statement: ast.stmt) -> None:
+        start = self.line_starts[statement.lineno - 1]
+        end = self.line_starts[(statement.end_lineno or statement.lineno)]
+        self.replace_span(start, end, "")
+
     def result(self) -> str:
-        data, done, parts = self.data, 0, []
-        for start, end, text in sorted(dict.fromkeys(self.edits), key=lambda edit: edit[:2]):
+        return self._apply(self.edits, 0, len(self.data))
+
+    def _apply(self, edits: list[tuple[int, int, str]], begin: int, stop: int) -> str:
+        data, done, parts = self.data, begin, []
+        for start, end, text in sorted(dict.fromkeys(edits), key=lambda edit: edit[:2]):
             if start < done:
                 raise ValueError("overlapping edits")
             parts += [data[done:start], text.encode("utf-8")]
             done = end
-        return b"".join([*parts, data[done:]]).decode("utf-8")
+        return b"".join([*parts, data[done:stop]]).decode("utf-8")
 
 
 # ---- import statements ------------------------------------------------------------------------

@@ -35,8 +35,7 @@ async def create_user(
 ) -> User:
     user = await new_user(settings, data)
     await permissions.recheck(session, caller, "users:write")
-    await add_user(session, user)
-    return user
+    return await add_user(session, user)
 
 
 async def new_user(settings: Settings, data: UserCreate) -> User:
@@ -49,10 +48,11 @@ async def new_user(settings: Settings, data: UserCreate) -> User:
     return user
 
 
-async def add_user(session: AsyncSession, user: User) -> None:
+async def add_user(session: AsyncSession, user: User) -> User:
     session.add(user)
     await _flush_names(session)
     logger.info("User created", extra={"event": "user_created", "target_user_id": user.id})
+    return user
 
 
 async def update_user(
