@@ -9,7 +9,15 @@ from pathlib import Path
 
 from line_merge import duplicate_names
 from migrations import VERSIONS
-from python_merge import Merge, UnsureError, local_name, restore_names, top_imports
+from python_merge import (
+    Merge,
+    UnsureError,
+    changed_lines,
+    local_name,
+    own_part,
+    restore_names,
+    top_imports,
+)
 from repository import (
     ANSWERS,
     TEMPLATE,
@@ -20,7 +28,6 @@ from repository import (
     git,
     last_committed,
     list_files,
-    mark_conflicted,
     mark_resolved,
     merge_text,
     new_files,
@@ -129,10 +136,13 @@ def keep_changed(project: Path, renders: Renders, table: Table) -> list[str]:
                 sentences += [f"{file}: the template no longer has it, and you changed it", *notes]
     moved = find_renames((renders.old, changed), (project, new_files(project)), renders.folder)
     return sentences + [
-        follow_rename(project, renders.old, file, moved[file])
-        if file in moved
-        else ask_about_removal(project, renders.old, file)
+        sentence
         for file in changed
+        for sentence in (
+            [follow_rename(project, renders.old, file, moved[file])]
+            if file in moved
+            else let_go(project, renders.old, file)
+        )
     ]
 
 
@@ -147,14 +157,28 @@ def follow_rename(project: Path, old: Path, file: str, new: str) -> str:
     return f"{file} is now {new}; your changes are in it"
 
 
-def ask_about_removal(project: Path, old: Path, file: str) -> str:
-    """Bring a file back as a conflict between the owner, who changed it, and the template."""
-    git(project, "checkout", "HEAD", "--", f":(literal){file}")
-    mark_conflicted(project, file, content(old / file), last_committed(project, file))
-    return (
-        f"{file}: you changed it, and the template no longer has it: "
-        "`git rm` it, or `git add` it to keep it"
+def let_go(project: Path, old: Path, file: str) -> list[str]:
+    """Keep what the owner added to a Python file, and show the changes that are gone; sentences."""
+    before, yours = (
+        with_lf(text).decode("utf-8", "replace")
+        for text in (content(old / file), last_committed(project, file))
     )
+    own, rest = "", yours
+    if file.endswith(".py"):
+        try:
+            own, rest = own_part(before, yours)
+            _, before = own_part(before, before)
+        except (SyntaxError, ValueError, UnsureError):
+            own, rest = "", yours
+    said = f"{file}: the template no longer has it"
+    if own:
+        (project / file).parent.mkdir(parents=True, exist_ok=True)
+        (project / file).write_bytes(own.encode("utf-8"))
+        said += "; what you added to it stays"
+    lines = changed_lines(before, rest)
+    if not lines:
+        return [said]
+    return [f"{said}. Your changes of its own code are gone (git has them):", *lines]
 
 
 def find_renames(

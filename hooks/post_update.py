@@ -4,10 +4,13 @@ Arguments: the template's address, and the files to which both sides add lines.
 COPIER_FASTAPI_SETUP=skip does not run the setup script, so the database is not touched.
 """
 
+import io
 import re
 import subprocess
 import sys
 import tempfile
+import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,13 +30,19 @@ from repository import (
     conflicted_files,
     end_update,
     escape_unprintable_output,
+    git_bytes,
     last_committed,
     run_setup,
     say,
     setup_is_skipped,
     template_version,
 )
-from tools.moved_names import Table, rewrite_names, unresolved_imports
+from tools.moved_names import (
+    Table,
+    outdated_readme_lines,
+    rewrite_names,
+    unresolved_imports,
+)
 
 # Prints the last line of the project that an error of its import passes through.
 IMPORT_CHECK = """
@@ -66,6 +75,9 @@ def main(project: Path, source: str, shared: list[str]) -> int:
         if line not in broken:
             say(line)
     say_what_changed(project)
+    if outdated := outdated_readme_lines(project, table):
+        say("Your README is not updated. It names what has moved:")
+        say(*(f"    {line}" for line in outdated))
     files, duplicates = conflicted_files(project), describe_duplicate_names(project, shared)
     if files:
         say("Merge conflicts in:", *(f"    {file}" for file in files))
@@ -77,9 +89,12 @@ def main(project: Path, source: str, shared: list[str]) -> int:
     end_update(project)
     stops = [line for line in broken if line.startswith("app/")]
     if files or duplicates or stops or not in_order:
+        if stops and not files:
+            # Everything that is left to do, at once.
+            say_type_errors(project, broken)
         say(f"The database was not touched. Resolve the above, then run {SETUP_SCRIPT}")
         return 1
-    return set_up(project) or int(bool(broken))
+    return set_up(project, broken) or int(bool(broken))
 
 
 def merge(project: Path, source: str, shared: list[str], table: Table) -> Iterator[str]:
@@ -105,7 +120,7 @@ def order_migrations(project: Path) -> bool:
     return True
 
 
-def set_up(project: Path) -> int:
+def set_up(project: Path, broken: list[str]) -> int:
     if setup_is_skipped():
         say(f"COPIER_FASTAPI_SETUP=skip: run {SETUP_SCRIPT} for new dependencies and migrations.")
         return 0
@@ -113,6 +128,7 @@ def set_up(project: Path) -> int:
     error = import_error(project)
     if error:
         say(f"the app can't be imported: {error}")
+    has_type_errors = say_type_errors(project, broken)
     if error or not done:
         say(f"The files are merged, but setup failed. Fix the error above, then run {SETUP_SCRIPT}")
         return 1
@@ -124,7 +140,7 @@ def set_up(project: Path) -> int:
             'tables you had dropped, `alembic revision -m "restore" --autogenerate` creates them again;',
             "then run `alembic upgrade head`.",
         )
-    return 0
+    return int(has_type_errors)
 
 
 def import_error(project: Path) -> str:
@@ -138,6 +154,45 @@ def import_error(project: Path) -> str:
         command, cwd=project, capture_output=True, check=False, encoding="utf-8", errors="replace"
     )
     return (run.stderr.strip().splitlines() or ["unknown error"])[-1] if run.returncode else ""
+
+
+def say_type_errors(project: Path, broken: list[str]) -> bool:
+    """Name the type errors that the last commit does not have, without the imports named before."""
+    named = {line.split(": ")[0] for line in broken}
+    errors = [line for line in new_type_errors(project) if line.split(": ")[0] not in named]
+    if errors:
+        say("mypy finds what the update broke:", *(f"    {line}" for line in errors))
+    return bool(errors)
+
+
+def new_type_errors(project: Path) -> list[str]:
+    """The last commit is only checked if there are errors, since that takes as long again."""
+    python = project / PYTHON
+    errors = type_errors(python, project) if python.is_file() else []
+    if not errors:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        archive = io.BytesIO(git_bytes(project, "archive", "--format=zip", "HEAD"))
+        with zipfile.ZipFile(archive) as files:
+            files.extractall(folder)
+        known = Counter((file, text) for file, _, text in type_errors(python, Path(folder)))
+    new = []
+    for file, line, text in errors:
+        if not known[file, text]:
+            new.append(f"{file}:{line}: {text}")
+        known[file, text] -= 1
+    return new
+
+
+def type_errors(python: Path, folder: Path) -> list[tuple[str, str, str]]:
+    """File, line and text of what mypy finds with the settings of a project; nothing without mypy."""
+    options = ("--no-pretty", "--no-color-output", "--hide-error-context")
+    command = [str(python), "-m", "mypy", *options]
+    run = subprocess.run(
+        command, cwd=folder, capture_output=True, check=False, encoding="utf-8", errors="replace"
+    )
+    found = re.findall(r"^([^:\n]+):(\d+)(?::\d+)?: error: (.*)$", run.stdout, re.MULTILINE)
+    return [(file.replace("\\", "/"), line, text) for file, line, text in found]
 
 
 def models_match_database(project: Path) -> bool:

@@ -7,9 +7,10 @@ to another file is merged there. If anything is ambiguous, nothing changes and t
 
 import ast
 import builtins
+import difflib
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from tools.python_source import Import, Text, add_imports, bound_names, imports_of, remove_import
@@ -17,6 +18,9 @@ from tools.python_source import Import, Text, add_imports, bound_names, imports_
 # Finds the file of a name's new place, and the name there.
 Locate = Callable[[str, str], tuple[str, str] | None]
 Scoped = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.With | ast.AsyncWith | ast.If
+
+# How many changed lines are shown of one place.
+MOST_LINES = 40
 
 # The first part of the keys of statements that bind no name.
 UNNAMED = {"code", "if", "with"}
@@ -212,10 +216,25 @@ class Merge:
                 if new is None or not _is_import(item):
                     self.add(item, yours[:index], yours[index + 1 :], new)
             elif is_changed(old[item.key], item):
-                if item.key in here:
-                    self.merge_item(file, old[item.key], item, here[item.key])
-                else:
-                    self.merge_moved(old[item.key], item)
+                self.merge_changed(file, old[item.key], item, here.get(item.key))
+
+    def merge_changed(self, file: str, old: Item, item: Item, new: Item | None) -> None:
+        edits = {name: [*text.edits] for name, text in self.targets.items()}
+        notes = [*self.notes]
+        try:
+            if new is not None:
+                self.merge_item(file, old, item, new)
+            else:
+                self.merge_moved(old, item)
+        except UnsureError:
+            if not file.startswith("tests/") or (new is not None and not is_test(item)):
+                raise
+            # The template's tests are about its own code, so they may go.
+            for name, text in self.targets.items():
+                text.edits[:] = edits.get(name, [])
+            what = "changed" if new is not None else "no longer has"
+            notes += [f"{file}: the template {what} {item.key[0]}. Your changes of it are gone:"]
+            self.notes = [*notes, *changed_lines(old.source, item.source)]
 
     def remove(self, item: Item, here: dict[tuple[str, ...], Item] | None) -> None:
         """What the owner removed goes, if the template left it as it was."""
@@ -228,7 +247,7 @@ class Merge:
             if item.key[0] in UNNAMED:
                 raise UnsureError(f"both changed or removed `{item.code.strip()[:40]}`")
             return
-        if there.code.strip() != item.code.strip():
+        if there.code.strip() != item.code.strip() and not is_test(item):
             raise UnsureError(f"you removed {item.key[0]}, which the template changed")
         starts = [*there.text.line_starts, len(there.text.data)]
         span = starts[there.first_line - 1], starts[there.last_line]
@@ -345,6 +364,47 @@ def is_changed(old: Item, item: Item) -> bool:
     return old.node is not None and (
         old.code.strip() != item.code.strip() or old.comments != item.comments
     )
+
+
+def is_test(item: Item) -> bool:
+    """Whether a statement of a module is a test function."""
+    return item.key[0].startswith("test_") and _column(item) == 0
+
+
+def changed_lines(before: str, after: str) -> list[str]:
+    """What somebody changed, as `-` and `+` lines to show."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
+    found = [f"    {line}" for line in lines if not line.startswith(("---", "+++", "@@"))]
+    more = len(found) - MOST_LINES
+    return found if more <= 0 else [*found[:MOST_LINES], f"    ... and {more} more lines"]
+
+
+def own_part(before: str, yours: str) -> tuple[str, str]:
+    """Of a Python file, what the owner added with what it uses, and the rest without imports."""
+    text = Text(yours)
+    known = {item.key for item in module_items(Text(before))}
+    items = [item for item in module_items(text) if not _is_import(item)]
+    wanted = {item.key for item in items if item.key not in known and item.key[0] != "docstring"}
+    rest = "\n".join(item.source for item in items if item.key not in wanted)
+    if not any(item.node is not None for item in items if item.key in wanted):
+        return "", rest
+    while True:
+        names = {name for item in items if item.key in wanted for name in used_names(item)}
+        more = {item.key for item in items if item.key[0] in {*names, "pytestmark"}} - wanted
+        if not more:
+            break
+        wanted |= more
+    own = "\n\n\n".join(item.source for item in items if item.key in wanted)
+    imports = [new for new in top_imports(yours) if local_name(new) in names]
+    return add_imports(f"{own}\n", imports), rest
+
+
+def used_names(item: Item) -> Iterator[str]:
+    """Also the fixtures that a test takes."""
+    for node in ast.walk(item.node) if item.node is not None else ():
+        match node:
+            case ast.Name(name) | ast.arg(name) | ast.Constant(str(name)):
+                yield name
 
 
 def _is_import(item: Item) -> bool:

@@ -44,6 +44,8 @@ class Table:
     calls: dict[str, list[list[str]]] = field(default_factory=dict)
     # Names that are gone.
     hints: dict[str, str] = field(default_factory=dict)
+    # Texts of earlier READMEs.
+    readme: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, file: Path = TABLE) -> "Table":
@@ -53,7 +55,7 @@ class Table:
             for module, names in table["internal"].items()
             for name in names
         }
-        parts = {part: table[part] for part in ("modules", "names", "changed", "calls")}
+        parts = {part: table[part] for part in ("modules", "names", "changed", "calls", "readme")}
         return cls(**parts, hints=hints | table["hints"])
 
     @cached_property
@@ -410,6 +412,27 @@ def rewrite_names(project: Path, table: Table) -> list[str]:
     if rewritten:
         left.insert(0, f"names that moved were rewritten in {', '.join(rewritten)}")
     return left
+
+
+def outdated_readme_lines(project: Path, table: Table) -> list[str]:
+    """Lines of the owner's README that name what has moved, and what to write instead."""
+    readme = project / "README.md"
+    text = readme.read_text("utf-8", "replace") if readme.is_file() else ""
+    files = [
+        f"/{file}"
+        for file in list_files(project, "ls-files", "--cached", "--others", "--exclude-standard")
+    ]
+    moved = {
+        old: new
+        for old, new in table.readme.items()
+        if old in text and not any(f"/{old}" in file for file in files)
+    }
+    return [
+        f"README.md:{number}: {old} -> {new}"
+        for number, line in enumerate(text.splitlines(), 1)
+        for old, new in moved.items()
+        if re.search(rf"(?<![\w./-]){re.escape(old)}", line)
+    ]
 
 
 # ---- imports that no longer work ------------------------------------------------------------

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from post_update import import_error
+from post_update import import_error, set_up
 from tests.support.projects import Generate, Project, clean_environment
+from tests.update.edits import commit, git
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +60,56 @@ def test_setup_stops_before_the_database_and_the_update_says_where(
 def test_setup_migrates_the_database_of_an_app_that_works(shelf: Project) -> None:
     assert run_setup(shelf) == 0
     assert shelf.has("app.db")
+
+
+FILL = """
+from app.core.seed_data import register_seed_rows
+from app.settings import Settings
+
+shelf: int = "oak"
+
+
+def fill(settings: Settings) -> None:
+    register_seed_rows(1, table="shelves", key="name")
+    print(settings.shelf)
+"""
+
+
+def test_an_update_that_breaks_types_names_the_lines_and_exits_with_1(
+    shelf: Project, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What mypy finds in the last commit, too, is not the update's fault."""
+    monkeypatch.setenv("COPIER_FASTAPI_SETUP", "run")
+    (shelf.path / "app/fill.py").write_text('shelf: int = "oak"\n')
+    git(shelf.path, "init", "--quiet")
+    commit(shelf, "Start")
+    (shelf.path / "app/fill.py").write_text(FILL)
+
+    assert set_up(shelf.path, []) == 1
+
+    said = [line for line in capfd.readouterr().out.splitlines() if "app/" in line]
+    assert [line.split("  [")[0] for line in said] == [
+        '[update]     app/fill.py:9: Missing positional argument "rows" in call to "register_seed_rows"',
+        '[update]     app/fill.py:9: Argument 1 to "register_seed_rows" has incompatible type "int"; '
+        'expected "MetaData"',
+        '[update]     app/fill.py:10: "Settings" has no attribute "shelf"',
+    ]
+    (shelf.path / "app/fill.py").unlink()
+    assert set_up(shelf.path, []) == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--deploy"]])
+def test_check_imports_the_app(shelf: Project, options: list[str]) -> None:
+    assert run_setup(shelf) == 0
+    production = {"ENVIRONMENT": "production", "ALLOWED_HOSTS": "shelf.example.com"}
+    assert "ok" in shelf.succeed("app", "check", *options, **production)
+    routers = shelf.path / "app/api/routers.py"
+    routers.write_text(f"from app.errors import Missing\n{routers.read_text()}")
+
+    checked = shelf.run("app", "check", *options, **production)
+
+    assert checked.returncode == 1
+    assert "cannot import the app: ImportError" in checked.stderr
 
 
 def test_without_an_environment_of_its_own_nothing_is_imported(generate: Generate) -> None:

@@ -8,13 +8,20 @@ import tarfile
 import tomllib
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
+import yaml
 
 from tests.support.projects import ROOT, Generate
 from tests.update.edits import git
-from tools.moved_names import Table, rewrite, rewrite_names, unresolved_imports
+from tools.moved_names import (
+    Table,
+    outdated_readme_lines,
+    rewrite,
+    rewrite_names,
+    unresolved_imports,
+)
 from tools.releases import releases
 
 TABLE = Table.load()
@@ -104,6 +111,55 @@ def test_no_new_name_is_an_old_one_so_that_a_second_run_changes_nothing() -> Non
     targets = {*TABLE.names.values(), *TABLE.modules.values()}
 
     assert {name for name in targets if TABLE.target(name) != name} == set()
+
+
+def files_of(commit: str) -> set[str]:
+    listing = git(ROOT, "ls-tree", "-r", "--name-only", commit, "template").split()
+    names = {name.removeprefix("template/").removesuffix(".jinja") for name in listing}
+    folders = {f"{parent}/" for name in names for parent in PurePosixPath(name).parents}
+    return names | folders
+
+
+@pytest.mark.parametrize("version", releases())
+def test_every_place_that_a_released_readme_names_is_there_or_in_the_table(version: str) -> None:
+    readme = git(ROOT, "show", f"{releases()[version]}:template/README.md.jinja")
+    texts = "".join(git(ROOT, "grep", "--untracked", "-h", "", "--", "template"))
+    for old in TABLE.readme:
+        readme = readme.replace(old, "")
+    places = {word.removeprefix("./") for word in re.findall(r"[\w./-]*[\w/-]", readme)}
+    words = {word for code in re.findall(r"`([^`\n]+)`", readme) for word in CONSTANT.findall(code)}
+
+    before, today = files_of(releases()[version]), files_of("HEAD")
+
+    named = {file for file in before if any(is_place(place, file) for place in places)}
+    assert {file for file in named if not any(is_place(file, other) for other in today)} == set()
+    assert {word for word in words if not re.search(rf"\b{word}\b", texts)} == set()
+
+
+CONSTANT = re.compile(r"\b[A-Z][A-Z_]+\b")
+
+
+def is_place(place: str, file: str) -> bool:
+    return bool(place.strip("/")) and f"/{file}".endswith(f"/{place}")
+
+
+def test_a_readme_that_names_what_has_moved_is_quoted_line_by_line(shelf: Path) -> None:
+    write(shelf, "README.md", "# Shelf\n\nSee `app/services/`, and\n`app/api/pagination.py`.\n")
+
+    assert outdated_readme_lines(shelf, TABLE) == [
+        "README.md:3: app/services/ -> app/auth/",
+        "README.md:4: app/api/pagination.py -> app/core/pagination.py",
+    ]
+    write(shelf, "app/services/books.py", "")
+    assert len(outdated_readme_lines(shelf, TABLE)) == 1
+
+
+def test_the_table_says_which_files_are_shared() -> None:
+    config = yaml.safe_load((ROOT / "copier.yml").read_text("utf-8"))
+
+    text = TABLE.readme["It keeps both your lines and the template's in"]
+
+    assert text.replace(" and ", ", ").split(" in ")[1].split(", ") == config["shared"]["default"]
 
 
 def test_the_table_is_sorted() -> None:
