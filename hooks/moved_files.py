@@ -163,13 +163,9 @@ def let_go(project: Path, old: Path, file: str) -> list[str]:
         with_lf(text).decode("utf-8", "replace")
         for text in (content(old / file), last_committed(project, file))
     )
-    own, rest = "", yours
-    if file.endswith(".py"):
-        try:
-            own, rest = own_part(before, yours)
-            _, before = own_part(before, before)
-        except (SyntaxError, ValueError, UnsureError):
-            own, rest = "", yours
+    own, rest = own_part_or_none(file, before, yours)
+    if own:
+        _, before = own_part_or_none(file, before, before)
     said = f"{file}: the template no longer has it"
     if own:
         (project / file).parent.mkdir(parents=True, exist_ok=True)
@@ -179,6 +175,16 @@ def let_go(project: Path, old: Path, file: str) -> list[str]:
     if not lines:
         return [said]
     return [f"{said}. Your changes of its own code are gone (git has them):", *lines]
+
+
+def own_part_or_none(file: str, before: str, yours: str) -> tuple[str, str]:
+    """What the owner added to a Python file, and the rest; a file that can't be read has no parts."""
+    if file.endswith(".py"):
+        try:
+            return own_part(before, yours)
+        except (SyntaxError, ValueError, UnsureError):
+            pass
+    return "", yours
 
 
 def find_renames(

@@ -386,8 +386,10 @@ def own_part(before: str, yours: str) -> tuple[str, str]:
     items = [item for item in module_items(text) if not _is_import(item)]
     wanted = {item.key for item in items if item.key not in known and item.key[0] != "docstring"}
     rest = "\n".join(item.source for item in items if item.key not in wanted)
-    if not any(item.node is not None for item in items if item.key in wanted):
+    if before == yours:
         return "", rest
+    if not any(item.node is not None for item in items if item.key in wanted):
+        return "", yours
     while True:
         names = {name for item in items if item.key in wanted for name in used_names(item)}
         more = {item.key for item in items if item.key[0] in {*names, "pytestmark"}} - wanted

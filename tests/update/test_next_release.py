@@ -313,12 +313,14 @@ def test_what_both_changed_in_a_renamed_file_is_a_conflict_under_its_new_name(
     assert unmerged == "app/api/problems.py\n"
 
 
-def test_a_file_that_the_release_drops_goes_unless_the_owner_changed_it(
-    next_template: Project, start: Start, capfd: pytest.CaptureFixture[str]
+def test_a_file_that_the_release_drops_goes_and_the_update_shows_what_the_owner_changed(
+    next_template: Project, start: Start, update: Update, capfd: pytest.CaptureFixture[str]
 ) -> None:
     project = start(HEAD, next_template.path)
     live_with(project)
     replace(project, "app/core/copy_database.py", "import hashlib", "import hashlib  # mine")
+    replace(project, "tests/test_home.py", "\n\n\ndef ", f"\n\n\nPLACE = 1\n\n\n{OWN_TEST}def ")
+    replace(project, "tests/test_home.py", "def test_home", "# Mine.\ndef test_home")
     commit(project, "Transfer")
     git(
         next_template.path,
@@ -326,22 +328,31 @@ def test_a_file_that_the_release_drops_goes_unless_the_owner_changed_it(
         "--quiet",
         "template/app/core/copy_database.py",
         "template/app/core/checks.py",
+        "template/tests/test_home.py",
     )
     release(next_template, PENS)
 
-    with pytest.raises(TaskError):
-        run_update(
-            project.path, vcs_ref=NEXT, defaults=True, overwrite=True, unsafe=True, quiet=True
-        )
+    update(project, NEXT)
 
     said = capfd.readouterr().out
-    assert "app/core/copy_database.py: you changed it, and the template no longer has it" in said
-    assert "The database was not touched" in said
-    assert "import hashlib  # mine" in project.read("app/core/copy_database.py")
-    assert not project.has("app/core/checks.py")
-    assert git(project.path, "diff", "--name-only", "--diff-filter=U") == (
-        "app/core/copy_database.py\n"
+    assert (
+        "[update] app/core/copy_database.py: the template no longer has it. Your changes of its own "
+        "code are gone (git has them):\n"
+        "[update]     -import hashlib\n[update]     +import hashlib  # mine\n"
+    ) in said
+    assert "tests/test_home.py: the template no longer has it; what you added to it stays" in said
+    assert "[update]     +# Mine.\n" in said
+    assert (
+        project.read("tests/test_home.py")
+        == f"{KEPT_IMPORT}PLACE = 1\n\n\n{OWN_TEST}".rstrip() + "\n"
     )
+    assert not project.has("app/core/copy_database.py")
+    assert not project.has("app/core/checks.py")
+    assert git(project.path, "ls-files", "--unmerged") == ""
+
+
+KEPT_IMPORT = "from fastapi.testclient import TestClient\n\n\n"
+OWN_TEST = "def test_mine(client: TestClient) -> None:\n    assert PLACE == 1\n\n\n"
 
 
 def test_two_ends_of_the_owners_own_are_named_and_not_guessed_at(

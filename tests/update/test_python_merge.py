@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from moved_files import merge_statements
+from python_merge import own_part
 from tests.support.projects import Generate, Project
 from tests.update.conftest import Start
 from tools.moved_names import Table
@@ -271,3 +272,43 @@ def test_what_could_be_lost_stays_a_conflict(
     tmp_path: Path, before: str, yours: str, template: str
 ) -> None:
     assert merge(tmp_path, before, yours, template) is None
+
+
+def test_a_changed_test_of_the_template_that_is_gone_is_shown_and_no_conflict(
+    tmp_path: Path,
+) -> None:
+    before = "def test_one() -> None:\n    assert 1\n\n\ndef test_two() -> None:\n    assert 2\n"
+    yours = before.replace("assert 1", "assert 11").replace("assert 2", "assert 22")
+    yours += "\n\ndef test_mine() -> None:\n    assert 3\n"
+    new = "def test_two() -> None:\n    assert 2 + 2\n"
+    (tmp_path / "tests").mkdir()
+
+    notes = merge_statements(tmp_path, Table(), "tests/test_a.py", before, yours, new)
+
+    assert notes == [
+        "tests/test_a.py: the template no longer has test_one. Your changes of it are gone:",
+        "    -    assert 1",
+        "    +    assert 11",
+        "tests/test_a.py: the template changed test_two. Your changes of it are gone:",
+        "    -    assert 2",
+        "    +    assert 22",
+    ]
+    merged = (tmp_path / "tests/test_a.py").read_text()
+    assert merged == f"{new}\n\ndef test_mine() -> None:\n    assert 3\n"
+    assert merge_statements(tmp_path, Table(), "app/a.py", before, yours, new) is None
+
+
+def test_what_the_owner_added_to_a_file_is_kept_with_what_it_uses() -> None:
+    before = (
+        "import os\nimport re\n\nA = 1\nB = 2\n\n\ndef fixture(): ...\n\n\ndef test_one(): ...\n"
+    )
+    yours = f"{before}\n\ndef test_mine(fixture):\n    return os, B\n"
+
+    own, rest = own_part(before, yours)
+
+    assert own == (
+        "import os\n\n\nB = 2\n\n\ndef fixture(): ...\n\n\n"
+        "def test_mine(fixture):\n    return os, B\n"
+    )
+    assert rest == own_part(before, before)[1]
+    assert own_part(before, before.replace("A = 1", "A = 3"))[0] == ""
