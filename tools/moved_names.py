@@ -377,14 +377,16 @@ def describe(file: str, source: str, result: str, report: Report) -> str:
     return f"{file}:{line}: {report.name}: {report.what_to_do}"
 
 
-def owners_code(project: Path) -> list[str]:
+def project_files(project: Path) -> list[str]:
     files = list_files(project, "ls-files", "--cached", "--others", "--exclude-standard")
+    return [file for file in files if (project / file).is_file()]
+
+
+def owners_code(project: Path) -> list[str]:
     return [
         file
-        for file in files
-        if file.endswith(".py")
-        and not file.startswith(NOT_THE_OWNERS)
-        and (project / file).is_file()
+        for file in project_files(project)
+        if file.endswith(".py") and not file.startswith(NOT_THE_OWNERS)
     ]
 
 
@@ -418,10 +420,7 @@ def outdated_readme_lines(project: Path, table: Table) -> list[str]:
     """Lines of the owner's README that name what has moved, and what to write instead."""
     readme = project / "README.md"
     text = readme.read_text("utf-8", "replace") if readme.is_file() else ""
-    files = [
-        f"/{file}"
-        for file in list_files(project, "ls-files", "--cached", "--others", "--exclude-standard")
-    ]
+    files = [f"/{file}" for file in project_files(project)]
     moved = {
         old: new
         for old, new in table.readme.items()

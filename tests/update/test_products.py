@@ -27,6 +27,7 @@ def test_a_product_of_every_release_still_works(
 
     said = capfd.readouterr().out
     assert git(project.path, "ls-files", "--unmerged") == ""
+    assert version == "v0.1.0" or "app/api/pagination.py -> app/core/pagination.py" in said
     assert [line for line in said.splitlines() if re.search(r"\.py:\d", line)] == []
     # Longer names can make a line too long.
     project.succeed("ruff", "format")
@@ -37,6 +38,9 @@ def test_a_product_of_every_release_still_works(
             project.run("mypy").stdout
         )
         replace(project, "app/cli.py", "        await database.dispose()\n", "")
+        opened = "        database = Database(load_settings())\n        async with "
+        closed = "        async with Database(load_settings()) as database, "
+        replace(project, "app/cli.py", opened, closed)
     project.succeed("mypy")
     project.succeed("alembic", "upgrade", "head")
     assert "passed" in project.succeed("pytest", "-q")
