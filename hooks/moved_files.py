@@ -174,7 +174,7 @@ def let_go(project: Path, old: Path, file: str) -> list[str]:
     lines = changed_lines(before, rest)
     if not lines:
         return [said]
-    return [f"{said}. Your changes of its own code are gone (git has them):", *lines]
+    return [f"{said}. These changes of yours are gone (git has them):", *lines]
 
 
 def own_part_or_none(file: str, before: str, yours: str) -> tuple[str, str]:

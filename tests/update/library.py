@@ -1,4 +1,4 @@
-"""A small product, written on a release in its own words: titles of a library, and a sign-up."""
+"""A small product, written on a release in its own words: titles of a library, and a registration."""
 
 from tests.support.projects import Project
 from tests.update.edits import commit, git, replace

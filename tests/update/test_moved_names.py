@@ -55,7 +55,11 @@ def released_modules(commit: str) -> dict[str, str]:
     return found
 
 
-def public_names(files: dict[str, str]) -> set[str]:
+def public_names(project: Path) -> set[str]:
+    return names_of(modules_of(project))
+
+
+def names_of(files: dict[str, str]) -> set[str]:
     """The names that the modules of `app` define, without those that only the module itself uses."""
     return {
         f"{module}.{name}"
@@ -67,7 +71,7 @@ def public_names(files: dict[str, str]) -> set[str]:
 
 
 def released_names(commit: str) -> set[str]:
-    return public_names(released_modules(commit))
+    return names_of(released_modules(commit))
 
 
 def defined_names(node: ast.stmt) -> Iterator[str]:
@@ -85,7 +89,7 @@ def defined_names(node: ast.stmt) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def names_of_today(generate: Generate) -> set[str]:
-    return public_names(modules_of(generate(auth=True, github=True).path))
+    return public_names(generate(auth=True, github=True).path)
 
 
 @pytest.mark.parametrize("version", releases())

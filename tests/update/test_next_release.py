@@ -336,8 +336,8 @@ def test_a_file_that_the_release_drops_goes_and_the_update_shows_what_the_owner_
 
     said = capfd.readouterr().out
     assert (
-        "[update] app/core/copy_database.py: the template no longer has it. Your changes of its own "
-        "code are gone (git has them):\n"
+        "[update] app/core/copy_database.py: the template no longer has it. These changes of "
+        "yours are gone (git has them):\n"
         "[update]     -import hashlib\n[update]     +import hashlib  # mine\n"
     ) in said
     assert "tests/test_home.py: the template no longer has it; what you added to it stays" in said

@@ -69,7 +69,7 @@ def test_log_in_leaves_a_project_and_every_row_stays(
     said = capfd.readouterr().out
     assert "41d7a60c93be_auth.py stays, because your database has it" in said
     # The owner's permission, and a line for the test of the guards: nothing of it is lost unseen.
-    assert "app/permissions.py: the template no longer has it. Your changes" in said
+    assert "app/permissions.py: the template no longer has it. These changes" in said
     assert '[update]     +    BOOKS_READ = "books:read", "See books"' in said
     assert git(project.path, "ls-files", "--unmerged") == ""
     assert not project.has("app/auth")
@@ -162,7 +162,7 @@ def test_workflows_come_and_go_and_an_own_one_stays(
     commit(project, "Workflows")
     update(project, HEAD, github=False)
     said = capfd.readouterr().out
-    assert ".github/workflows/ci.yml: the template no longer has it. Your changes" in said
+    assert ".github/workflows/ci.yml: the template no longer has it. These changes" in said
     assert "[update]     +      fail-fast: true" in said
     assert not project.has(".github/workflows/ci.yml")
     assert project.has(".github/workflows/deploy.yml")
