@@ -32,10 +32,13 @@ class Calls:
     local: Callable[[Import], str | None]
     # The arguments of before and of today.
     patterns: dict[str, list[list[str]]]
+    # Whether the owner defines what `:id` means in a path.
+    has_own_ids: bool
 
     def run(self) -> Iterator[tuple[int, str]]:
         """Rewrite what is mechanical; the line and the old name of each place that is not."""
-        self.rewrite_id_convertors()
+        if not self.has_own_ids:
+            self.rewrite_id_convertors()
         # An inner call before the one whose argument it is.
         nodes = sorted(ast.walk(self.tree), key=self.size)
         awaits = {node.value: node for node in nodes if isinstance(node, ast.Await)}

@@ -449,6 +449,17 @@ def test_what_is_not_mechanical_is_reported_with_file_line_and_what_to_do() -> N
     ]
 
 
+def test_ids_in_paths_stay_where_the_owner_defines_them(shelf: Path) -> None:
+    route = "router.get('/books/{book_id:id}')  # of the app\n"
+    write(shelf, "app/books.py", route)
+    write(shelf, "app/ids.py", "register_url_convertor('id', BookId())\n")
+
+    assert rewrite_names(shelf, TABLE) == []
+    assert (shelf / "app/books.py").read_text() == route
+    (shelf / "app/ids.py").unlink()
+    assert rewrite_names(shelf, TABLE) == ["names that moved were rewritten in app/books.py"]
+
+
 @pytest.fixture
 def shelf(tmp_path: Path) -> Path:
     git(tmp_path, "init", "--quiet")
