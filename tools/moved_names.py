@@ -9,7 +9,8 @@ import re
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from tools.python_source import (
     Text,
     add_imports,
     bound_names,
+    defined_names,
     imported_names,
     is_tidy,
     render_imports,
@@ -47,6 +49,8 @@ class Table:
     hints: dict[str, str] = field(default_factory=dict)
     # Texts of earlier READMEs.
     readme: dict[str, str] = field(default_factory=dict)
+    # Modules and names that are the owner's by now: they stay, whatever else moved from there.
+    own: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, file: Path = TABLE) -> "Table":
@@ -66,12 +70,24 @@ class Table:
 
     def target(self, name: str) -> str:
         """The new dotted name of a module, or of a name in one; the same if it did not move."""
-        if name in self.hints:
+        if name in self.hints or name in self.own:
             return name
         if name in self.names or name in self.modules:
             return self.names.get(name) or self.modules[name]
         module, _, last = name.rpartition(".")
         return f"{self.modules[module]}.{last}" if module in self.modules else name
+
+    def of_project(self, project: Path) -> "Table":
+        """The table without what the project defines where it is said to have moved from."""
+        own: set[str] = set()
+        for module in self.known_modules:
+            file = project / f"{module.replace('.', '/')}.py"
+            if file.is_file():
+                own |= {module} & self.modules.keys()
+                with suppress(SyntaxError, ValueError):
+                    tree = ast.parse(file.read_bytes())
+                    own |= {f"{module}.{name}" for name in defined_names(tree)}
+        return replace(self, own=frozenset(own))
 
     def split(self, name: str) -> tuple[str, str] | None:
         """A dotted name as one that the table knows, and the attributes behind it."""
@@ -264,7 +280,7 @@ class Rewriter:
     def rewrite_import(self, statement: ast.Import) -> None:
         names = []
         for alias in statement.names:
-            target = self.table.modules.get(alias.name, alias.name)
+            target = self.table.target(alias.name)
             used = self.used_modules[alias.name] if not alias.asname else set()
             # Where everything that was used of a module went elsewhere, so does its import.
             names += [Import("", name, None) for name in sorted(used)]
@@ -303,7 +319,7 @@ class Rewriter:
         old = f"{module}.{alias.name}"
         local = alias.asname or alias.name
         if alias.name == "*":
-            yield Import(self.table.modules.get(module, module), "*", None)
+            yield Import(self.table.target(module), "*", None)
             return
         if old in self.table.hints:
             self.report(alias.lineno, old, self.table.hints[old])
@@ -400,6 +416,7 @@ def rewrite_names(project: Path, table: Table) -> list[str]:
     rewritten, left = [], []
     conflicted = conflicted_files(project)
     files = owners_code(project)
+    table = table.of_project(project)
     has_own_ids = any(OWN_IDS.search((project / file).read_bytes()) for file in files)
     for file in files:
         path = project / file

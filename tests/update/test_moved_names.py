@@ -449,6 +449,36 @@ def test_what_is_not_mechanical_is_reported_with_file_line_and_what_to_do() -> N
     ]
 
 
+def test_what_the_owner_added_to_a_module_that_moved_stays_there(shelf: Path) -> None:
+    write(shelf, "app/services/users.py", "def mine(): ...\n")
+    write(
+        shelf,
+        "app/books.py",
+        "import app.services.users\nfrom app.services import users\n"
+        "from app.services.users import mine, new_user\n\n"
+        "users.mine(), users.set_password(), mine(), new_user(), app.services.users.mine()\n",
+    )
+
+    rewrite_names(shelf, TABLE)
+
+    assert (shelf / "app/books.py").read_text() == (
+        "import app.services.users\nfrom app.auth.users import new_user, set_password\n"
+        "from app.services import users\nfrom app.services.users import mine\n\n"
+        "users.mine(), set_password(), mine(), new_user(), app.services.users.mine()\n"
+    )
+
+
+def test_a_name_of_the_owners_in_a_module_of_the_template_stays(shelf: Path) -> None:
+    own = "from app.cli import fail\nfrom app.security import digest\n\nfail(digest)\n"
+    write(shelf, "app/cli.py", "def fail(): ...\n")
+    write(shelf, "app/security.py", "digest = 1\n\n\ndef f(is_token): ...\n")
+    write(shelf, "app/books.py", own)
+
+    assert rewrite_names(shelf, TABLE) == []
+    assert (shelf / "app/books.py").read_text() == own
+    assert unresolved_imports(shelf, TABLE) == []
+
+
 def test_ids_in_paths_stay_where_the_owner_defines_them(shelf: Path) -> None:
     route = "router.get('/books/{book_id:id}')  # of the app\n"
     write(shelf, "app/books.py", route)
