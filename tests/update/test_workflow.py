@@ -43,6 +43,7 @@ class Runner:
     # What has become of the pull request of an earlier run.
     pull_request: str = "OPEN"
     log: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,6 +58,7 @@ class Runner:
         for name in ("update", "propose"):
             clone = self.folder / name
             workflow = git(self.remote, "show", "main:.github/workflows/template-update.yml")
+            self.environment = yaml.safe_load(workflow)["env"]
             job = yaml.safe_load(workflow)["jobs"][name]
             # As actions/checkout does, unless it is told otherwise.
             depth = [] if "fetch-depth" in job["steps"][0]["with"] else ["--depth=1"]
@@ -76,7 +78,7 @@ class Runner:
     def value(self, expression: str) -> str:
         known = {
             "true": "true",
-            "secrets.TEMPLATE_UPDATE_TOKEN || github.token": "token",
+            "github.token": "token",
             "needs.update.outputs.version": self.outputs.get("version", ""),
             "steps.update.outputs.version": self.outputs.get("version", ""),
             "steps.update.outputs.failed": self.outputs.get("failed", ""),
@@ -86,7 +88,7 @@ class Runner:
     def step(self, clone: Path, job: Any, step: Any, *, skip_set_up: bool) -> int:
         if not self.value(step.get("if", "true")):
             return 0
-        given = {**job.get("env", {}), **step.get("env", {})}
+        given = {**self.environment, **job.get("env", {}), **step.get("env", {})}
         output = self.folder / "output"
         output.write_text("")
         done = subprocess.run(
@@ -174,6 +176,28 @@ def test_a_release_is_set_up_tested_and_proposed_once(
     assert again.gh.count("gh pr create") == 1
     assert "The pull request for v1001.0.0 is up to date." in again.log
     assert git(remote, "rev-parse", BRANCH) == proposed
+
+
+def test_changed_workflows_wait_in_a_patch_until_somebody_has_read_them(
+    shelf: Project, origin: Project, tmp_path: Path
+) -> None:
+    """GitHub runs the workflows of a branch when it is pushed."""
+    workflow = ".github/workflows/ci.yml"
+    replace(origin, f"template/{workflow}", "timeout-minutes: 20", "timeout-minutes: 21")
+    release(origin)
+    remote = tmp_path / "github.git"
+
+    runner = Runner(tmp_path / "first", remote)
+    assert runner.run() == 0, runner.log
+
+    patch = "template-update-workflows.patch"
+    changed = git(remote, "diff", "--name-only", "main", BRANCH).split()
+    assert changed == [".copier-answers.yml", "app/core/errors.py", patch]
+    assert f"git apply --index {patch}" in runner.description
+    branch = tmp_path / "branch"
+    git(tmp_path, "clone", "--quiet", "--branch", BRANCH, str(remote), str(branch))
+    git(branch, "apply", "--index", patch)
+    assert "timeout-minutes: 21" in (branch / workflow).read_text()
 
 
 @pytest.fixture
