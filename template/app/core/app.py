@@ -15,9 +15,9 @@ from starlette.applications import Starlette
 from app.core.database import Database
 from app.core.errors import add_error_handlers
 from app.core.logging import configure_logging
-from app.core.middleware import add_middleware, reject_large_body
+from app.core.middleware import add_middleware
 from app.core.openapi import describe_errors
-from app.core.routing import StrictRoute, reject_unstorable_text
+from app.core.routing import StrictRoute, check_request
 from app.core.settings import CoreSettings
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def build_app(
         description=description,
         version=version,
         lifespan=_with_database(lifespan),
-        dependencies=[Depends(reject_large_body), Depends(reject_unstorable_text)],
+        dependencies=[Depends(check_request)],
         # app/core/pages.py serves the documentation under a strict content security policy.
         docs_url=None,
         redoc_url=None,

@@ -9,12 +9,10 @@ from uuid import uuid4
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.body_limit import (
-    MAX_BODY_SIZE_SCOPE_KEY,
     RequestBodyLimitMiddleware,
 )
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
@@ -24,7 +22,7 @@ from app.core.clients import (
     ClientStalled,
     ClientTimeoutMiddleware,
 )
-from app.core.errors import AppError, ContentTooLarge, accepts, problem
+from app.core.errors import AppError, accepts, problem
 from app.core.logging import client_address, quote_path, request_id, user_id
 from app.core.settings import CoreSettings
 
@@ -209,14 +207,3 @@ class ProblemMiddleware:
 def _is_plain_error(message: Message) -> bool:
     content_type = MutableHeaders(raw=message["headers"]).get("Content-Type", "")
     return message["status"] >= HTTPStatus.BAD_REQUEST and content_type.startswith("text/plain")
-
-
-async def reject_large_body(connection: HTTPConnection) -> None:
-    """Reject a body by its Content-Length, before a route that reads no body does its work.
-
-    Starlette's own check waits until the body is read, or until the response begins.
-    """
-    limit = connection.scope.get(MAX_BODY_SIZE_SCOPE_KEY)
-    length = connection.headers.get("Content-Length", "")
-    if limit is not None and length.isdecimal() and int(length[:20]) > limit:
-        raise ContentTooLarge

@@ -15,9 +15,10 @@ from pydantic.fields import FieldInfo
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import FormData, ImmutableMultiDict
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.types import Receive, Scope, Send
 
-from app.core.errors import AppError, FieldError, Invalid, UnsupportedMediaType
+from app.core.errors import AppError, ContentTooLarge, FieldError, Invalid, UnsupportedMediaType
 from app.core.types import MAX_ID, is_storable
 
 
@@ -81,7 +82,8 @@ class StrictRoute(APIRoute):
         single_in_form = _single_names(_form_fields(self.body_field))
 
         async def handle_strictly(request: Request) -> Response:
-            _check_single(request.query_params, single_in_query, "query")
+            if request.scope["query_string"]:
+                _check_single(request.query_params, single_in_query, "query")
             if self.body_field is None:
                 return _closed_at_its_end(await handle(request))
             # Each part of a multipart body can name an encoding, and some are slow to decode.
@@ -107,13 +109,23 @@ class Router(APIRouter):
         super().__init__(**{"route_class": StrictRoute, **options})
 
 
-async def reject_unstorable_text(connection: HTTPConnection) -> None:
-    """Reject a path, a query or a header that decodes to text which no database could store."""
+async def check_request(connection: HTTPConnection) -> None:
+    """Reject a body that is too large, and text that no database could store.
+
+    Starlette checks the size of a body only when it is read, which may be after a route's work.
+    """
     scope = connection.scope
-    _check_encoded(scope.get("raw_path") or b"", "path")
-    _check_encoded(scope["query_string"], "query")
-    if any(b"\0" in value for _, value in scope["headers"]):
-        raise _unstorable("header")
+    limit = scope.get(MAX_BODY_SIZE_SCOPE_KEY)
+    length = connection.headers.get("Content-Length", "")
+    if limit is not None and length.isdecimal() and int(length[:20]) > limit:
+        raise ContentTooLarge
+    for place, text in (("path", scope.get("raw_path") or b""), ("query", scope["query_string"])):
+        # Without this character, it is plain ASCII (RFC 3986).
+        if b"%" in text:
+            _check_encoded(text, place)
+    for _, value in scope["headers"]:
+        if b"\0" in value:
+            raise _unstorable("header")
 
 
 def _check_encoded(text: bytes, place: str) -> None:
