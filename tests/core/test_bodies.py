@@ -1,6 +1,7 @@
 """Request bodies: how large they may be, and what counts as JSON."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
@@ -119,3 +120,23 @@ def test_i5_another_content_type_is_a_415(client: TestClient, kind: str) -> None
     response = client.post("/numbers", content=b"{}", headers={"Content-Type": kind})
 
     assert response.status_code == 415
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", '[0, {"of": 1e999}]'])
+def test_x2_a_number_that_is_too_large_for_a_float_is_not_read_as_infinity(
+    app: FastAPI, number: str
+) -> None:
+    router = Router()
+
+    @router.post("/measurements")
+    async def repeat(data: dict[str, Any]) -> dict[str, Any]:
+        return data
+
+    app.include_router(router)
+    with TestClient(app) as client:
+        headers = {"Content-Type": "application/json"}
+        large = client.post("/measurements", content=f'{{"n": {number}}}', headers=headers)
+        largest = client.post("/measurements", content=b'{"n": 1.5e308}', headers=headers)
+
+    assert large.status_code == 400
+    assert largest.json() == {"n": 1.5e308}

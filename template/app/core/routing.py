@@ -1,6 +1,7 @@
 """The router for an API: requests that have one meaning only, and bounded ids in paths."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence, Set
 from typing import Annotated, Any, NoReturn, cast, get_args, get_origin
@@ -51,7 +52,10 @@ class _StrictRequest(Request):
     async def json(self) -> Any:
         text = (await self.body()).decode("utf-8")
         found = json.loads(
-            text, object_pairs_hook=_object_without_duplicates, parse_constant=_reject_constant
+            text,
+            object_pairs_hook=_object_without_duplicates,
+            parse_constant=_reject_constant,
+            parse_float=_finite_float,
         )
         # Only an escape can express a character that cannot be stored.
         if "\\u" in text and not all(map(is_storable, _texts_in(found))):
@@ -211,6 +215,14 @@ def _object_without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, obj
     if len(found) != len(pairs):
         raise ValueError("duplicate name")
     return found
+
+
+def _finite_float(text: str) -> float:
+    """Python reads `1e400` as infinity, which JSON cannot express in the response."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("number out of range")
+    return number
 
 
 def _reject_constant(constant: str) -> NoReturn:
