@@ -1,11 +1,14 @@
 """Text that PostgreSQL cannot store, or that has two meanings, in every part of a request."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Form, Query
 from fastapi.testclient import TestClient
+from pydantic import BaseModel, Field
 
+from app.core.routing import Router
 from tests.core.routes import add_text_routes
 
 JSON = {"Content-Type": "application/json"}
@@ -104,6 +107,64 @@ def test_i4_a_query_with_two_meanings_or_an_unstorable_text_is_a_422(
 
     assert response.status_code == 422
     assert response.json()["errors"][0]["type"] == kind
+
+
+class _Plain(BaseModel):
+    named: str
+
+
+class _Aliased(BaseModel):
+    text: str = Field(validation_alias="named")
+
+
+@pytest.mark.parametrize("path", ["/form", "/fields"])
+def test_i4_a_form_field_with_an_alias_is_read_only_once(app: FastAPI, path: str) -> None:
+    router = Router()
+
+    @router.post("/form")
+    async def read_form(form: Annotated[_Aliased, Form()]) -> str:
+        return form.text
+
+    @router.post("/fields")
+    async def read_fields(
+        text: Annotated[str, Form(validation_alias="named")], other: Annotated[str, Form()] = ""
+    ) -> str:
+        return text + other
+
+    app.include_router(router)
+    with TestClient(app) as client:
+        once = client.post(path, content=b"named=a", headers=FORM)
+        twice = client.post(path, content=b"named=a&named=b", headers=FORM)
+
+    assert once.json() == "a"
+    assert twice.json()["errors"][0]["type"] == "repeated"
+
+
+@pytest.mark.parametrize("path", ["/model", "/query", "/parameters"])
+def test_i4_a_query_field_of_a_model_or_with_an_alias_is_read_only_once(
+    app: FastAPI, path: str
+) -> None:
+    router = Router()
+
+    @router.get("/model")
+    async def read_model(query: Annotated[_Plain, Query()]) -> str:
+        return query.named
+
+    @router.get("/query")
+    async def read_query(query: Annotated[_Aliased, Query()]) -> str:
+        return query.text
+
+    @router.get("/parameters")
+    async def read_parameters(text: Annotated[str, Query(validation_alias="named")]) -> str:
+        return text
+
+    app.include_router(router)
+    with TestClient(app) as client:
+        once = client.get(f"{path}?named=a")
+        twice = client.get(f"{path}?named=a&named=b")
+
+    assert once.json() == "a"
+    assert twice.json()["errors"][0]["type"] == "repeated"
 
 
 @pytest.mark.parametrize("text", ["a%00b", "%ff", "%ED%A0%80"])

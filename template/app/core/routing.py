@@ -8,10 +8,11 @@ from typing import Annotated, Any, NoReturn, cast, get_args, get_origin
 from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.dependencies.utils import get_flat_params
-from fastapi.params import Form, Query
+from fastapi.dependencies.models import Dependant
+from fastapi.params import Form
 from fastapi.requests import HTTPConnection
 from fastapi.routing import APIRoute
+from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import FormData, ImmutableMultiDict
@@ -78,11 +79,7 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        single_in_query = _single_names(
-            (field.alias, field.field_info)
-            for field in get_flat_params(self.dependant)
-            if isinstance(field.field_info, Query)
-        )
+        single_in_query = _single_names(_query_fields(self.dependant))
         single_in_form = _single_names(_form_fields(self.body_field))
 
         async def handle_strictly(request: Request) -> Response:
@@ -171,7 +168,18 @@ def _check_single(
 
 
 def _single_names(fields: Iterable[tuple[str, FieldInfo]]) -> frozenset[str]:
-    return frozenset(name for name, info in fields if not _is_list(info.annotation))
+    names: dict[bool, set[str]] = {True: set(), False: set()}
+    for name, info in fields:
+        names[_is_list(info.annotation)].update(_names_of(name, info))
+    return frozenset(names[False] - names[True])
+
+
+def _names_of(name: str, info: FieldInfo) -> Iterator[str]:
+    """Every name under which a model may read this field, its own one included."""
+    yield name
+    alias = info.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias, info.alias]
+    yield from (choice for choice in choices if isinstance(choice, str))
 
 
 def _is_list(annotation: object) -> bool:
@@ -181,12 +189,19 @@ def _is_list(annotation: object) -> bool:
     return (is_sequence and kind is not str) or any(map(_is_list, get_args(annotation)))
 
 
+def _query_fields(dependant: Dependant) -> Iterator[tuple[str, FieldInfo]]:
+    """The fields of a query, also those that dependencies read, and those of models."""
+    for field in dependant.query_params:
+        alone = {field.name: field.field_info}
+        yield from getattr(field.field_info.annotation, "model_fields", alone).items()
+    for dependency in dependant.dependencies:
+        yield from _query_fields(dependency)
+
+
 def _form_fields(body_field: Any) -> Iterator[tuple[str, FieldInfo]]:
     """The fields of a form: those of its model, or one for each parameter of the route."""
     if body_field is not None and isinstance(body_field.field_info, Form):
-        model = body_field.field_info.annotation
-        for name, info in getattr(model, "model_fields", {}).items():
-            yield info.alias or name, info
+        yield from getattr(body_field.field_info.annotation, "model_fields", {}).items()
 
 
 def _closed_at_its_end(response: Response) -> Response:
