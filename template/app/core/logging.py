@@ -79,6 +79,8 @@ def configure_logging(settings: CoreSettings) -> None:
     """
     logging.getLogger("app").setLevel(settings.log_level)
     logging.getLogger("uvicorn.error").addFilter(_has_no_query)
+    # Alembic lists its plugins when it is imported, which is at the first check of readiness.
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     if logging.getLogger().hasHandlers():
         return
     handler = logging.StreamHandler()
