@@ -104,9 +104,10 @@ def create_env_file() -> None:
         return
     new = Path(".env.new")
     try:
+        example = Path(".env.example").read_bytes()
         # Only this user can read it.
         new.touch(mode=0o600)
-        new.write_bytes(Path(".env.example").read_bytes())
+        new.write_bytes(example)
         new.replace(".env")
     except OSError as error:
         raise SetupError(15, f"could not write .env: {error}") from None
