@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, bindparam, text
+
+from app.core.types import UtcDateTime
 
 PASSWORD = "seven wet otters on a raft"
 NEW_PASSWORD = "nine dry owls on a roof"
@@ -53,8 +56,12 @@ def grant(
 
 
 def execute(engine: Engine, statement: str, **values: object) -> list[tuple[object, ...]]:
+    # A driver would write a time in another form, or warn of it.
+    times = [
+        bindparam(n, type_=UtcDateTime()) for n, v in values.items() if isinstance(v, datetime)
+    ]
     with engine.begin() as connection:
-        result = connection.execute(text(statement), values)
+        result = connection.execute(text(statement).bindparams(*times), values)
         return [tuple(row) for row in result] if result.returns_rows else []
 
 

@@ -3,6 +3,7 @@
 import io
 import sqlite3
 import textwrap
+from contextlib import closing
 
 import pytest
 from alembic import command
@@ -349,6 +350,5 @@ def test_offline_a_batch_says_that_it_has_not_looked(on_sqlite: Revisions) -> No
     command.upgrade(on_sqlite.config(output), "head", sql=True)
 
     assert "keeps no trigger of books" in output.getvalue()
-    sqlite3.connect(":memory:").executescript(
-        f"CREATE TABLE books (pages INTEGER); {output.getvalue()}"
-    )
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(f"CREATE TABLE books (pages INTEGER); {output.getvalue()}")

@@ -275,7 +275,7 @@ def test_check_escapes_what_the_terminal_cannot_print(tmp_path: Path) -> None:
             **SYSTEM,
         },
         capture_output=True,
-        text=True,
+        encoding="cp437",
         timeout=60,
         check=False,
     )

@@ -31,7 +31,8 @@ def run(*command: str | Path, **environment: str) -> str:
         env={**clean_environment(), **OFFLINE, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     return done.stdout

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.internals import add_internal_tests
 from tests.support.postgres import running
-from tests.support.projects import ROOT, Project
+from tests.support.projects import Project
 from tests.support.servers import free_port
 from tests.support.wine import Wine, windows_path
 from tests.update.edits import commit, git, replace
@@ -71,9 +71,7 @@ def test_postgresql_is_served_with_the_event_loop_that_the_documents_name(
     python, port = ".venv\\Scripts\\python.exe", free_port()
     pip = [python, "-m", "pip", "install", "--quiet", "--constraint", "constraints.txt"]
     assert wine.run(project.path, *pip, "psycopg[binary]")[0] == 0
-    (loop,) = re.findall(
-        r"app.main:app (--loop \S+)`", (ROOT / "docs/windows.md").read_text("utf-8")
-    )
+    (loop,) = re.findall(r"app.main:app .*(--loop \S+)`", project.read("docs/operating.md"))
     uvicorn = [python, "-m", "uvicorn", "app.main:app", "--port", str(port), *loop.split()]
     with running() as postgres:
         url = postgres.url()

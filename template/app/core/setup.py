@@ -5,6 +5,7 @@ It needs only the standard library, because nothing is installed yet.
 
 import argparse
 import importlib.util
+import io
 import os
 import shlex
 import shutil
@@ -46,6 +47,10 @@ def main() -> int:
     for name in ("--is-usable", "--new", "--updated"):
         parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # On Windows, a pipe uses a legacy code page, which lacks most characters.
+            stream.reconfigure(errors="backslashreplace")
     if options.is_usable:
         return int(not is_usable())
     os.chdir(PROJECT)
