@@ -23,14 +23,16 @@ PACKAGES = "python3.14-venv,python3.15-venv,git,ca-certificates"
 
 @pytest.fixture(scope="session")
 def debian() -> Path:
-    """Debian's newest packages. Made once, and kept in the user's cache."""
-    root = CACHE / "debian-sid"
+    """The next release of Debian. Made once, and kept in the user's cache."""
+    root = CACHE / "debian-forky"
     if not (root / "ready").exists():
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         options = ["--variant=minbase", f"--include={PACKAGES}"]
         mirror = "http://deb.debian.org/debian"
-        subprocess.run(["debootstrap", *options, "sid", str(root), mirror], check=True)
+        # The debootstrap of Debian 12 does not know the name, but every suite has the same script.
+        script = "/usr/share/debootstrap/scripts/sid"
+        subprocess.run(["debootstrap", *options, "forky", str(root), mirror, script], check=True)
         (root / "ready").touch()
     # As on this machine, whose network may have its own certificate.
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
