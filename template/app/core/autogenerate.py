@@ -177,12 +177,12 @@ class Filter:
         self._metadata = metadata
 
     def include_name(self, name: str | None, kind: str, _: Any) -> bool:
-        return kind != "table" or name not in self._not_tables
+        return kind != "table" or name not in self._ignored_names
 
     def include_object(
         self, item: SchemaItem, name: str | None, kind: str, is_stored: bool, other: object
     ) -> bool:
-        if kind == "table" and name in self._not_tables:
+        if kind == "table" and name in self._ignored_names:
             return False
         if not is_stored and self._comes_with_type(item):
             return False
@@ -208,7 +208,7 @@ class Filter:
         return is_new or not rule(dialect.statement_compiler(dialect, None))
 
     @cached_property
-    def _not_tables(self) -> set[str]:
+    def _ignored_names(self) -> set[str]:
         """Views, virtual tables (such as FTS5's) and the tables in which these store their data."""
         views = set(inspect(self._connection).get_view_names())
         if self._connection.dialect.name != "sqlite":

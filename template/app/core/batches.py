@@ -1,7 +1,7 @@
-"""SQLite alters a table by replacing it. Here, all that belongs to the table outlives that.
+"""Batches that keep everything that belongs to a table. SQLite alters a table by replacing it.
 
 Alembic builds the new table from what SQLAlchemy reflects. That lacks triggers, indexes on
-expressions, the order and the collation of others, AUTOINCREMENT and more.
+expressions, the order and the collation of other indexes, AUTOINCREMENT and more.
 """
 
 import re
@@ -15,7 +15,7 @@ from alembic.util import CommandError
 from sqlalchemy import CheckConstraint, Column, Connection, Table, event, inspect, text
 
 from app.core.autogenerate import ComparingSQLiteImpl
-from app.core.reflection import LITERAL, add_unreflected, find_complaint, index_statements
+from app.core.reflection import LITERAL, add_unreflected, find_schema_error, index_statements
 
 _CREATE = re.compile(
     r"\s*CREATE\s+(?:UNIQUE\s+)?(INDEX|TRIGGER)\s+(?:IF\s+NOT\s+EXISTS\s+)?[\"'`\[]?(\w+)", re.I
@@ -27,7 +27,7 @@ _INSERT_SEQUENCE = "INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)
 class BatchSQLiteImpl(ComparingSQLiteImpl):
     """Alembic's SQLite, with batches that lose nothing.
 
-    Alembic takes this class for the dialect as soon as the module is imported.
+    Alembic uses this class for SQLite once the module is imported.
     """
 
     __dialect__ = "sqlite"
@@ -38,8 +38,8 @@ class BatchSQLiteImpl(ComparingSQLiteImpl):
         # By name: indexes and triggers that a batch has created again, and those that it could not.
         self._restored: set[str] = set()
         self._lost: dict[str, str] = {}
-        # What was wrong before the first batch of a step.
-        self._complaint: str | None = None
+        # The error that SQLite had before the first batch of a step.
+        self._earlier_error: str | None = None
 
     def requires_recreate_in_batch(self, batch_op: BatchOperationsImpl) -> bool:
         """SQLite renames a column by itself, also in views, triggers and other tables."""
@@ -67,10 +67,10 @@ class BatchSQLiteImpl(ComparingSQLiteImpl):
             )
             return
         connection = cast(Connection, self.connection)
-        if self._complaint is None:
-            self._complaint = find_complaint(connection)
-        if not event.contains(connection, "before_cursor_execute", self._make_way):
-            event.listen(connection, "before_cursor_execute", self._make_way)
+        if self._earlier_error is None:
+            self._earlier_error = find_schema_error(connection)
+        if not event.contains(connection, "before_cursor_execute", self._drop_restored):
+            event.listen(connection, "before_cursor_execute", self._drop_restored)
         self._replacement = Replacement(connection, batch_impl)
         self._restored -= self._replacement.objects.keys()
 
@@ -89,8 +89,8 @@ class BatchSQLiteImpl(ComparingSQLiteImpl):
         for index in replacement.new_indexes:
             self.create_index(index)
 
-    def _make_way(self, _: Connection, cursor: Any, statement: str, *__: object) -> None:
-        """Let a migration create an object again that it expects to be lost."""
+    def _drop_restored(self, _: Connection, cursor: Any, statement: str, *__: object) -> None:
+        """Drop a restored object that a migration creates again, since it expects it to be lost."""
         created = _CREATE.match(statement)
         if created and created[2] in self._restored:
             self._restored.remove(created[2])
@@ -98,7 +98,7 @@ class BatchSQLiteImpl(ComparingSQLiteImpl):
 
     def reject_losses(self) -> None:
         """Raise CommandError if the batches of this step have left something out or broken."""
-        if self._complaint is None or self.connection is None:
+        if self._earlier_error is None or self.connection is None:
             return
         names = set(self.connection.execute(text("SELECT name FROM sqlite_master")).scalars())
         for name in sorted(self._lost.keys() - names):
@@ -106,13 +106,13 @@ class BatchSQLiteImpl(ComparingSQLiteImpl):
                 f"A batch drops a column that the index {name} needs: {self._lost[name]}\n"
                 f"Drop the index before the batch: op.execute('DROP INDEX \"{name}\"')"
             )
-        complaint = find_complaint(self.connection)
-        if complaint not in ("", self._complaint):
+        error = find_schema_error(self.connection)
+        if error not in ("", self._earlier_error):
             raise CommandError(
-                f"A batch changes a table that a view or a trigger needs as it was: {complaint}\n"
+                f"A batch changes a table that a view or a trigger needs as it was: {error}\n"
                 "Drop that with op.execute() before the batch, and create it again after the batch."
             )
-        self._lost, self._complaint = {}, None
+        self._lost, self._earlier_error = {}, None
 
 
 class Replacement:
@@ -123,7 +123,7 @@ class Replacement:
         self._old, self._new = batch.table, cast(Table, batch.new_table)
         self.temporary_name = batch.temp_table_name
         self._rename_columns(batch)
-        self._columns_gone = {c.name for c in self._old.c} - {c.name for c in self._new.c}
+        self._dropped_columns = {c.name for c in self._old.c} - {c.name for c in self._new.c}
         if batch.reflected:
             has_new_checks = any(isinstance(item, CheckConstraint) for item in batch.table_args)
             add_unreflected(connection, self._old, self._new, with_checks=not has_new_checks)
@@ -138,10 +138,10 @@ class Replacement:
         batch.new_indexes.clear()
 
     def restore(self) -> dict[str, str]:
-        """Create the indexes and triggers; returns those that need a column which is gone."""
+        """Create the indexes and triggers; returns those that need a dropped column."""
         lost = {}
         for name, sql in self.objects.items():
-            if sql.startswith("CREATE TRIGGER") or not _mentions(self._columns_gone, sql):
+            if sql.startswith("CREATE TRIGGER") or not _mentions(self._dropped_columns, sql):
                 self._connection.exec_driver_sql(sql)
             else:
                 lost[name] = sql
@@ -180,17 +180,17 @@ class Replacement:
     def _drop_checks(self) -> None:
         """Drop the CHECK of a column with the column, but not one that is about others, too.
 
-        SQLite would take the unknown name for a text if it is in quotes.
+        SQLite would read the unknown name as a text if it is in quotes.
         """
         columns_left = {column.name for column in self._new.c}
         for check in self._checks():
             sql = f"({check.sqltext})"
-            if _mentions(self._columns_gone, sql) and _mentions(columns_left, sql):
+            if _mentions(self._dropped_columns, sql) and _mentions(columns_left, sql):
                 raise CommandError(
                     f"A batch drops a column of {self._old.name} that a CHECK needs: {sql}\n"
                     "Drop that constraint in the same batch, and create the one that you need."
                 )
-            if _mentions(self._columns_gone, sql):
+            if _mentions(self._dropped_columns, sql):
                 self._new.constraints.remove(check)
 
     def _checks(self) -> list[CheckConstraint]:

@@ -1,4 +1,4 @@
-"""What SQLAlchemy does not tell about SQLite: collations, indexes on expressions and more."""
+"""What SQLAlchemy does not reflect on SQLite: collations, indexes on expressions and more."""
 
 import re
 import sqlite3
@@ -58,10 +58,10 @@ def index_statements(connection: Connection, table: str) -> dict[str, str]:
     return {row.name: row.sql for row in rows}
 
 
-def find_complaint(connection: Connection) -> str:
-    """What SQLite says of the first view or trigger that it does not understand, or nothing.
+def find_schema_error(connection: Connection) -> str:
+    """SQLite's error for the first invalid view or trigger, or an empty text.
 
-    It looks at all of them when any table is renamed.
+    SQLite checks all of them when any table is renamed.
     """
     query = text("SELECT 1 FROM sqlite_master WHERE type IN ('view', 'trigger')")
     if connection.execute(query).first() is None:
@@ -103,7 +103,7 @@ def add_unreflected(connection: Connection, old: Table, new: Table, *, with_chec
 
 
 def _escape_colons(table: Table) -> None:
-    """SQLAlchemy takes the 1 in the text '{"a":1}' for a parameter, and makes NULL of it."""
+    """SQLAlchemy reads the 1 in the text '{"a":1}' as a parameter, and writes NULL."""
 
     def escape(clause: Any) -> Any:
         is_text = isinstance(clause, TextClause)
@@ -149,7 +149,7 @@ def _add_expression_indexes(connection: Connection, table: Table) -> None:
 
 
 def _collations(connection: Connection, table: str) -> dict[str, str]:
-    """How each column compares texts: SQLite tells it of the columns of an index only."""
+    """How each column compares texts. SQLite only tells it for the columns of an index."""
     create_table = _create_table_statement(connection, table)
     if "collate" not in create_table.lower():
         return {}
