@@ -14,7 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 logger = logging.getLogger(__name__)
 
-# A body may pause for so long, and take as long, and a second more for each kilobyte.
+# The longest pause in a body. The whole may take as long, and one second more for each kilobyte.
 BODY_SECONDS = 30.0
 MIN_BODY_RATE = 1000
 # How long a client may leave a part of the response unread.
@@ -35,7 +35,7 @@ class ClientAddressMiddleware:
 
     def __init__(self, app: ASGIApp, proxies: tuple[str, ...]) -> None:
         # An IPv4 address may also be written as an IPv6 one.
-        mapped = [_mapped(proxy) for proxy in proxies if ":" not in proxy]
+        mapped = [_map_to_ipv6(proxy) for proxy in proxies if ":" not in proxy]
         self.app = ProxyHeadersMiddleware(
             cast(Any, _NormalizedAddress(app)), trusted_hosts=[*proxies, *mapped]
         )
@@ -89,7 +89,7 @@ def _normalize(address: str) -> str:
     return str(parsed)
 
 
-def _mapped(proxy: str) -> str:
+def _map_to_ipv6(proxy: str) -> str:
     address, _, length = proxy.partition("/")
     return f"::ffff:{address}/{96 + int(length or 32)}"
 
@@ -97,7 +97,7 @@ def _mapped(proxy: str) -> str:
 class ClientTimeoutMiddleware:
     """Ends a request whose client stops sending the body, or stops reading the response.
 
-    Otherwise it would hold its connections, also to the database, for as long as it likes.
+    Otherwise the client could hold a database connection for as long as it likes.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -27,10 +27,10 @@ PROBLEM_JSON = "application/problem+json"
 # As in RFC 9110. The standard library has them since Python 3.13.
 _NEW_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 _STATUSES_WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
-# An answer with more would be many times as long as its request.
+# A response with more could be many times as long as its request.
 _MAX_FIELD_ERRORS = 50
 # What a route reads of a request to tell whether it accepts it.
-_USED_BY_ROUTES = ("type", "path", "root_path", "headers")
+_ROUTING_KEYS = ("type", "path", "root_path", "headers")
 _FORM_TYPES = {"application/x-www-form-urlencoded", "multipart/form-data"}
 
 
@@ -227,7 +227,7 @@ def _allowed_methods(request: Request) -> list[str]:
 
 def accepts(routes: Sequence[BaseRoute | RouteContext], scope: Scope, method: str) -> bool:
     """Whether one of the routes, or of the routes of an app mounted there, accepts the method."""
-    probe = {name: scope[name] for name in _USED_BY_ROUTES if name in scope}
+    probe = {name: scope[name] for name in _ROUTING_KEYS if name in scope}
     probe["method"] = method
     for route in iter_route_contexts(routes):
         match, child_scope = route.matches(probe)

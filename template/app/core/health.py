@@ -44,7 +44,7 @@ async def read_liveness() -> Health:
 )
 async def read_readiness(database: DatabaseDep) -> Health:
     """The database answers in a few seconds, and its migrations are those of this release."""
-    # Not `wait_for`: it would also wait until the connection is closed, which asks the database.
+    # Not `wait_for`: it would also wait for the connection to close, which needs the database.
     check = asyncio.create_task(_read_state(database))
     await asyncio.wait({check}, timeout=READY_SECONDS)
     if not check.done():
@@ -68,11 +68,11 @@ async def _read_state(database: Database) -> "MigrationState":
 
 
 def _abandon(check: asyncio.Task["MigrationState"]) -> None:
-    """Cancel it. Until it ends, the set keeps it, since the event loop does not."""
+    """Cancel the check, and hold it until it ends: the event loop has only a weak reference."""
     check.cancel()
     _abandoned.add(check)
     check.add_done_callback(_abandoned.discard)
-    # Its error was reported.
+    # Otherwise asyncio would log its error, too.
     check.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 

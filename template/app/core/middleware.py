@@ -35,8 +35,8 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-# These describe the plain text, and not the problem that replaces it.
-_OF_THE_BODY = {b"content-type", b"content-length", b"content-encoding", b"content-language"}
+# These describe the plain text, not the problem details that replace it.
+_CONTENT_HEADERS = {b"content-type", b"content-length", b"content-encoding", b"content-language"}
 _RESPONSE_STARTS = {"http.response.start", "websocket.http.response.start"}
 # Close codes of a WebSocket (RFC 6455, section 7.4.1).
 _POLICY_VIOLATION = 1008
@@ -70,7 +70,7 @@ def add_middleware(app: Starlette, settings: CoreSettings) -> None:
 class RequestMiddleware:
     """Gives each request an id and a log line, and its response the security headers.
 
-    So it does with WebSockets, whose line is written when they close.
+    A WebSocket gets the same. Its line is written when it closes.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -150,14 +150,14 @@ class SocketMiddleware:
         try:
             await self.app(scope, receive, convert)
         except WebSocketDisconnect:
-            # The client has gone, which the route does not have to handle.
+            # A route does not have to handle that its client has gone.
             return
         except Exception:
             logger.exception("Unhandled error")
             response = problem(scope["path"], AppError.status_code, AppError.detail)
             await response(scope, receive, convert)
         if is_rejected:
-            # Until the server has closed the connection, it takes the rejection for an error.
+            # Until the server has closed the connection, it mistakes the rejection for an error.
             await asyncio.sleep(0)
 
 
@@ -188,7 +188,7 @@ class ProblemMiddleware:
             elif not message.get("more_body"):
                 detail = message.get("body", b"").decode("utf-8", "replace")[:200]
                 response = problem(scope["path"], plain_error["status"], detail)
-                kept = [h for h in plain_error["headers"] if h[0].lower() not in _OF_THE_BODY]
+                kept = [h for h in plain_error["headers"] if h[0].lower() not in _CONTENT_HEADERS]
                 response.raw_headers.extend(kept)
                 await response(scope, receive, send)
 

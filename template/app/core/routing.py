@@ -73,8 +73,8 @@ class _StrictRequest(Request):
 class StrictRoute(APIRoute):
     """Reads JSON as RFC 8259 and I-JSON (RFC 7493) define it, and no multipart forms.
 
-    In a query or a form, only a list may repeat its name. Of two values for one, the next program
-    might read the other one.
+    In a query or a form, only a list may repeat its name. If another field had two values, another
+    program might read the other one.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -86,14 +86,14 @@ class StrictRoute(APIRoute):
             if request.scope["query_string"]:
                 _check_single(request.query_params, single_in_query, "query")
             if self.body_field is None:
-                return _closed_at_its_end(await handle(request))
+                return _closing_generator(await handle(request))
             # Each part of a multipart body can name an encoding, and some are slow to decode.
             if request.headers.get("Content-Type", "").lower().startswith("multipart/"):
                 raise UnsupportedMediaType
             strict = _StrictRequest(request.scope, request.receive)
             strict.single_names = single_in_form
             try:
-                return _closed_at_its_end(await handle(strict))
+                return _closing_generator(await handle(strict))
             except HTTPException as error:
                 # FastAPI answers every error in a body with the same 400.
                 if isinstance(error.__cause__, AppError):
@@ -204,16 +204,16 @@ def _form_fields(body_field: Any) -> Iterator[tuple[str, FieldInfo]]:
         yield from getattr(body_field.field_info.annotation, "model_fields", {}).items()
 
 
-def _closed_at_its_end(response: Response) -> Response:
-    """The response, whose generator is closed when it ends, also when the client has gone.
+def _closing_generator(response: Response) -> Response:
+    """A response that closes its generator when it ends, also when the client has gone.
 
     Otherwise the generator would keep its database connection until it is garbage-collected.
     """
     body = getattr(response, "body_iterator", None)
-    return cast(Response, _ClosedStream(response, body)) if hasattr(body, "aclose") else response
+    return cast(Response, _ClosingResponse(response, body)) if hasattr(body, "aclose") else response
 
 
-class _ClosedStream:
+class _ClosingResponse:
     def __init__(self, response: Response, body: Any) -> None:
         self.response = response
         self.body = body

@@ -9,12 +9,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from app.core.errors import problem
 from app.core.middleware import SECURITY_HEADERS
 
-# How long a client may take for the headers of a request, from its first byte or the connection.
+# How long a client may take for the headers, from the connection or from the last response.
 HEADER_SECONDS = 30.0
 
 
 class Protocol(H11Protocol):
-    """Answers invalid HTTP with a problem, and closes connections that never ask for anything."""
+    """Answers invalid HTTP with problem details, and closes connections without a request."""
 
     _deadline: asyncio.TimerHandle | None = None
 
@@ -46,7 +46,7 @@ class Protocol(H11Protocol):
             self._deadline = None
 
     def send_400_response(self, msg: str) -> None:
-        """For what is not HTTP: no route sees it, and no middleware."""
+        """Answer what is not HTTP. It reaches no route and no middleware."""
         response = problem("/", 400, msg, headers={**SECURITY_HEADERS, "Connection": "close"})
         events: list[h11.Event] = [
             h11.Response(status_code=400, headers=response.raw_headers, reason=b"Bad Request"),
