@@ -37,13 +37,13 @@ DUMMY_HASH = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}${'A' * 22}$
 _MAX_HASHES = min(4, max(1, (os.cpu_count() or 2) // 2))
 _HASHING_THREADS = ThreadPoolExecutor(_MAX_HASHES, "hashing")
 _MAX_QUEUE_SECONDS = 10
-# More than hash at once, since others wait for the database. Fewer than an address has attempts,
-# also in seven workers.
+# More than can hash at once, since some wait for the database. Seven workers together stay below
+# the attempts that one address has.
 _MAX_TURNS = 4
 
 
 class _Queue:
-    """Of one event loop, since its locks can be used in no other one."""
+    """The queue of one event loop: locks of asyncio work in a single loop."""
 
     def __init__(self) -> None:
         self.turns = asyncio.Semaphore(_MAX_TURNS)
@@ -52,20 +52,20 @@ class _Queue:
 
 _QUEUES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
-# The schemas limit a new password to 256 characters. Some keyboards send accents as characters of
-# their own, which makes up to four out of one. Composing these again takes the square of the
-# length. So a longer password is rejected without being composed.
+# The schemas limit a new password to 256 characters. Some keyboards send accents as separate
+# characters, up to four for one. The time to compose them grows with the square of the length, so a
+# longer password is rejected without being composed.
 _MAX_LENGTH = 1024
 
 # zxcvbn is slow for long passwords: 20 characters take as long as a few hashes, and 30 characters
 # ten times that. It has its own thread, so that it does not delay logins.
 _ZXCVBN_LENGTH = 20
 _ZXCVBN_THREAD = ThreadPoolExecutor(1, "zxcvbn")
-# zxcvbn's highest score. It expects ten guesses for each random character, so that fewer must do
-# where PASSWORD_MIN_LENGTH allows shorter passwords.
+# zxcvbn's highest score. It counts a factor of ten for each random character, so a password needs
+# fewer guesses where PASSWORD_MIN_LENGTH is below ten.
 _MIN_GUESSES_EXPONENT = 10
 
-# Word lists have their words, but no list has these as a whole. Attackers try them first.
+# zxcvbn knows the words of these phrases, but not the phrases. Attackers try them first.
 _KNOWN_PHRASES = (
     "correcthorsebatterystaple",
     "illbebackhastalavista",
@@ -161,9 +161,9 @@ def count_guesses(password: str, known_words: Sequence[str] = ()) -> int:
     # Imported on first use, since it takes long and few requests need it.
     from zxcvbn import zxcvbn
 
-    # zxcvbn takes digits before a line break for a date, and fails.
+    # zxcvbn mistakes digits before a line break for a date, and fails.
     password = re.sub(r"\s", " ", password)
-    # Repeating something adds next to nothing, nor does a word that comes again later.
+    # Repetition adds next to nothing, and neither does a word that appears again later.
     period = next(n for n in range(1, len(password) + 1) if password.startswith(password[n:]))
     password = re.sub(r"(?i)([^\W\d_]{4,20})(?=.+\1)", "", password[:period])
     ends = {password[:_ZXCVBN_LENGTH], password[-_ZXCVBN_LENGTH:]}

@@ -26,7 +26,7 @@ MAX_SESSIONS = 20
 _TOUCH_AFTER = timedelta(minutes=5)
 # Expired sessions are kept for a while, so that a clock that runs ahead deletes no valid ones.
 _DELETE_AFTER = timedelta(days=30)
-# A login deletes at most so many of them, so that none takes long after many have expired.
+# A login deletes at most this many, so that none takes long after many have expired.
 _MAX_DELETED = 100
 _TOKEN = re.compile(re.escape(SLUG) + r"_[\w-]{43}", re.ASCII)
 

@@ -27,19 +27,19 @@ from app.core.errors import AppError
 # says how many guesses that allows.
 _FREE_ATTEMPTS = 5
 _MAX_WAIT = timedelta(hours=1)
-# After this time without an attempt, the counter starts again from zero. A flood of attempts on
-# many names fills the table for so long.
+# After this time without an attempt, the counter starts again from zero. It also limits how long a
+# flood of attempts on many names fills the table.
 _RESET_AFTER = timedelta(days=1)
 
 # From one address, for all names together.
 _MAX_ADDRESS_ATTEMPTS = 30
 _ADDRESS_WINDOW = timedelta(minutes=5)
 
-# After a login, its network is known for so long.
+# How long the network of a login is known.
 _KNOWN_FOR = timedelta(days=30)
 
-# An attempt adds up to two rows and deletes at most so many old ones. So no attempt takes long,
-# and old rows still go faster than new ones come.
+# An attempt adds up to two rows and deletes at most this many old ones. So no attempt takes long,
+# and old rows are deleted faster than new ones arrive.
 _MAX_DELETED = 20
 
 
