@@ -12,7 +12,7 @@ from tests.support.projects import Generate
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("debian"),
+    pytest.mark.alone,
     pytest.mark.skipif(os.name == "nt", reason="Windows has no chroot"),
 ]
 
