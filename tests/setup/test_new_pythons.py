@@ -1,6 +1,7 @@
 """The newest Pythons, in the folder of a Debian that has them, which `debootstrap` made."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,16 @@ CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
 PACKAGES = "python3.14-venv,python3.15-venv,git,ca-certificates"
 
 
+def debian_mirror() -> str:
+    """The one that this machine's apt uses."""
+    sources = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
+    text = "\n".join(file.read_text("utf-8") for file in sources if file.is_file())
+    found = re.search(r"https?://\S+/debian/?(?=\s)", text)
+    if not found:
+        pytest.skip("apt names no mirror of Debian here")
+    return found[0]
+
+
 @pytest.fixture(scope="session")
 def debian() -> Path:
     """The next release of Debian. Made once, and kept in the user's cache."""
@@ -29,7 +40,7 @@ def debian() -> Path:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         options = ["--variant=minbase", f"--include={PACKAGES}"]
-        mirror = "http://deb.debian.org/debian"
+        mirror = debian_mirror()
         # The debootstrap of Debian 12 does not know the name, but every suite has the same script.
         script = "/usr/share/debootstrap/scripts/sid"
         subprocess.run(["debootstrap", *options, "forky", str(root), mirror, script], check=True)
