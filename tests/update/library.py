@@ -65,7 +65,7 @@ class TitleRead(BaseModel):
     added_at: datetime
 """
 TITLES_ROUTER = '''
-"""Titles: whoever may write adds them, and takes their own away."""
+"""Titles: users with the permission add them, and remove their own."""
 
 import logging
 from datetime import UTC, datetime
