@@ -110,7 +110,7 @@ async def _database_state(title: str, database: Database) -> tuple[bool, str, st
         return False, f"{title} cannot read its database", str(reason)
     if state.at_head:
         return True, f"{title} is running", "The database is up to date."
-    return False, f"{title} needs a migration", str(state).capitalize()
+    return False, f"{title} needs a migration", f"The {state}"
 
 
 def _commands_folder() -> str:
