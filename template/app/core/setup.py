@@ -168,7 +168,7 @@ def print_next_commands(from_elsewhere: bool) -> None:
         program = PROGRAMS / next(iter(package["scripts"]))
         commands.append(f"{program} user create-admin admin admin@example.com")
     commands.append(f"{PROGRAMS / 'uvicorn'} app.main:app --reload --reload-dir app --port 8001")
-    say("Next, create a user, start the app and open http://localhost:8001")
+    say("Next, run this and open http://localhost:8001")
     print_commands(commands)
 
 
@@ -179,9 +179,15 @@ def commit_to_git() -> None:
     commands = ["git init", "git add --all", 'git commit -m "Start from the template"']
     say("`copier update` needs the project in git.")
     if sys.stdin.isatty() and sys.stdout.isatty():
-        answer = input("[setup] Commit it now? [Y/n] ").strip().casefold()
-        if answer in {"", "y", "yes"} and all(map(succeeds, commands)):
-            return say("Committed.")
+        try:
+            answer = input("[setup] Commit it now? [Y/n] ").strip().casefold()
+        except (EOFError, KeyboardInterrupt):
+            answer = "no"
+            print()
+        if answer in {"", "y", "yes"}:
+            if all(map(succeeds, commands)):
+                return say("Committed.")
+            say("git could not commit it. To see why, run:")
     print_commands(commands)
 
 
