@@ -111,8 +111,9 @@ async def migration_state(session: AsyncSession) -> MigrationState:
     try:
         found = frozenset(await session.scalars(text("SELECT version_num FROM alembic_version")))
     except DBAPIError as error:
-        # Each database names the table that is missing before the first migration.
-        if "alembic_version" not in str(error.orig):
+        # The table is missing before the first migration. PostgreSQL: undefined_table.
+        is_missing = str(error.orig) == "no such table: alembic_version"
+        if not is_missing and getattr(error.orig, "sqlstate", None) != "42P01":
             raise
         found = frozenset()
     known, heads = await asyncio.to_thread(_code_revisions)
