@@ -23,6 +23,7 @@ from starlette.types import Scope
 from app.core.database import Database, DatabaseDep
 from app.core.errors import accepts
 from app.core.health import migration_state
+from app.core.settings import PROJECT_FOLDER
 
 
 class _WelcomeRouter(APIRouter):
@@ -116,7 +117,8 @@ async def _database_state(title: str, database: Database) -> tuple[bool, str, st
 def _commands_folder() -> str:
     """What comes before a command of the project, such as `.venv/bin/`."""
     folder = Path(sys.prefix, "Scripts" if os.name == "nt" else "bin")
-    return f"{os.path.relpath(folder)}{os.sep}" if folder.is_relative_to(Path.cwd()) else ""
+    is_inside = folder.is_relative_to(PROJECT_FOLDER)
+    return f"{folder.relative_to(PROJECT_FOLDER)}{os.sep}" if is_inside else ""
 
 
 def _page(page: str, *sources: str) -> HTMLResponse:
