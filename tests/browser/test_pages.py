@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -52,8 +53,8 @@ def open_page(browser: Browser, server: Server) -> Iterator[Open]:
     complaints: list[str] = []
     contexts = []
 
-    def open_page(path: str, **options: object) -> Page:
-        context = browser.new_context(base_url=f"http://127.0.0.1:{server.port}", **options)  # type: ignore[arg-type]
+    def open_page(path: str, **options: Any) -> Page:
+        context = browser.new_context(base_url=f"http://127.0.0.1:{server.port}", **options)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
