@@ -44,7 +44,9 @@ def main(arguments: list[str]) -> int:
         sys.exit("The tests need Python 3.11 or newer, and this is %d.%d." % sys.version_info[:2])
     if not STAMP.is_file() or STAMP.read_text("utf-8") != wanted():
         make_environment()
-    every_core = ["--numprocesses", "auto", "--dist", "loadgroup"]
+    # A file stays on one core, since its tests share servers. Files start in order, and those with
+    # the longest tests are in tests/app, which comes first.
+    every_core = ["--numprocesses", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
     if "--slow" not in arguments:
         return run(["-m", "not slow", *every_core, *arguments])
     arguments.remove("--slow")

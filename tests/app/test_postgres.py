@@ -25,7 +25,6 @@ Report = Callable[[str], None]
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("postgres"),
     pytest.mark.skipif(os.name == "nt", reason="Debian's PostgreSQL"),
 ]
 

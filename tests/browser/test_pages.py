@@ -16,7 +16,7 @@ from tests.support.machines import Machine
 from tests.support.projects import Generate, Project
 from tests.support.servers import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.slow
 
 UVICORN = [sys.executable, "-m", "uvicorn", "app.main:app"]
 PASSWORD = "seven wet otters on a raft"

@@ -21,7 +21,6 @@ from tests.support.servers import Server
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("setup"),
     pytest.mark.skipif(os.name == "nt", reason="Windows has setup.bat"),
 ]
 
