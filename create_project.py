@@ -1,8 +1,8 @@
 """Create a FastAPI project: `python create_project.py my_new_app`.
 
-The template is in the folder of this script. For a copy of the script elsewhere, set --template or
-the environment variable COPIER_FASTAPI_TEMPLATE to the template's path or URL. The script needs only
-Python 3.11 and git, and downloads Copier if it is not installed.
+The template is in the folder of this script. A copy of the script elsewhere uses the published one,
+unless --template or the environment variable COPIER_FASTAPI_TEMPLATE names another path or URL. The
+script needs only Python 3.11 and git, and downloads Copier if it is not installed.
 """
 
 import sys
@@ -25,11 +25,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+# `python -m tools.address` changes it.
+ADDRESS = "https://github.com/OWNER/copier-fastapi"
 COPIER = "copier>=9.19,<10"
 TEMPLATE_VARIABLE = "COPIER_FASTAPI_TEMPLATE"
 YES_OR_NO = {"yes", "y", "true", "t", "on", "1", "no", "n", "false", "f", "off", "0"}
 WINDOWS = os.name == "nt"
 SETUP = ".\\setup.bat" if WINDOWS else "./setup.sh"
+ANSWERS = ".copier-answers.yml"
 
 
 class Refusal(Exception):
@@ -44,16 +47,16 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = parse(arguments)
     try:
-        destination = free_destination(options.folder)
-        template, reference = locate_template(options.template, options.vcs_ref)
-        if destination.is_relative_to(Path(template, "template")):
-            raise Refusal(f"{destination} is inside the template. Choose another folder.")
+        notes: list[str] = []
+        template, reference = locate_template(options.template, options.vcs_ref, notes)
+        folder = outside(Path(template).absolute(), options.folder)
+        destination = free_destination(folder)
         copier = [*find_copier(), "copy", "--skip-tasks", "--defaults", "--quiet"]
         for answer in [f"project_name={options.name or title(destination)}", *options.data]:
             copier += ["--data", answer]
         if reference:
             copier += ["--vcs-ref", reference]
-        say(f"Creating the project from {template} ...")
+        say(f"Creating {destination} from {template}")
         render(copier, template, destination, options.data)
     except Refusal as refusal:
         print(f"create_project: {refusal}", file=sys.stderr)
@@ -65,7 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ncreate_project: interrupted.", file=sys.stderr)
         return 130
-    return set_up(destination)
+    code = set_up(destination, folder)
+    for note in [*notes, *notes_on_updates(destination)]:
+        print(f"\nNOTE: {note}", flush=True)
+    return code
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -86,7 +92,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--template",
         metavar="PATH_OR_URL",
-        help=f"the template (default: ${TEMPLATE_VARIABLE}, or else the folder of this script)",
+        help=f"the template (default: ${TEMPLATE_VARIABLE}, or the folder of this script, or {ADDRESS})",
     )
     parser.add_argument(
         "--vcs-ref", metavar="REF", help="the version of the template (default: the latest release)"
@@ -96,6 +102,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def say(sentence: str) -> None:
     print(f"[create_project] {sentence}", flush=True)
+
+
+def outside(template: Path, folder: str) -> str:
+    """Return the folder as given, or next to the template if the command was run inside it."""
+    if not Path(folder).resolve().is_relative_to(template):
+        return folder
+    if Path(folder).is_absolute() or ".." in Path(folder).parts or not Path(folder).name:
+        raise Refusal(f"{Path(folder).resolve()} is inside the template. Choose another folder.")
+    return os.path.relpath(template.parent / folder)
 
 
 def free_destination(folder: str) -> Path:
@@ -108,7 +123,7 @@ def free_destination(folder: str) -> Path:
             )
         if destination.exists() and not destination.is_dir():
             raise Refusal(f"{destination} is a file. Choose another folder. Nothing was changed.")
-        if any((path / ".copier-answers.yml").exists() for path in destination.parents):
+        if any((path / ANSWERS).exists() for path in destination.parents):
             raise Refusal(f"{destination} is inside a generated project. Choose another folder.")
         parent = next(path for path in destination.parents if path.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
@@ -124,17 +139,21 @@ def title(destination: Path) -> str:
     return " ".join(word[:1].upper() + word[1:] for word in words.split(" "))
 
 
-def locate_template(given: str | None, reference: str | None) -> tuple[str, str | None]:
+def locate_template(
+    given: str | None, reference: str | None, notes: list[str]
+) -> tuple[str, str | None]:
     """Return the template and its version. `copier update` needs an absolute path or a URL."""
     here = Path(__file__).resolve().parent
     place = given or os.environ.get(TEMPLATE_VARIABLE)
+    if not place and (here / "copier.yml").is_file():
+        place = str(here)
     if not place:
-        if not (here / "copier.yml").is_file():
+        if "/OWNER/" in ADDRESS:
             raise Refusal(
                 "there is no template in the folder of this script. Pass --template PATH_OR_URL "
                 f"or set the environment variable {TEMPLATE_VARIABLE}."
             )
-        place = str(here)
+        place = ADDRESS
     if not shutil.which("git"):
         raise Refusal(
             "git was not found. Updates of the project need it. "
@@ -144,13 +163,13 @@ def locate_template(given: str | None, reference: str | None) -> tuple[str, str 
         place = url2pathname(urlsplit(place).path)
     path = Path(place).expanduser()
     if path.exists():
-        return local_template(path.resolve(), reference)
+        return local_template(path.resolve(), reference, notes)
     if ":" not in place.removeprefix(path.drive):
         raise Refusal(f"there is no template at {path.absolute()}.")
     return place, reference
 
 
-def local_template(path: Path, reference: str | None) -> tuple[str, str | None]:
+def local_template(path: Path, reference: str | None, notes: list[str]) -> tuple[str, str | None]:
     """Use the latest commit: a project made from uncommitted files could never be updated."""
     if path.is_file():
         return str(path), reference
@@ -163,15 +182,14 @@ def local_template(path: Path, reference: str | None) -> tuple[str, str | None]:
         )
     commit = git(path, "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit or git(path, "rev-parse", "--show-prefix"):
-        say("WARNING: the template has no git history, so this project can't be updated later.")
         return str(path), None
     if git(path, "rev-parse", "--is-shallow-repository") == "true":
-        say(
-            "WARNING: the template is a shallow clone. Updates of this project will fail once the "
-            f"clone no longer has this version. To keep it, run: git -C {path} fetch --unshallow"
+        notes.append(
+            "the template is a shallow clone. Updates fail once it no longer has this version. To "
+            f'keep it, run: git -C "{path}" fetch --unshallow'
         )
     if git(path, "status", "--porcelain", "--", "copier.yml", "template", "hooks"):
-        say("WARNING: the template has uncommitted changes. The project is created without them.")
+        notes.append("the template has uncommitted changes. The project was created without them.")
     if reference == "HEAD" or (reference is None and not git(path, "tag")):
         reference = commit
     return str(path), reference
@@ -259,7 +277,7 @@ def render(copier: list[str], template: str, destination: Path, data: list[str])
         new = Path(work, destination.name)
         run_copier([*copier, template, str(new)], template)
         if data:
-            check_answers((new / ".copier-answers.yml").read_text("utf-8"), data)
+            check_answers((new / ANSWERS).read_text("utf-8"), data)
         if aside != destination:
             new.rename(destination)
             return
@@ -296,10 +314,13 @@ def run_copier(command: list[str], template: str) -> None:
     raise Refusal("Copier could not render the template (see above).")
 
 
-def set_up(destination: Path) -> int:
+def set_up(destination: Path, folder: str) -> int:
     command = [*(["cmd", "/c"] if WINDOWS else ["sh"]), SETUP, "--new"]
+    # In a variable, the name needs no quotes. Setup prints how to change to the folder.
+    environment = {**os.environ, "COPIER_FASTAPI_FOLDER": folder}
     try:
-        succeeded = subprocess.run(command, cwd=destination, check=False).returncode == 0
+        run = subprocess.run(command, cwd=destination, env=environment, check=False)
+        succeeded = run.returncode == 0
     except (KeyboardInterrupt, OSError) as error:
         print(f"create_project: {str(error) or 'interrupted'}", file=sys.stderr)
         succeeded = False
@@ -311,6 +332,23 @@ def set_up(destination: Path) -> int:
         )
         return 3
     return 0
+
+
+def notes_on_updates(project: Path) -> list[str]:
+    """Return what prevents later updates, and what to do. The hook says the same."""
+    answers = (project / ANSWERS).read_text("utf-8")
+    if not re.search(r"^_commit: ", answers, re.M):
+        return [
+            "this project can't be updated later, because its template has no git history. For a "
+            "project that can, create it from a git clone or a URL."
+        ]
+    if (project / ".github").is_dir() and not re.search(r"^_src_path: '?\w{2,}[:@]", answers, re.M):
+        address = "the URL of the template" if "/OWNER/" in ADDRESS else ADDRESS
+        return [
+            "GitHub can't reach a template on this computer. Before you push the project, change "
+            f"_src_path in {ANSWERS} to {address}."
+        ]
+    return []
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def merge_python(project: Path, table: Table) -> list[str]:
         notes = merge_statements(project, table, file, *texts)
         if notes is not None:
             mark_resolved(project, file)
-            sentences += [f"{file}: kept your changes and the template's", *notes]
+            sentences += notes
     return sentences
 
 

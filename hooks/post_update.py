@@ -19,7 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from line_merge import describe_duplicate_names, union_merge
 from migrations import UndecidedError, reparent, restore_committed
-from moved_files import follow_renamed_by_owner, keep_changed, merge_python, restore_lost_names
+from moved_files import (
+    follow_renamed_by_owner,
+    is_changed,
+    keep_changed,
+    merge_python,
+    restore_lost_names,
+)
 from repository import (
     ANSWERS,
     PYTHON,
@@ -30,8 +36,10 @@ from repository import (
     conflicted_files,
     end_update,
     escape_unprintable_output,
+    git,
     git_bytes,
     last_committed,
+    list_files,
     run_setup,
     say,
     setup_is_skipped,
@@ -64,7 +72,15 @@ for module in ("app.main", "app.cli"):
 
 
 def main(project: Path, source: str, shared: list[str]) -> int:
-    """Merge what Copier left, then run setup. Returns 1 if anything is left for the owner to do."""
+    """Returns 1 if anything is left for the owner to do. Ends with what the changelog asks of them."""
+    code = finish(project, source, shared)
+    for note in notes_of_releases(project):
+        say(note)
+    return code
+
+
+def finish(project: Path, source: str, shared: list[str]) -> int:
+    """Merge what Copier left, then run setup."""
     table = Table.load()
     for line in merge(project, source, shared, table):
         say(line)
@@ -106,14 +122,31 @@ def merge(project: Path, source: str, shared: list[str], table: Table) -> Iterat
         yield from keep_changed(project, renders, table)
         yield from follow_renamed_by_owner(project, renders)
         yield from merge_python(project, table)
-    for file in union_merge(project, shared):
-        yield f"{file}: kept your lines and the template's"
-    yield from restore_lost_names(project, table)
+        union_merge(project, shared)
+        yield from restore_lost_names(project, table)
+        if merged := merged_files(project, renders):
+            some = ", ".join(merged[:3]) + (", ..." if len(merged) > 3 else "")
+            yield f"merged your changes and the template's in {count(merged)}: {some}"
+
+
+def merged_files(project: Path, renders: Renders) -> list[str]:
+    """The files that both sides changed and that have no conflict."""
+    changed = list_files(project, "diff", "--name-only", "--diff-filter=M", "--relative", "HEAD")
+    changed = [file for file in changed if file not in {ANSWERS, *conflicted_files(project)}]
+    return [
+        file
+        for file in changed
+        if (renders.old / file).is_file() and is_changed(project, renders.old, file)
+    ]
+
+
+def count(files: list[str]) -> str:
+    return f"{len(files)} file{'s' * (len(files) != 1)}"
 
 
 def order_migrations(project: Path) -> bool:
     try:
-        say(*(reparent(project) or ["migrations: none had to move"]))
+        say(*reparent(project))
     except UndecidedError as error:
         say(str(error))
         return False
@@ -125,6 +158,7 @@ def set_up(project: Path, broken: list[str]) -> int:
         say(f"COPIER_FASTAPI_SETUP=skip: run {SETUP_SCRIPT} for new dependencies and migrations.")
         return 0
     done = run_setup(project, "--updated")
+    say("Importing the app and checking its types")
     error = import_error(project)
     if error:
         say(f"the app can't be imported: {error}")
@@ -133,10 +167,11 @@ def set_up(project: Path, broken: list[str]) -> int:
         say(f"The files are merged, but setup failed. Fix the error above, then run {SETUP_SCRIPT}")
         return 1
     say("The database is at the latest migration. Run the tests, then commit.")
-    if not models_match_database(project):
+    if difference := model_difference(project):
         # Not a failure: a table need not have a model.
         say(
-            "Your models and the database differ (see above). If an option brought back models whose",
+            difference,
+            "Your models and the database differ. If an option brought back models whose",
             'tables you had dropped, `alembic revision -m "restore" --autogenerate` creates them again;',
             "then run `alembic upgrade head`.",
         )
@@ -195,25 +230,51 @@ def type_errors(python: Path, folder: Path) -> list[tuple[str, str, str]]:
     return [(file.replace("\\", "/"), line, text) for file, line, text in found]
 
 
-def models_match_database(project: Path) -> bool:
-    """Whether a new migration would be empty. If not, Alembic prints what it would contain."""
+def model_difference(project: Path) -> str:
+    """What a new migration would contain; empty if nothing."""
     python = project / PYTHON
     if not python.is_file():
-        return True
+        return ""
     command = [str(python), "-m", "alembic", "check"]
-    return subprocess.run(command, cwd=project, check=False).returncode == 0
+    run = subprocess.run(
+        command, cwd=project, capture_output=True, check=False, encoding="utf-8", errors="replace"
+    )
+    said = (run.stderr + run.stdout).strip().splitlines()
+    return (said or ["alembic check failed"])[-1] if run.returncode else ""
 
 
 # ---- the changelog ----------------------------------------------------------------------------
 
 
 def say_what_changed(project: Path) -> None:
-    before = template_version(last_committed(project, ANSWERS))
-    after = template_version((project / ANSWERS).read_bytes())
-    changed = len(changed_files(project))
-    say(f"template: {before} -> {after}, {changed} files changed; see `git status` and `git diff`")
-    for note in release_notes(TEMPLATE / "CHANGELOG.md", before, after):
-        say(note)
+    before, after = (describe_version(name) for name in updated_versions(project))
+    files = count(changed_files(project))
+    say(f"template: {before} -> {after}, {files} changed; see `git status` and `git diff`")
+
+
+def updated_versions(project: Path) -> tuple[str, str]:
+    """The versions of the template before and after this update."""
+    now = (project / ANSWERS).read_bytes()
+    return template_version(last_committed(project, ANSWERS)), template_version(now)
+
+
+def describe_version(name: str) -> str:
+    """A bare commit, as of a clone without tags, is preceded by the version that it declares."""
+    declared = declared_version(name)
+    return name if version(name) or not declared else f"{declared} ({name[:10]})"
+
+
+def declared_version(name: str) -> str:
+    """The version itself, or what pyproject.toml had in that commit of the template."""
+    if version(name):
+        return name
+    found = re.search(r'^version = "(.+)"', git(TEMPLATE, "show", f"{name}:pyproject.toml"), re.M)
+    return found[1] if found else ""
+
+
+def notes_of_releases(project: Path) -> Iterator[str]:
+    before, after = (declared_version(name) for name in updated_versions(project))
+    return release_notes(TEMPLATE / "CHANGELOG.md", before, after)
 
 
 def release_notes(changelog: Path, before: str, after: str) -> Iterator[str]:

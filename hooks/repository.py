@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 ANSWERS = ".copier-answers.yml"
@@ -15,6 +16,8 @@ TEMPLATE = Path(__file__).resolve().parents[1]
 
 WINDOWS = os.name == "nt"
 SETUP_SCRIPT = ".\\setup.bat" if WINDOWS else "./setup.sh"
+# What the user called the project's folder; setup prints how to change to it.
+FOLDER_VARIABLE = "COPIER_FASTAPI_FOLDER"
 PYTHON = ".venv/Scripts/python.exe" if WINDOWS else ".venv/bin/python"
 
 
@@ -25,7 +28,8 @@ def escape_unprintable_output() -> None:
 
 
 def say(*lines: str) -> None:
-    print(*(f"[update] {line}" for line in lines), sep="\n", flush=True)
+    for line in lines:
+        print(f"[update] {line}", flush=True)
 
 
 # ---- setup ------------------------------------------------------------------------------------
@@ -133,6 +137,14 @@ def content(file: Path) -> bytes:
 
 
 # ---- the template's versions ------------------------------------------------------------------
+
+
+def published_address() -> str:
+    """Where the template is published; empty in a copy that has not declared it."""
+    text = content(TEMPLATE / "pyproject.toml").decode("utf-8")
+    package = tomllib.loads(text).get("project", {})
+    address = str(package.get("urls", {}).get("repository", ""))
+    return "" if "/OWNER/" in address else address
 
 
 def template_version(answers: bytes) -> str:

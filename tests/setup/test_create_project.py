@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.machines import Machine
 from tests.support.projects import ROOT, clean_environment
+from tools.address import declared
 
 Create = Callable[..., tuple[int, str]]
 
@@ -22,11 +23,11 @@ def create(checkout: Path, folder: Path) -> Create:
     """Run create_project.py with this environment's Copier, without the slow steps of setup."""
 
     def run(
-        *arguments: str | Path, script: Path | None = None, **environment: str
+        *arguments: str | Path, script: Path | None = None, cwd: Path = folder, **environment: str
     ) -> tuple[int, str]:
         done = subprocess.run(
             [sys.executable, script or checkout / "create_project.py", *arguments],
-            cwd=folder,
+            cwd=cwd,
             env={**clean_environment(), **environment},
             capture_output=True,
             text=True,
@@ -123,6 +124,33 @@ def test_a_project_is_not_created_inside_the_template(create: Create, checkout: 
 
     assert (code, is_one_line(said)) == (1, True)
     assert "is inside the template." in said
+
+
+@pytest.mark.parametrize("inside", ["", "docs"])
+def test_from_inside_the_template_the_project_is_created_next_to_it(
+    create: Create, checkout: Path, tmp_path: Path, inside: str
+) -> None:
+    template = Path(shutil.copytree(checkout, tmp_path / "template"))
+    script = template / "create_project.py"
+
+    code, said = create("shelf", script=script, cwd=template / inside, PATH=no_uv(), **OFFLINE)
+
+    assert code == 3, said
+    assert (tmp_path / "shelf/app/main.py").exists()
+    assert not list(template.rglob("shelf"))
+
+
+def test_a_copied_script_uses_the_published_template(
+    create: Create, checkout: Path, folder: Path
+) -> None:
+    script = folder / "create_project.py"
+    text = (ROOT / "create_project.py").read_text("utf-8")
+    script.write_text(text.replace(declared(), f"git+file://{checkout}"), "utf-8")
+
+    code, said = create("shelf", script=script, PATH=no_uv(), **OFFLINE)
+
+    assert code == 3, said
+    assert f"_src_path: git+file://{checkout}" in (folder / "shelf/.copier-answers.yml").read_text()
 
 
 def test_a_copied_script_asks_where_the_template_is(create: Create, folder: Path) -> None:

@@ -1,20 +1,25 @@
 """Where a template can come from: each project can be updated, or says at once that it can't."""
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.projects import Project, clean_environment
 from tests.update.conftest import Update
 from tests.update.edits import commit, git
+from tools.address import change
 
 pytestmark = pytest.mark.slow
 
 # Setup stops at once: these tests are about what is rendered.
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "UV_OFFLINE": "1", "UV_NO_CACHE": "1"}
+SKIP = {"COPIER_FASTAPI_SETUP": "skip"}
+NEWS = "# Changelog\n\n## Unreleased\n\n## 1001.0.0\n\nAfter updating: water the plants.\n"
 
 
 @pytest.fixture
@@ -84,17 +89,21 @@ def test_a_project_from_a_template_without_tags_is_updated(
     assert git(project.path, "ls-files", "--unmerged") == ""
 
 
-def test_projects_inside_a_checkout_without_tags_are_no_change_of_it(
-    origin: Path, update: Update
+def test_a_zip_file_of_a_published_template_makes_a_project_that_can_be_updated(
+    origin: Path, update: Update, tmp_path: Path
 ) -> None:
-    """Copier would commit them with the template, but not a folder that is a repository."""
-    git(origin, "tag", "--delete", *git(origin, "tag").split())
-    project = create(origin / "create_project.py", origin / "my_new_app", str(origin))
-    release(origin)
+    address = f"git+file://{origin}"
+    change(address, origin)
+    release(origin, "v1000.1.0")
+    git(origin, "archive", "--format=zip", f"--output={tmp_path}/main.zip", "HEAD")
+    shutil.unpack_archive(tmp_path / "main.zip", tmp_path / "unpacked")
+    project = create(tmp_path / "unpacked/create_project.py", tmp_path / "shelf", "")
+    assert f"_commit: {git(origin, 'rev-parse', 'HEAD')}" in project.read(".copier-answers.yml")
+    release(origin, "v1001.0.0")
 
     update(project)
 
-    assert "*.next text" in project.read(".gitattributes")
+    assert project.read(".gitattributes").count("*.next text") == 2
     assert git(project.path, "ls-files", "--unmerged") == ""
 
 
@@ -105,7 +114,9 @@ def test_a_template_without_history_is_told_about_when_the_project_is_made(
 
     said = run(origin / "create_project.py", tmp_path / "shelf")
 
-    assert "the template has no git history, so this project can't be updated later" in said
+    assert said.count("NOTE: ") == 1
+    assert said.splitlines()[-1].startswith("NOTE: this project can't be updated later, because")
+    assert "# Updates are not possible" in (tmp_path / "shelf/.copier-answers.yml").read_text()
 
 
 def test_a_shallow_clone_is_told_about_when_the_project_is_made(
@@ -116,8 +127,9 @@ def test_a_shallow_clone_is_told_about_when_the_project_is_made(
 
     said = run(shallow / "create_project.py", tmp_path / "shelf")
 
-    assert "WARNING: the template is a shallow clone" in said
-    assert f"git -C {shallow} fetch --unshallow" in said
+    assert "NOTE: the template is a shallow clone." in said
+    assert f'git -C "{shallow}" fetch --unshallow' in said
+    assert "No git tags found" not in said
 
 
 def test_copier_copy_from_uncommitted_files_says_what_it_costs(
@@ -128,28 +140,32 @@ def test_copier_copy_from_uncommitted_files_says_what_it_costs(
 
     said = run(*copy, origin, tmp_path / "shelf", COPIER_FASTAPI_SETUP="skip")
 
-    assert "WARNING: the template has uncommitted changes" in said
-    assert "commit them and generate the project again" in said
+    assert "NOTE: the template has uncommitted changes" in said
+    assert "Commit them and create the project again" in said
     clean = run(*copy, "--vcs-ref=v1000.0.0", origin, tmp_path / "clean")
     assert "uncommitted" not in clean
 
 
-def test_a_relative_path_is_told_about_when_the_project_is_made(
+def test_a_relative_path_of_the_template_is_stored_as_an_absolute_one(
     origin: Path, tmp_path: Path
 ) -> None:
-    copy = ["-m", "copier", "copy", "--trust", "--defaults", "--vcs-ref=v1000.0.0"]
+    copy = ["-m", "copier", "copy", "--trust", "--defaults", "--quiet", "--vcs-ref=v1000.0.0"]
     relative = origin.relative_to(tmp_path)
 
     said = subprocess.run(
-        [sys.executable, *copy, f"./{relative}", "shelf"],
+        [sys.executable, *copy, f"./{relative}", "books/shelf"],
         cwd=tmp_path,
         env={**clean_environment(), "COPIER_FASTAPI_SETUP": "skip"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=True,
-    ).stderr
+    ).stdout
 
-    assert "won't find the template, because its path is" in said
+    answers = yaml.safe_load((tmp_path / "books/shelf/.copier-answers.yml").read_text("utf-8"))
+    assert answers["_src_path"] == str(origin)
+    assert said.count("NOTE: ") == 1
+    assert said.splitlines()[-1].startswith("NOTE: GitHub can't reach a template on this computer.")
 
 
 def test_letters_that_a_code_page_lacks_stop_neither_the_script_nor_the_hook(
@@ -164,7 +180,7 @@ def test_letters_that_a_code_page_lacks_stop_neither_the_script_nor_the_hook(
     said = run(template / "create_project.py", folder / "shelf", **old)
     hook = run(*copy, folder / "other", COPIER_FASTAPI_SETUP="skip", **old)
 
-    assert "Creating the project from" in said
+    assert "[create_project] Creating " in said
     assert "The project's files are complete." in said
     assert "COPIER_FASTAPI_SETUP=skip: run ./setup.sh in " in hook
     assert "Traceback" not in said + hook
@@ -196,3 +212,39 @@ def test_line_endings_survive_an_update_whatever_git_is_told_to_convert(
     assert script_bytes.endswith(b"\r\nrem next\r\n")
     assert script_bytes.count(b"\n") == script_bytes.count(b"\r\n")
     assert b"\r" not in (project.path / ".gitattributes").read_bytes()
+
+
+def test_an_update_ends_with_what_the_changelog_asks_of_the_owner(
+    origin: Path, tmp_path: Path
+) -> None:
+    project = create(origin / "create_project.py", tmp_path / "shelf", str(origin))
+    attributes = project.path / ".gitattributes"
+    attributes.write_text(f"# mine\n{attributes.read_text()}")
+    commit(project, "Mine")
+    (origin / "CHANGELOG.md").write_text(NEWS, "utf-8")
+    release(origin, "v1001.0.0")
+
+    said = run("-m", "copier", "update", "--trust", "--defaults", project.path, **SKIP)
+
+    assert "merged your changes and the template's in 1 file: .gitattributes\n" in said
+    assert said.rstrip().splitlines()[-1] == "[update] 1001.0.0: After updating: water the plants."
+    assert len(said.splitlines()) <= 12, said
+
+
+def test_an_update_between_commits_without_a_tag_names_the_versions_they_declare(
+    origin: Path, tmp_path: Path
+) -> None:
+    git(origin, "tag", "--delete", *git(origin, "tag").split())
+    project = create(origin / "create_project.py", tmp_path / "shelf", str(origin))
+    package = origin / "pyproject.toml"
+    (origin / "CHANGELOG.md").write_text(NEWS, "utf-8")
+    old = re.findall(r'^version = "(.+)"', package.read_text("utf-8"), re.M)[0]
+    package.write_text(package.read_text("utf-8").replace(f'"{old}"', '"1001.0.0"', 1), "utf-8")
+    release(origin)
+
+    said = run("-m", "copier", "update", "--trust", "--defaults", project.path, **SKIP)
+
+    assert re.search(
+        rf"template: {re.escape(old)} \(\w{{7,}}\) -> 1001\.0\.0 \(\w{{7,}}\)", said
+    ), said
+    assert "[update] 1001.0.0: After updating: water the plants." in said

@@ -157,7 +157,7 @@ def test_an_update_keeps_both_sides_migrates_and_leaves_line_endings_alone(
         code, said = run_with_git(*update)
 
     assert code == 0, said
-    assert "[update] app/settings.py: kept your changes and the template's" in said
+    assert "[update] merged your changes and the template's in " in said
     assert "[update] migrations: cap now follows shelf, your last one" in said
     assert "Running upgrade shelf -> cap" in said
     assert "[setup] Done in " in said

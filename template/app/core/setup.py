@@ -19,6 +19,8 @@ WINDOWS = os.name == "nt"
 PROJECT = Path(__file__).resolve().parents[2]
 SCRIPT = "setup.bat" if WINDOWS else "./setup.sh"
 PROGRAMS = Path(".venv", "Scripts" if WINDOWS else "bin")
+# What the user called the folder of a new project.
+FOLDER_VARIABLE = "COPIER_FASTAPI_FOLDER"
 # What was installed, and where. `.venv` has to be created again when the project moves.
 STAMP = PROJECT / ".venv/installed.txt"
 # An installation that was killed leaves incomplete packages behind.
@@ -69,8 +71,8 @@ def main() -> int:
         return 130
     say(f"Done in {time.monotonic() - started_at:.0f} s.")
     if not options.updated:
-        print_next_commands(options.new)
         commit_to_git()
+        print_next_commands(os.environ.get(FOLDER_VARIABLE, "") if options.new else "")
     return 0
 
 
@@ -161,43 +163,46 @@ def say(line: str, start: str = "", end: str = "\n") -> None:
     print(f"{start}[setup] {line}", end=end, flush=True)
 
 
-def print_next_commands(from_elsewhere: bool) -> None:
-    commands = [f'cd "{PROJECT}"'] if from_elsewhere else []
+def print_next_commands(folder: str) -> None:
+    commands = [change_to(folder)] if folder not in {"", "."} else []
     if Path("app/auth/cli.py").exists():
         package = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
         program = PROGRAMS / next(iter(package["scripts"]))
         commands.append(f"{program} user create-admin admin admin@example.com")
     commands.append(f"{PROGRAMS / 'uvicorn'} app.main:app --reload --reload-dir app --port 8001")
     say("Next, run this and open http://localhost:8001")
-    print_commands(commands)
+    # One per line: Windows PowerShell does not support &&.
+    print("", *(f"    {command}" for command in commands), sep="\n", flush=True)
+
+
+def change_to(folder: str) -> str:
+    """In cmd, cd stays on its drive; pushd does not, and PowerShell has it, too."""
+    if not WINDOWS:
+        return f"cd {shlex.quote(folder)}"
+    plain = all(character.isalnum() or character in "\\/:._-" for character in folder)
+    return ("pushd " if Path(folder).drive else "cd ") + (folder if plain else f'"{folder}"')
 
 
 def commit_to_git() -> None:
-    """Offer the first commit to a person at a terminal, and show the commands to others."""
+    """Offer the first commit to a person at a terminal, and remind others of it."""
     if not shutil.which("git") or succeeds("git rev-parse --is-inside-work-tree"):
         return
     commands = ["git init", "git add --all", 'git commit -m "Start from the template"']
-    say("`copier update` needs the project in git.")
     if sys.stdin.isatty() and sys.stdout.isatty():
         try:
-            answer = input("[setup] Commit it now? [Y/n] ").strip().casefold()
+            answer = input("[setup] Commit the project to git? [Y/n] ").strip().casefold()
         except (EOFError, KeyboardInterrupt):
             answer = "no"
             print()
         if answer in {"", "y", "yes"}:
             if all(map(succeeds, commands)):
                 return say("Committed.")
-            say("git could not commit it. To see why, run:")
-    print_commands(commands)
+            say("git could not commit it. To see why, run: git commit")
+    say("Commit the project to git before its first update.")
 
 
 def succeeds(command: str) -> bool:
     return not subprocess.run(shlex.split(command), capture_output=True, check=False).returncode  # noqa: S603
-
-
-def print_commands(commands: list[str]) -> None:
-    # One per line: Windows PowerShell does not support &&.
-    print("", *(f"    {command}" for command in commands), "", sep="\n", flush=True)
 
 
 if __name__ == "__main__":
