@@ -1,6 +1,7 @@
 """The pages for developers, in a real browser that reaches no other server."""
 
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -204,3 +205,19 @@ def test_the_welcome_page_tells_a_missing_migration_from_an_unreadable_database(
 
     expect(page.get_by_role("heading", level=1)).to_have_text("My App cannot read its database")
     expect(page.locator(".state")).to_contain_text("app.db does not exist")
+
+
+@pytest.mark.parametrize(("path", "name"), [("/", "welcome"), ("/docs", "docs")])
+def test_the_pictures_of_the_documents_can_be_made_again(
+    open_page: Open, tmp_path: Path, path: str, name: str
+) -> None:
+    """`python -m tools.pictures pages` keeps them: it sets PICTURES."""
+    page = open_page(path, viewport={"width": 960, "height": 600})
+    expect(page.get_by_role("heading", name="My App").first).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    file = Path(os.environ.get("PICTURES", tmp_path), f"{name}.png")
+
+    page.screenshot(path=file, timeout=120_000)
+
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert file.stat().st_size < 100_000
