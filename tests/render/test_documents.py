@@ -63,3 +63,24 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
     targets = [document.parent / link for link in links]
 
     assert [t for t in targets if not (t.exists() or Path(f"{t}.jinja").exists())] == []
+
+
+def cells(text: str) -> list[list[str]]:
+    """The rows of the tables of a document."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_numbers_of_the_readme_are_goals_that_were_reached() -> None:
+    numbers = (ROOT / "README.md").read_text("utf-8").partition("## Numbers")[2]
+    promised = cells(numbers.partition("\n## ")[0])[2:]
+    measured = cells((ROOT / "docs/performance.md").read_text("utf-8"))
+    reached = {(row[0], row[3]) for row in measured if row[-1] == "reached"}
+    names = {name for name, _ in reached}
+
+    assert len(promised) > 4
+    for what, goal in promised:
+        figure = re.match(r"[\d.]+x|[\d.]+ \w+", goal)
+        assert figure
+        assert [name for name in names if name.startswith(what)], what
+        assert any(name.startswith(what) and at == figure[0] for name, at in reached), what
