@@ -119,7 +119,10 @@ def restore_committed(project: Path) -> list[str]:
             text for file in present_files(project) for text in revision_names(file.read_bytes())
         }
         gone = [file for file in gone if not here & revision_names(last_committed(project, file))]
-    for file in {*gone, *set(files).intersection(conflicted_files(project))}:
+    # An option may change the parent of a migration that is there with and without it.
+    changed = list_files(project, "diff", "--name-only", "--relative", "HEAD", "--", VERSIONS)
+    changed += conflicted_files(project)
+    for file in {*gone, *set(files).intersection(changed)}:
         git(project, "checkout", "--quiet", "HEAD", "--", f":(literal){file}")
     return [
         f"migrations: {Path(file).name} stays, because your database has it; so do its tables and "
@@ -130,7 +133,8 @@ def restore_committed(project: Path) -> list[str]:
 
 def restore_rendered_over(project: Path) -> None:
     """Bring back the committed form of the template's migrations, which may have other parents."""
-    rendered = {file.name for file in (TEMPLATE / "template" / VERSIONS).iterdir()}
+    files = (TEMPLATE / "template" / VERSIONS).iterdir()
+    rendered = {file.name.removesuffix(".jinja") for file in files}
     for file in list_files(project, "diff", "--name-only", "--relative", "HEAD", "--", VERSIONS):
         if Path(file).name in rendered:
             git(project, "checkout", "--quiet", "HEAD", "--", f":(literal){file}")

@@ -101,7 +101,7 @@ def test_the_recipes_of_batches_run(shelf: Project) -> None:
     shelf.succeed("alembic", "revision", "-m", "add book", "--autogenerate")
     shelf.succeed("alembic", "upgrade", "head")
     shelf.succeed("app", "add-book", "Emma", "474")
-    _, index, drop = migration_recipes(shelf)
+    _, index, drop, ids = migration_recipes(shelf)
 
     def add(name: str, body: str) -> None:
         shelf.succeed("alembic", "revision", "-m", name)
@@ -116,6 +116,7 @@ def test_the_recipes_of_batches_run(shelf: Project) -> None:
     with closing(sqlite3.connect(shelf.path / "app.db")) as connection:
         connection.execute("CREATE VIEW long_books AS SELECT id, title FROM books WHERE pages > 9")
     add("drop", drop)
+    add("numbers", ids)
 
     with closing(sqlite3.connect(shelf.path / "app.db")) as connection:
         assert connection.execute("SELECT * FROM long_books").fetchall() == [(1, "Emma")]

@@ -49,7 +49,7 @@ def test_upgrade_creates_a_database_with_named_constraints(
     assert {"users", "permissions", "user_permissions", "alembic_version"} <= tables(database)
     schema = "\n".join(str(row[0]) for row in query(database, "SELECT sql FROM sqlite_master"))
     for name in (
-        "pk_users",
+        "pk_user_permissions",
         "uq_users_username",
         "uq_users_email",
         "ck_users_password_length",

@@ -136,6 +136,28 @@ def test_autogenerate_drops_a_table_that_a_migration_has_created(revisions: Revi
     revisions.check()
 
 
+def test_a_table_of_an_earlier_release_differs_in_nothing_that_autogenerate_sees(
+    on_sqlite: Revisions,
+) -> None:
+    """Since this release, new tables never give an id twice. The others keep their rows as is."""
+    on_sqlite.write_models(books())
+    on_sqlite.autogenerate()
+    on_sqlite.write_models(books("sqlite_autoincrement=True"))
+
+    on_sqlite.check()
+
+
+def test_a_table_that_never_gives_an_id_twice_comes_back_as_it_was(on_sqlite: Revisions) -> None:
+    on_sqlite.write_models(books("sqlite_autoincrement=True"))
+    assert "sqlite_autoincrement=True" in on_sqlite.autogenerate()
+    on_sqlite.write_models()
+    on_sqlite.autogenerate()
+
+    command.downgrade(on_sqlite.config(), "-1")
+
+    assert "AUTOINCREMENT" in on_sqlite.statement("books")
+
+
 def test_a_model_of_a_view_is_not_a_new_table(revisions: Revisions) -> None:
     revisions.write_models(books())
     revisions.autogenerate()

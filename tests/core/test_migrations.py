@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from alembic import command
 from fastapi.testclient import TestClient
+from sqlalchemy import create_engine
 
 from app.core import health
+from app.core.database import synchronous_url
 from app.core.health import MigrationState
+from app.models import metadata
 from tests.conftest import alembic_config
 
 ALEMBIC = Path(__file__).parents[2] / "alembic"
@@ -115,6 +118,68 @@ def test_two_heads_are_explained() -> None:
     state = MigrationState(frozenset("ab"), frozenset("ab"), frozenset("a"))
 
     assert "alembic merge heads" in str(state)
+
+
+def test_i14_a_public_id_is_never_given_again(database_url: str) -> None:
+    """Not even that of the newest row, which SQLite gives again by default."""
+    engine = create_engine(synchronous_url(database_url))
+    values = {"name": "x", "description": "", "username": "x", "email": "x", "password": ""}
+    with engine.begin() as connection:
+        for name in ("permissions", "users"):
+            table = metadata.tables[name]
+            row = {key: value for key, value in values.items() if key in table.columns}
+            insert = table.insert().values(row).returning(table.c.id)
+            first = connection.scalars(insert).one()
+            connection.execute(table.delete().where(table.c.id == first))
+            assert connection.scalars(insert).one() == first + 1, name
+    engine.dispose()
+
+
+def test_i14_models_and_migrations_agree_on_ids(database: Path) -> None:
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    query = "SELECT name FROM sqlite_master WHERE sql LIKE '% AUTOINCREMENT%' ORDER BY name"
+
+    with engine.connect() as connection:
+        modelled = connection.exec_driver_sql(query).all()
+    with closing(sqlite3.connect(database)) as connection_:
+        migrated = connection_.execute(query).fetchall()
+
+    assert [*modelled] == migrated
+    assert {"permissions", "users"} <= {name for (name,) in migrated}
+
+
+def test_i14_users_of_an_earlier_release_keep_all_that_belongs_to_them(database: Path) -> None:
+    config = alembic_config(f"sqlite:///{database}")
+    command.downgrade(config, "base")
+    command.upgrade(config, "8ded3252ce31")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.executescript(f"""
+            ALTER TABLE users ADD COLUMN shelf TEXT DEFAULT 'oak';
+            CREATE INDEX own_index ON users (lower(shelf));
+            CREATE VIEW own_view AS SELECT username, shelf FROM users;
+            CREATE TABLE own_log (id INTEGER PRIMARY KEY, username TEXT);
+            CREATE TRIGGER own_trigger AFTER DELETE ON users
+                BEGIN INSERT INTO own_log (username) VALUES (old.username); END;
+            {INSERT_ADA};
+            INSERT INTO permissions VALUES (1, 'books:read', '');
+            INSERT INTO user_permissions VALUES (1, 1);
+        """)
+
+    command.upgrade(config, "head")
+
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        assert connection.execute("SELECT * FROM own_view").fetchall() == [("ada", "oak")]
+        assert connection.execute("SELECT * FROM user_permissions").fetchall() == [(1, 1)]
+        connection.execute("DELETE FROM users")
+        assert connection.execute("SELECT username FROM own_log").fetchall() == [("ada",)]
+        assert connection.execute("SELECT * FROM user_permissions").fetchall() == []
+        connection.execute(INSERT_ADA.replace("(id, ", "(").replace("(1, ", "("))
+        assert connection.execute("SELECT id FROM users").fetchall() == [(2,)]
+        query = "SELECT name FROM sqlite_master WHERE name LIKE 'own%' ORDER BY name"
+        names = ["own_index", "own_log", "own_trigger", "own_view"]
+        assert [name for (name,) in connection.execute(query)] == names
 
 
 def test_nothing_is_migrated_when_the_backup_fails(database: Path) -> None:

@@ -10,6 +10,7 @@ from tests.support.projects import Generate
 WORDS = ["argon2", "email-validator", "pwdlib", "session_idle", "throttle", "zxcvbn"]
 FILES = [
     "alembic/versions/41d7a60c93be_auth.py",
+    "alembic/versions/7a90e4d1c6f8_login_session_ids.py",
     "app/auth/cli.py",
     "app/auth/dependencies.py",
     "app/auth/models.py",

@@ -26,6 +26,7 @@ SKELETON = [
     "alembic/env.py",
     "alembic/script.py.mako",
     "alembic/versions/8ded3252ce31_init.py",
+    "alembic/versions/c3f07a5e9b21_ids.py",
     "app/main.py",
     "app/settings.py",
     "app/errors.py",

@@ -29,7 +29,7 @@ Ready = tuple[Project, str]
 
 MIGRATION = """
 revision = "{name}"
-down_revision = "41d7a60c93be"
+down_revision = "c3f07a5e9b21"
 branch_labels = None
 depends_on = None
 

@@ -39,7 +39,11 @@ class Throttle(Base):
     """
 
     __tablename__ = "throttles"
-    __table_args__ = (CheckConstraint("length(key_hash) = 64", "key_hash_length"),)
+    __table_args__ = (
+        CheckConstraint("length(key_hash) = 64", "key_hash_length"),
+        # These ids are not public.
+        {"sqlite_autoincrement": False},
+    )
 
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
     attempts: Mapped[int]

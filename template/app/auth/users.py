@@ -121,8 +121,6 @@ async def delete_user(session: AsyncSession, caller: AuthContext, user_id: int) 
     needed = permissions.needed_from(user)
     await session.delete(user)
     await session.flush()
-    # SQLite assigns the largest id again after its row is deleted.
-    await throttle.reset(session, throttle.password_key(user_id), throttle.rename_key(user_id))
     await permissions.require_holders(session, needed)
     logger.info("User deleted", extra={"event": "user_deleted", "target_user_id": user_id})
 

@@ -105,7 +105,7 @@ def _copy_table(
         _insert(writer, table, [dict(zip(keys, row, strict=True)) for row in batch])
         done += len(batch)
         progress(table.name, done, total)
-    _reset_sequence(writer, table)
+    _continue_ids(reader, writer, table)
     return done
 
 
@@ -175,8 +175,8 @@ def _reason(error: Exception) -> object:
     return cause if isinstance(error, DBAPIError) else type(cause).__name__
 
 
-def _reset_sequence(writer: sa.Connection, table: sa.Table) -> None:
-    """Continue after the copied ids, which moved no sequence: the next new row would conflict."""
+def _continue_ids(reader: sa.Connection, writer: sa.Connection, table: sa.Table) -> None:
+    """Continue after the copied ids, which moved no sequence, and after those of deleted rows."""
     column = table.autoincrement_column
     if (
         writer.dialect.name == "postgresql"
@@ -184,9 +184,13 @@ def _reset_sequence(writer: sa.Connection, table: sa.Table) -> None:
         and isinstance(column.type, sa.Integer)
     ):
         name = writer.dialect.identifier_preparer.format_table(table)
-        next_id = sa.select(sa.func.coalesce(sa.func.max(column), 0) + 1).scalar_subquery()
+        ids = [0, reader.scalar(sa.select(sa.func.max(column)))]
+        if sa.inspect(reader).has_table("sqlite_sequence"):
+            given = sa.text("SELECT seq FROM sqlite_sequence WHERE name = :name")
+            ids.append(reader.scalar(given, {"name": table.name}))
+        last = max(number for number in ids if number is not None)
         sequence = sa.func.pg_get_serial_sequence(name, column.name)
-        writer.execute(sa.select(sa.func.setval(sequence, next_id, False)))
+        writer.execute(sa.select(sa.func.setval(sequence, last + 1, False)))
 
 
 def _checksum(connection: sa.Connection, table: sa.Table) -> tuple[int, int]:

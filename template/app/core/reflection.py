@@ -41,6 +41,9 @@ class ReflectingSQLiteImpl(SQLiteImpl):
             return
         if "collations" not in table.info:
             table.info["collations"] = _collations(connection, table.name)
+            if _has_autoincrement(connection, table.name):
+                # For a downgrade that creates the table again.
+                table.dialect_kwargs["sqlite_autoincrement"] = True
             _add_expression_indexes(connection, table)
         if isinstance(column_info["type"], String):
             column_info["type"].collation = table.info["collations"].get(column_info["name"])
@@ -83,7 +86,7 @@ def add_unreflected(connection: Connection, old: Table, new: Table, *, with_chec
     """Complete the definition of the table that replaces a reflected one."""
     name = {"name": old.name}
     create_table = LITERAL.sub("''", _create_table_statement(connection, old.name))
-    if re.search(r"\bAUTOINCREMENT\b", create_table, re.I):
+    if _has_autoincrement(connection, old.name):
         new.dialect_kwargs["sqlite_autoincrement"] = True
     uniques = [item for item in new.constraints if isinstance(item, UniqueConstraint)]
     for columns, action in _ON_CONFLICT.findall(create_table):
@@ -126,6 +129,11 @@ def _create_table_statement(connection: Connection, table: str) -> str:
         # SQLite itself ignores the case of names, but SQLAlchemy finds half of the table then.
         raise CommandError(f"SQLite has no table of exactly this name: {table}")
     return str(statement)
+
+
+def _has_autoincrement(connection: Connection, table: str) -> bool:
+    create_table = LITERAL.sub("''", _create_table_statement(connection, table))
+    return re.search(r"\bAUTOINCREMENT\b", create_table, re.I) is not None
 
 
 def add_index(table: Table, name: str, statement: str) -> Index | None:

@@ -1,8 +1,9 @@
 """The base class of every model: what all tables have in common."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, Table
 from sqlalchemy.orm import DeclarativeBase, Mapped
 
 from app.core.types import NAMING_CONVENTION, PrimaryKey, UtcDateTime
@@ -14,3 +15,8 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UtcDateTime}  # noqa: RUF012
 
     id: Mapped[PrimaryKey]
+
+    @classmethod
+    def __table_cls__(cls, *arguments: Any, **options: Any) -> Table:
+        # Otherwise SQLite gives the id of a deleted row again, if it was the newest one.
+        return Table(*arguments, **{"sqlite_autoincrement": True, **options})
