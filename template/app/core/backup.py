@@ -77,11 +77,14 @@ def restore(backup: Path, target: Path, metadata: MetaData) -> None:
         incoming.unlink(missing_ok=True)
 
 
-def verify(file: Path) -> None:
-    """Check every page of a database file, and that it has a revision."""
+def verify(file: Path, check: str = "integrity_check") -> None:
+    """Check every page of a database file, and that it has a revision.
+
+    `quick_check` takes a tenth of the time. It does not compare indexes with their tables.
+    """
     try:
         with open_file(file, "ro") as connection:
-            result = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            result = connection.execute(f"PRAGMA {check}(1)").fetchone()[0]
             revisions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
     except sqlite3.Error as error:
         raise BackupError(f"{file} is not a database of this app: {error}") from None
@@ -101,9 +104,10 @@ def file_has_own_rows(file: Path, metadata: MetaData) -> bool:
 
 
 def _copy_and_verify(source: Path, empty: Path) -> None:
-    with open_file(source, "ro") as connection:
+    # With mode=ro, SQLite takes about ten times as long. A file that is read-only still works.
+    with open_file(source, "rw") as connection:
         connection.execute("VACUUM INTO ?", (str(empty),))
-    verify(empty)
+    verify(empty, "quick_check")
 
 
 def _link_into_place(part: Path, target: Path) -> None:
