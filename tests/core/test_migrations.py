@@ -141,11 +141,11 @@ def test_i14_models_and_migrations_agree_on_ids(database: Path) -> None:
     query = "SELECT name FROM sqlite_master WHERE sql LIKE '% AUTOINCREMENT%' ORDER BY name"
 
     with engine.connect() as connection:
-        modelled = connection.exec_driver_sql(query).all()
+        modeled = connection.exec_driver_sql(query).all()
     with closing(sqlite3.connect(database)) as connection_:
         migrated = connection_.execute(query).fetchall()
 
-    assert [*modelled] == migrated
+    assert [*modeled] == migrated
     assert {"permissions", "users"} <= {name for (name,) in migrated}
 
 
