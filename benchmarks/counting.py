@@ -5,6 +5,7 @@ to the driver's thread.
 """
 
 import asyncio
+import importlib
 import json
 import random
 import sqlite3
@@ -13,7 +14,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from aiosqlite.core import Connection
 from sqlalchemy import Engine, event
 
 from benchmarks.client import call
@@ -25,13 +25,6 @@ SCENARIOS = ("no database", "user", "list", "last page", "create")
 async def count(project: Path, database: Path, users: int) -> dict[str, Any]:
     statements: list[tuple[str, Any]] = []
     turns: list[str] = []
-    take_turn: Any = Connection._execute
-
-    async def counted(self: Connection, function: Any, *args: Any, **kwargs: Any) -> Any:
-        turns.append(getattr(function, "__name__", "open"))
-        return await take_turn(self, function, *args, **kwargs)
-
-    Connection._execute = counted  # type: ignore[method-assign, assignment]
 
     @event.listens_for(Engine, "before_cursor_execute")
     def remember(*sent: Any) -> None:
@@ -39,6 +32,14 @@ async def count(project: Path, database: Path, users: int) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     async with ours.opened(project, database) as (app, requests):
+        connection: Any = importlib.import_module("app.core.sqlite_driver").SQLiteConnection
+        take_turn = connection.run_in_thread
+
+        def counted(self: Any, call: Any) -> Any:
+            turns.append(str(call))
+            return take_turn(self, call)
+
+        connection.run_in_thread = counted
         for scenario in SCENARIOS:
             for _ in range(3):
                 statements.clear()

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, event
-from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
+
+from app.core.sqlite_driver import SQLiteConnection
 
 Pragmas = Mapping[str, str | int]
 
 # Write-ahead logging lets readers continue during a write; the log is truncated to 64 MiB.
 WAL: Pragmas = {"journal_mode": "WAL", "journal_size_limit": 64 * 2**20}
-_BUSY_TIMEOUT_MILLISECONDS = 5_000
 
 
 def create_sqlite_engines(
@@ -24,25 +25,26 @@ def create_sqlite_engines(
 ) -> tuple[AsyncEngine, AsyncEngine]:
     """An engine that can only read, and one with a single connection that can write."""
     file = DatabaseFile(Path(url.database or "").resolve())
-    address = url.set(drivername="sqlite+aiosqlite", database=file.path.as_uri())
+    address = url.set(drivername="sqlite+loop", database=file.path.as_uri())
     # mode=rw opens an existing file and never creates one.
     address = address.update_query_dict({"uri": "true", "mode": "rw"})
-    pragmas: Pragmas = {
-        "busy_timeout": _BUSY_TIMEOUT_MILLISECONDS,
-        **WAL,
-        "foreign_keys": "ON",
-        "synchronous": synchronous,
-    }
+    pragmas: Pragmas = {**WAL, "foreign_keys": "ON", "synchronous": synchronous}
 
-    def create(begin: str, pragmas: Pragmas, **pool: int) -> AsyncEngine:
-        engine = create_async_engine(address, pool_reset_on_return=None, **options, **pool)
+    def create(begin: str, pragmas: Pragmas, *, on_loop: bool, **pool: int) -> AsyncEngine:
+        engine = create_async_engine(
+            address,
+            pool_reset_on_return=None,
+            connect_args={"on_loop": on_loop},
+            **options,
+            **pool,
+        )
         file.guard(engine.sync_engine)
         configure_sqlite_begin(engine.sync_engine, begin, pragmas)
         rollback_if_open(engine.sync_engine)
         return engine
 
-    reading = create("BEGIN", {**pragmas, "query_only": "ON"})
-    writing = create("BEGIN IMMEDIATE", pragmas, pool_size=1, max_overflow=0)
+    reading = create("BEGIN", {**pragmas, "query_only": "ON"}, on_loop=True)
+    writing = create("BEGIN IMMEDIATE", pragmas, on_loop=False, pool_size=1, max_overflow=0)
     return reading, writing
 
 
@@ -68,12 +70,11 @@ def configure_sqlite_begin(engine: Engine, begin: str, pragmas: Pragmas) -> None
     @event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:
         driver = connection.connection.dbapi_connection
-        if not isinstance(driver, AdaptedConnection):
+        if not isinstance(driver, SQLiteConnection):
             connection.exec_driver_sql(begin)
             return
-        # Through SQLAlchemy's cursor, this would take three turns of the driver's thread.
         try:
-            driver.run_async(lambda aiosqlite: aiosqlite.execute(begin))
+            driver.cursor().execute(begin)
         except sqlite3.OperationalError as error:
             raise OperationalError(begin, None, error) from None
         except asyncio.CancelledError:
@@ -91,9 +92,9 @@ def rollback_if_open(engine: Engine) -> None:
 
     @event.listens_for(engine, "reset")
     def reset(connection: DBAPIConnection, _: ConnectionPoolEntry, state: PoolResetState) -> None:
-        if not state.asyncio_safe or not isinstance(connection, AdaptedConnection):
+        if not state.asyncio_safe or not isinstance(connection, SQLiteConnection):
             return
-        if connection.driver_connection.in_transaction:
+        if connection.in_transaction:
             cast(Any, engine.dialect).do_rollback(connection)
 
 

@@ -1,0 +1,209 @@
+"""How the app calls SQLite: short reads on the event loop, everything else in a thread.
+
+With write-ahead logging, a reader waits for no writer. Most reads take less time than handing them
+to a thread. A read that takes longer is interrupted, and runs again in a thread.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from math import inf
+from time import monotonic
+from typing import Any, Self, cast
+
+from sqlalchemy import URL
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.pool import AsyncAdaptedQueuePool, Pool
+from sqlalchemy.util import await_only
+
+# How long a read may keep everybody else waiting.
+_LOOP_SECONDS = 0.01
+# For so long, a statement that was interrupted runs in a thread at once.
+_SLOW_SECONDS = 60.0
+_MAX_SLOW_STATEMENTS = 1_000
+# SQLite looks at the clock after so many of its instructions: about every 0.1 ms.
+_INSTRUCTIONS = 2_000
+_BUSY_MILLISECONDS = 5_000
+# It took too long; or a lock is in the way after all, for a recovery or an exclusive connection.
+_RUN_AGAIN = {sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY}
+
+# Text of a statement → when it may be tried on the event loop again.
+_slow_statements: dict[str, float] = {}
+
+
+class SQLiteConnection(sqlite3.Connection):
+    """A connection whose calls never block the event loop for long.
+
+    With `on_loop`, its statements begin on the event loop. Use that only for reading: the reason
+    to run a statement again is that it changed nothing.
+    """
+
+    def __init__(self, *arguments: Any, on_loop: bool, **options: Any) -> None:
+        # A statement on the event loop must not wait for a lock.
+        options["timeout"] = 0 if on_loop else _BUSY_MILLISECONDS / 1000
+        super().__init__(*arguments, **options)
+        self._on_loop = on_loop
+        self._deadline = inf
+        self._thread: ThreadPoolExecutor | None = None
+        if on_loop:
+            self.set_progress_handler(self._is_late, _INSTRUCTIONS)
+
+    def _is_late(self) -> bool:
+        return monotonic() > self._deadline
+
+    def cursor(self, factory: Any = None) -> Any:
+        return super().cursor(factory or _Cursor)
+
+    def run(self, statement: str, call: Callable[[], Any]) -> Any:
+        if not self._on_loop:
+            return self.run_in_thread(call)
+        if _slow_statements.get(statement, 0) < monotonic():
+            self._deadline = monotonic() + _LOOP_SECONDS
+            try:
+                return call()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in _RUN_AGAIN:
+                    raise
+            finally:
+                self._deadline = inf
+            if len(_slow_statements) == _MAX_SLOW_STATEMENTS:
+                _slow_statements.clear()
+            _slow_statements[statement] = monotonic() + _SLOW_SECONDS
+        return self.run_in_thread(partial(self._run_patiently, call))
+
+    def _run_patiently(self, call: Callable[[], Any]) -> Any:
+        sqlite3.Cursor(self).execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        try:
+            return call()
+        finally:
+            sqlite3.Cursor(self).execute("PRAGMA busy_timeout = 0")
+
+    def run_in_thread(self, call: Callable[[], Any]) -> Any:
+        """Call it in the thread of this connection, while the event loop goes on."""
+        self._thread = self._thread or ThreadPoolExecutor(1, "sqlite")
+        return await_only(self._wait_for(self._thread, call))
+
+    async def _wait_for(self, thread: ThreadPoolExecutor, call: Callable[[], Any]) -> Any:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, call)
+        except asyncio.CancelledError:
+            # The pool drops this connection now. The thread closes it after the statement.
+            self.interrupt()
+            raise
+
+    def commit(self) -> None:
+        self.run("COMMIT", super().commit)
+
+    def rollback(self) -> None:
+        self.run("ROLLBACK", super().rollback)
+
+    def close(self) -> None:
+        if self._thread:
+            self.run_in_thread(super().close)
+            self._thread.shutdown(wait=False)
+        else:
+            super().close()
+
+    def terminate(self) -> None:
+        """Close it without waiting: its thread may still be busy."""
+        if self._thread:
+            self._thread.submit(super().close)
+            self._thread.shutdown(wait=False)
+        else:
+            super().close()
+
+
+class _Cursor(sqlite3.Cursor):
+    """Fetches all rows when a statement is executed, so that both take one turn of a thread."""
+
+    _rows: Iterator[Any] = iter(())
+
+    def execute(self, statement: str, parameters: Any = ()) -> Self:
+        call = partial(self._execute_and_fetch, statement, parameters)
+        self._rows = iter(_connection_of(self).run(statement, call))
+        return self
+
+    def _execute_and_fetch(self, statement: str, parameters: Any) -> list[Any]:
+        super().execute(statement, parameters)
+        return super().fetchall()
+
+    def executemany(self, statement: str, parameters: Iterable[Any]) -> Self:
+        _connection_of(self).run(statement, partial(super().executemany, statement, parameters))
+        return self
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        return list(islice(self._rows, size or self.arraysize))
+
+    def fetchall(self) -> list[Any]:
+        return list(self._rows)
+
+    def close(self) -> None:
+        """There is nothing to close: the statement has ended, or its thread still uses it."""
+
+    async def _async_soft_close(self) -> None:
+        """SQLAlchemy awaits this after each statement, in place of `close`."""
+
+
+class _StreamingCursor(sqlite3.Cursor):
+    """For `session.stream(...)`: fetches rows when they are asked for, in the thread."""
+
+    def execute(self, statement: str, parameters: Any = ()) -> Self:
+        _connection_of(self).run_in_thread(partial(super().execute, statement, parameters))
+        return self
+
+    def fetchone(self) -> Any:
+        return _connection_of(self).run_in_thread(super().fetchone)
+
+    def fetchmany(self, size: int | None = None) -> Any:
+        call = partial(super().fetchmany, size or self.arraysize)
+        return _connection_of(self).run_in_thread(call)
+
+    def fetchall(self) -> Any:
+        return _connection_of(self).run_in_thread(super().fetchall)
+
+    def close(self) -> None:
+        _connection_of(self).run_in_thread(super().close)
+
+
+def _connection_of(cursor: sqlite3.Cursor) -> SQLiteConnection:
+    return cast(SQLiteConnection, cursor.connection)
+
+
+class _ExecutionContext(SQLiteExecutionContext):
+    def create_server_side_cursor(self) -> Any:
+        return self._dbapi_connection.cursor(_StreamingCursor)
+
+
+class Dialect(SQLiteDialect_pysqlite):
+    """SQLAlchemy's own dialect for `sqlite3`, with connections for an event loop."""
+
+    driver = "loop"
+    is_async = True
+    has_terminate = True
+    supports_statement_cache = True
+    supports_server_side_cursors = True
+    execution_ctx_cls = _ExecutionContext
+
+    @classmethod
+    def get_pool_class(cls, url: URL) -> type[Pool]:
+        return AsyncAdaptedQueuePool
+
+    def connect(self, *arguments: Any, **options: Any) -> Any:
+        return SQLiteConnection(*arguments, **options)
+
+    def get_driver_connection(self, connection: Any) -> Any:
+        return connection
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        dbapi_connection.terminate()
+
+
+registry.register("sqlite.loop", __name__, Dialect.__name__)

@@ -1,0 +1,221 @@
+"""Short reads run on the event loop, and nothing else keeps it."""
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from sqlalchemy import TextClause, insert, text
+from sqlalchemy.exc import IntegrityError
+
+from app.core import sqlite_driver
+from app.core.database import Database
+from app.core.sqlite_driver import SQLiteConnection
+from app.models.user import Permission
+from tests.conftest import MakeSettings
+
+Found = TypeVar("Found")
+# A long statement, about one second on a slow machine. The number is the answer.
+COUNT = 3_000_000
+SLOW = f"WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {COUNT}) "
+SLOW_COUNT = text(SLOW + "SELECT count(*) FROM n")
+# It sorts without a step that could be interrupted between two looks at the clock.
+SLOW_SORT = text(SLOW + "SELECT i FROM n ORDER BY -i LIMIT 1")
+
+
+@pytest.fixture(autouse=True)
+def only_sqlite(database: Path) -> Iterator[None]:
+    yield
+    sqlite_driver._slow_statements.clear()
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was called in a thread."""
+    found: list[object] = []
+    run_in_thread = SQLiteConnection.run_in_thread
+
+    def counted(self: SQLiteConnection, call: Callable[[], object]) -> object:
+        found.append(call)
+        return run_in_thread(self, call)
+
+    monkeypatch.setattr(SQLiteConnection, "run_in_thread", counted)
+    return found
+
+
+def run(make_settings: MakeSettings, work: Callable[[Database], Awaitable[Found]]) -> Found:
+    async def in_database() -> Found:
+        async with Database(make_settings()) as database:
+            return await work(database)
+
+    return asyncio.run(in_database())
+
+
+async def longest_pause(work: Awaitable[object]) -> float:
+    """The longest time, in seconds, in which nothing else could run."""
+    longest = 0.0
+
+    async def look() -> None:
+        nonlocal longest
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0)
+            longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+
+    looking = asyncio.ensure_future(look())
+    await work
+    looking.cancel()
+    with suppress(asyncio.CancelledError):
+        await looking
+    return longest
+
+
+async def answer(database: Database, statement: TextClause) -> object:
+    async with database.readers() as session:
+        return await session.scalar(statement)
+
+
+def test_a_read_takes_no_turn_of_a_thread_and_a_write_takes_one_for_each_statement(
+    make_settings: MakeSettings, turns: list[object]
+) -> None:
+    async def work(database: Database) -> tuple[int, int]:
+        await answer(database, text("SELECT count(*) FROM permissions"))
+        reading = len(turns)
+        async with database.writers.begin() as session:
+            await session.execute(insert(Permission).values(name="a", description=""))
+        # Those that configure the new connection come first.
+        async with database.writers.begin() as session:
+            turns.clear()
+            await session.execute(insert(Permission).values(name="b", description=""))
+        return reading, len(turns)
+
+    # BEGIN IMMEDIATE, INSERT, COMMIT.
+    assert run(make_settings, work) == (0, 3)
+
+
+@pytest.mark.parametrize(("statement", "right"), [(SLOW_COUNT, COUNT), (SLOW_SORT, COUNT)])
+def test_a_slow_read_lets_others_run_and_answers_in_full(
+    make_settings: MakeSettings, statement: TextClause, right: int
+) -> None:
+    async def work(database: Database) -> float:
+        async def read() -> None:
+            assert await answer(database, statement) == right
+
+        return await longest_pause(read())
+
+    started_at = time.perf_counter()
+    pause = run(make_settings, work)
+
+    assert pause < (time.perf_counter() - started_at) / 3
+
+
+def test_a_statement_that_was_slow_starts_in_a_thread_the_next_time(
+    make_settings: MakeSettings, turns: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(database: Database) -> int:
+        assert await answer(database, SLOW_COUNT) == COUNT
+        turns.clear()
+        # On the event loop, nothing would interrupt it any more.
+        monkeypatch.setattr(sqlite_driver, "_LOOP_SECONDS", 1000)
+        assert await answer(database, SLOW_COUNT) == COUNT
+        return len(turns)
+
+    assert run(make_settings, work) == 1
+
+
+def test_a_slow_read_keeps_the_snapshot_of_its_transaction(
+    make_settings: MakeSettings, database: Path
+) -> None:
+    async def work(opened: Database) -> tuple[object, object]:
+        count = text("SELECT count(*) FROM permissions")
+        async with opened.readers() as session:
+            before = await session.scalar(count)
+            with closing(sqlite3.connect(database)) as other, other:
+                other.execute("INSERT INTO permissions (name, description) VALUES ('late', '')")
+            assert await session.scalar(SLOW_COUNT) == COUNT
+            return before, await session.scalar(count)
+
+    before, after = run(make_settings, work)
+
+    assert before == after
+
+
+def test_a_reader_that_has_to_wait_for_a_lock_waits_in_a_thread(
+    make_settings: MakeSettings, database: Path
+) -> None:
+    is_locked, is_over = threading.Event(), threading.Event()
+
+    def lock() -> None:
+        with closing(sqlite3.connect(database, isolation_level=None)) as other:
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+            other.execute("BEGIN EXCLUSIVE")
+            other.execute("INSERT INTO permissions (name, description) VALUES ('mine', '')")
+            is_locked.set()
+            is_over.wait(30)
+            other.execute("COMMIT")
+
+    async def work(opened: Database) -> tuple[float, object]:
+        thread = threading.Thread(target=lock)
+        thread.start()
+        await asyncio.to_thread(is_locked.wait, 30)
+        reading = asyncio.ensure_future(answer(opened, text("SELECT count(*) FROM permissions")))
+        pause = await longest_pause(asyncio.sleep(0.5))
+        is_over.set()
+        return pause, await reading
+
+    pause, found = run(make_settings, work)
+
+    assert pause < 0.4
+    assert isinstance(found, int)
+
+
+def test_a_slow_read_that_is_cancelled_ends_at_once_and_its_connection_is_replaced(
+    make_settings: MakeSettings,
+) -> None:
+    endless = text(SLOW.replace(str(COUNT), str(10**12)) + "SELECT count(*) FROM n")
+
+    async def work(database: Database) -> object:
+        for _ in range(20):
+            reading = asyncio.ensure_future(answer(database, endless))
+            await asyncio.sleep(0.05)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        return await answer(database, text("SELECT 1"))
+
+    threads = threading.active_count()
+    started_at = time.perf_counter()
+
+    assert run(make_settings, work) == 1
+    # Otherwise the twenty would go on for hours.
+    assert time.perf_counter() - started_at < 30
+    assert threading.active_count() <= threads + 1
+
+
+def test_a_stream_reads_rows_as_they_are_asked_for(make_settings: MakeSettings) -> None:
+    endless = text(SLOW.replace(str(COUNT), str(10**12)) + "SELECT i FROM n")
+
+    async def work(database: Database) -> list[int]:
+        async with database.readers() as session:
+            rows = await session.stream_scalars(endless)
+            found = [await anext(rows) for _ in range(1000)]
+            await rows.close()
+            return found
+
+    assert run(make_settings, work) == list(range(1, 1001))
+
+
+def test_an_error_in_the_thread_is_the_same_as_without_one(make_settings: MakeSettings) -> None:
+    async def work(database: Database) -> None:
+        async with database.writers.begin() as session:
+            statement = insert(Permission).values(name="twice", description="")
+            await session.execute(statement)
+            await session.execute(statement)
+
+    with pytest.raises(IntegrityError, match="UNIQUE constraint failed"):
+        run(make_settings, work)
