@@ -39,12 +39,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes `project` is a claim about every combination of options.
 
-    What runs a program leaves out `github`: a test holds that it changes no file of it.
+    What runs a program leaves out `github` and `docker`: tests hold that they change no file of it.
     """
     if "project" in metafunc.fixturenames:
         every = combinations()
         if metafunc.definition.path.parent.name != "render":
-            every = [answers for answers in every if answers["github"]]
+            every = [answers for answers in every if answers["github"] and answers["docker"]]
         metafunc.parametrize("project", every, ids=describe, indirect=True, scope="session")
 
 

@@ -94,6 +94,15 @@ def test_x8_another_host_is_rejected(client: TestClient) -> None:
     assert response.json()["detail"] == "Invalid host header"
 
 
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+def test_a_load_balancer_can_ask_for_the_health_by_address(app: FastAPI, path: str) -> None:
+    with TestClient(app) as client:
+        assert client.get(path, headers={"Host": "10.0.0.5:8001"}).status_code == 200
+        assert client.get(f"{path}/x", headers={"Host": "10.0.0.5"}).status_code == 400
+    with TestClient(app, root_path="/shelf") as behind_a_path:
+        assert behind_a_path.get(path, headers={"Host": "10.0.0.5"}).status_code == 200
+
+
 def test_an_error_in_plain_text_becomes_a_problem_and_keeps_its_headers(
     client: TestClient,
 ) -> None:

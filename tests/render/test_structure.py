@@ -38,6 +38,7 @@ TRANSACTIONS = {
 JINJA_FILES = {
     ".copier-answers.yml.jinja",
     "AGENTS.md.jinja",
+    "Dockerfile.jinja",
     "README.md.jinja",
     "app/__init__.py.jinja",
     "app/api/deps.py.jinja",
@@ -45,6 +46,7 @@ JINJA_FILES = {
     "app/cli.py.jinja",
     "app/core/welcome.html.jinja",
     "app/settings.py.jinja",
+    "compose.yaml.jinja",
     "constraints.txt.jinja",
     "docs/developing.md.jinja",
     "docs/operating.md.jinja",

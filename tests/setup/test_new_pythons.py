@@ -1,7 +1,6 @@
 """The newest Pythons, in the folder of a Debian that has them, which `debootstrap` made."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.debian import CERTIFICATES, make_debian
 from tests.support.projects import Generate
 
 pytestmark = [
@@ -17,37 +17,13 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="Windows has no chroot"),
 ]
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "copier-fastapi"
-CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
 PACKAGES = "python3.14-venv,python3.15-venv,git,ca-certificates"
-
-
-def debian_mirror() -> str:
-    """The one that this machine's apt uses."""
-    sources = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-    text = "\n".join(file.read_text("utf-8") for file in sources if file.is_file())
-    found = re.search(r"https?://\S+/debian/?(?=\s)", text)
-    if not found:
-        pytest.skip("apt names no mirror of Debian here")
-    return found[0]
 
 
 @pytest.fixture(scope="session")
 def debian() -> Path:
-    """The next release of Debian. Made once, and kept in the user's cache."""
-    root = CACHE / "debian-forky"
-    if not (root / "ready").exists():
-        shutil.rmtree(root, ignore_errors=True)
-        root.mkdir(parents=True)
-        options = ["--variant=minbase", f"--include={PACKAGES}"]
-        mirror = debian_mirror()
-        # The debootstrap of Debian 12 does not know the name, but every suite has the same script.
-        script = "/usr/share/debootstrap/scripts/sid"
-        subprocess.run(["debootstrap", *options, "forky", str(root), mirror, script], check=True)
-        (root / "ready").touch()
-    # As on this machine, whose network may have its own certificate.
-    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    shutil.copy(Path("/") / CERTIFICATES, root / CERTIFICATES)
+    """The next release of Debian."""
+    root = make_debian("forky", PACKAGES)
     shutil.copy(Path(sys.executable).with_name("uv"), root / "usr/local/bin/uv")
     return root
 

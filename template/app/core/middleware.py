@@ -42,6 +42,7 @@ _RESPONSE_STARTS = {"http.response.start", "websocket.http.response.start"}
 _POLICY_VIOLATION = 1008
 _INTERNAL_ERROR = 1011
 STRICT_TRANSPORT_SECURITY = "max-age=31536000"
+HEALTH_PATHS = {"/health/live", "/health/ready"}
 
 
 def add_middleware(app: Starlette, settings: CoreSettings) -> None:
@@ -57,14 +58,22 @@ def add_middleware(app: Starlette, settings: CoreSettings) -> None:
             allow_headers=["Authorization", "Content-Type", *settings.cors_headers],
             expose_headers=["Location", "Retry-After", "X-Request-ID"],
         )
-    app.add_middleware(
-        TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts, www_redirect=False
-    )
+    app.add_middleware(HostMiddleware, allowed_hosts=settings.allowed_hosts, www_redirect=False)
     app.add_middleware(ProblemMiddleware)
     app.add_middleware(SocketMiddleware)
     app.add_middleware(RequestMiddleware)
     app.add_middleware(ClientTimeoutMiddleware)
     app.add_middleware(ClientAddressMiddleware, proxies=settings.trusted_proxies)
+
+
+class HostMiddleware(TrustedHostMiddleware):
+    """Rejects other hosts. A load balancer may ask for the health by the address of a machine."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if path in HEALTH_PATHS:
+            return await self.app(scope, receive, send)
+        await super().__call__(scope, receive, send)
 
 
 class RequestMiddleware:
