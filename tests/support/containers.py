@@ -25,8 +25,8 @@ class Images:
     store: Path
 
     def buildah(self, *arguments: str | Path) -> str:
-        options = ["--root", self.store / "root", "--runroot", self.store / "run"]
-        command = ["buildah", *options, "--storage-driver", "vfs", *arguments]
+        options = [f"--root={self.store / 'root'}", f"--runroot={self.store / 'run'}"]
+        command = ["buildah", *options, "--storage-driver=vfs", *map(str, arguments)]
         run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert run.returncode == 0, run.stdout + run.stderr
         return run.stdout.strip()
