@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def test_the_database_is_migrated_and_then_served_on_a_read_only_root(
         assert app.run("db", "backup", "/data/copy.db").returncode == 0
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
-    with sqlite3.connect(app.volume / "copy.db") as connection:
+    with closing(sqlite3.connect(app.volume / "copy.db")) as connection:
         assert connection.execute("SELECT username FROM users").fetchall() == [("ada",)]
     assert migrate.run().returncode == 0
 
@@ -164,7 +165,8 @@ class serving:  # noqa: N801
 
 
 def ask(path: str, host: str, form: str | None = None) -> int:
-    connection = HTTPConnection("127.0.0.1", 8001, timeout=30)
     kind = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
-    connection.request("POST" if form else "GET", path, form, {"Host": host, **kind})
-    return connection.getresponse().status
+    with closing(HTTPConnection("127.0.0.1", 8001, timeout=30)) as connection:
+        connection.request("POST" if form else "GET", path, form, {"Host": host, **kind})
+        with connection.getresponse() as response:
+            return response.status
