@@ -305,3 +305,24 @@ def test_check_reports_an_app_that_cannot_be_imported() -> None:
 
     assert result.exit_code == 1
     assert "cannot import the app" in result.output
+
+
+@pytest.mark.parametrize(
+    ("database", "replica", "reason"),
+    [
+        ("sqlite:///app.db", f"postgresql://ada:{SECRET}@host/name", "only PostgreSQL has"),
+        ("postgresql://host/name", "sqlite:///app.db", "only PostgreSQL has"),
+        ("postgresql://host/name", "postgresql://ada:ada@host/name", "easy to guess"),
+    ],
+)
+def test_a_replica_needs_postgresql_and_a_password_as_good_as_that_of_the_database(
+    monkeypatch: pytest.MonkeyPatch, database: str, replica: str, reason: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database)
+    monkeypatch.setenv("DATABASE_REPLICA_URL", replica)
+
+    with pytest.raises(SystemExit) as stopped:
+        load_settings()
+
+    assert f"DATABASE_REPLICA_URL: {reason}" in str(stopped.value)
+    assert SECRET not in str(stopped.value)

@@ -25,14 +25,19 @@ def program(name: str) -> str:
 class Postgres:
     """A cluster in a folder, with its own port; started and stopped by its own user."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, copy_of: "Postgres | None" = None) -> None:
         self.data = folder / "data"
         self.port = free_port()
         # The server refuses to run as root.
         self.as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
         if self.as_user:
             shutil.chown(folder, "postgres")
-        self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "-D", self.data)
+        if copy_of is None:
+            self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "-D", self.data)
+        else:
+            # -R writes the settings of a standby.
+            copy = ("--no-sync", "--checkpoint=fast", "-R", "-D", self.data)
+            self._run("pg_basebackup", "-d", copy_of.url(), *copy)
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
@@ -42,7 +47,14 @@ class Postgres:
         self._run("pg_ctl", "-w", "-D", self.data, "-l", self.data / "log", "-o", options, "start")
 
     def stop(self) -> None:
+        """Stop without warning. Nothing happens if it is stopped already."""
+        if not (self.data / "postmaster.pid").exists():
+            return
         self._run("pg_ctl", "-w", "-m", "immediate", "-D", self.data, "stop")
+
+    def promote(self) -> None:
+        """Make a primary of this standby."""
+        self._run("pg_ctl", "-w", "-D", self.data, "promote")
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -1,9 +1,7 @@
 """The database of a running app: sessions for reading and for writing."""
 
-import asyncio
 import sqlite3
-from functools import partial
-from importlib import import_module
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self, cast
@@ -13,8 +11,9 @@ from fastapi.requests import HTTPConnection
 from sqlalchemy import URL, Engine, ExceptionContext, Table, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from app.core.postgresql import Standby, create_postgresql_engine
 from app.core.settings import PROJECT_FOLDER, CoreSettings
 from app.core.sqlite import create_sqlite_engines
 
@@ -24,8 +23,6 @@ _ENGINE_OPTIONS: dict[str, Any] = {
     # Errors are logged; values, such as the hash of a password, are not.
     "hide_parameters": True,
 }
-# The same patience as with SQLite, for the server and for a row that somebody else has locked.
-_POSTGRESQL_ARGUMENTS = {"connect_timeout": "5", "options": "-c lock_timeout=5s"}
 
 # A request with one of these methods changes nothing (RFC 9110, section 9.2.1).
 READ_METHODS = {"GET", "HEAD", "OPTIONS"}
@@ -87,34 +84,35 @@ class Database:
     """Sessions for reading and for writing: `async with Database(settings) as database`.
 
     SQLite allows one writer at a time. So each worker has one connection for writing, for which
-    its requests queue, and others that can only read. PostgreSQL uses one pool for both.
+    its requests queue, and others that can only read. PostgreSQL uses one pool for both, and may
+    have a standby for `replica_session`.
     """
 
     def __init__(self, settings: CoreSettings) -> None:
         url = parse_url(settings.database_url)
+        seconds = settings.database_timeout_seconds
         if url.get_backend_name() == "sqlite":
-            self._engines = create_sqlite_engines(url, settings.sqlite_synchronous, _ENGINE_OPTIONS)
+            engines = create_sqlite_engines(url, settings.sqlite_synchronous, _ENGINE_OPTIONS)
         else:
-            engine = create_async_engine(
-                url,
-                pool_pre_ping=True,
-                # A transaction that waited for a row must see its new values.
-                isolation_level="READ COMMITTED",
-                connect_args={
-                    **_POSTGRESQL_ARGUMENTS,
-                    **url.query,
-                    "async_creator_fn": partial(
-                        _connect_postgresql, settings.database_timeout_seconds
-                    ),
-                },
-                **_ENGINE_OPTIONS,
-            )
-            self._engines = engine, engine
-        reading, writing = self._engines
+            engines = (create_postgresql_engine(url, seconds, _ENGINE_OPTIONS),) * 2
+        reading, writing = engines
+        self._engines: list[AsyncEngine] = [*engines]
+        self._standby: Standby | None = None
+        if settings.database_replica_url:
+            replica_url = parse_url(settings.database_replica_url)
+            self._standby = Standby(replica_url, seconds, _ENGINE_OPTIONS)
+            self._engines.append(self._standby.engine)
         # A closed session stays closed: used again, it would keep the only writing connection.
         options: dict[str, Any] = {"expire_on_commit": False, "close_resets_only": False}
         self.readers = async_sessionmaker(reading, **options)
         self.writers = async_sessionmaker(writing, **options)
+
+    def replica_session(self, primary: AsyncSession) -> AbstractAsyncContextManager[AsyncSession]:
+        """For long reads: a session on the standby, if it has all that is committed by now.
+
+        Otherwise `primary`, a session of `readers`.
+        """
+        return self._standby.session(primary) if self._standby else nullcontext(primary)
 
     async def probe(self) -> None:
         """Raise RuntimeError if the database cannot be opened. Missing migrations are fine."""
@@ -137,28 +135,6 @@ class Database:
     ) -> None:
         for engine in self._engines:
             await engine.dispose()
-
-
-async def _connect_postgresql(seconds: float, *arguments: Any, **options: Any) -> Any:
-    """A connection of psycopg that is closed if a command gets no answer in so many seconds.
-
-    A server that is stopped or unreachable keeps the connection open, and would be awaited forever.
-    """
-    psycopg: Any = import_module("psycopg")
-    connection = await psycopg.AsyncConnection.connect(*arguments, **options)
-    # Every command waits in this method. There is no option for how long.
-    wait = connection.wait
-
-    async def wait_in_time(*arguments: Any, **options: Any) -> Any:
-        try:
-            async with asyncio.timeout(seconds):
-                return await wait(*arguments, **options)
-        except TimeoutError:
-            connection.pgconn.finish()
-            raise psycopg.OperationalError(f"no answer in {seconds} seconds") from None
-
-    connection.wait = wait_in_time
-    return connection
 
 
 # Asynchronous, though it waits for nothing: FastAPI runs every other function in a thread.
@@ -202,9 +178,11 @@ def is_transient_error(error: DBAPIError, *, read_only: bool) -> bool:
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is None:
         sqlstate = getattr(error.orig, "sqlstate", None)
-        return isinstance(error, OperationalError) or sqlstate in _POSTGRESQL_TRANSIENT
+        # Of a reader, that code is a write in a GET request: a bug.
+        is_standby = sqlstate in _POSTGRESQL_TRANSIENT and not read_only
+        return isinstance(error, OperationalError) or is_standby
     if read_only and code == sqlite3.SQLITE_READONLY:
-        # A write in a GET request, whose connection can only read: a bug.
+        # The same bug.
         return False
     # The low byte of an extended result code is the primary code.
     return code & 0xFF in _SQLITE_TRANSIENT

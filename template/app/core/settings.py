@@ -57,6 +57,8 @@ class CoreSettings(BaseSettings):
     # Unset is as strict as production, but only serves this machine.
     environment: Literal["development", "production"] | None = None
     database_url: str = "sqlite+aiosqlite:///./app.db"
+    # PostgreSQL: a streaming standby for the routes that read from `ReplicaSessionDep`.
+    database_replica_url: str | None = None
     allowed_hosts: CommaSeparated = _LOCAL_HOSTS
     cors_origins: CommaSeparated = ()
     # Request headers that these pages may send, in addition to Authorization and Content-Type.
@@ -116,10 +118,16 @@ class CoreSettings(BaseSettings):
                 unknown.append(f"{name} (did you mean {similar[0]}?)" if similar else name)
         return unknown
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_replica_url")
     @classmethod
-    def _validate_database_url(cls, url: str, info: ValidationInfo) -> str:
+    def _validate_database_url(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url is None:
+            return None
         validate_database_url(url)
+        urls = url, info.data.get("database_url", url)
+        is_replica = info.field_name == "database_replica_url"
+        if is_replica and not all(one.startswith("postgresql") for one in urls):
+            raise ValueError("only PostgreSQL has replicas: set DATABASE_URL first, or unset this")
         if info.data.get("environment") != "development":
             _validate_database_password(url)
         return url

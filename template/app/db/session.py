@@ -17,11 +17,33 @@ async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]
     request and a WebSocket can only read.
     """
     database: Database = connection.app.state.database
-    reads = connection.scope.get("method", "GET") in READ_METHODS
-    sessions = database.readers if reads else database.writers
+    sessions = database.readers if _only_reads(connection) else database.writers
     async with sessions.begin() as session:
         yield session
 
 
+def _only_reads(connection: HTTPConnection) -> bool:
+    return connection.scope.get("method", "GET") in READ_METHODS
+
+
 # Function scope commits before the response is sent: a failed commit is an error, not a 200.
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
+
+
+async def get_replica_session(
+    connection: HTTPConnection, session: SessionDep
+) -> AsyncIterator[AsyncSession]:
+    """For a long read in a GET request. It sees all that was committed before the request.
+
+    It is `session` in other requests, without DATABASE_REPLICA_URL, and if the standby is down or
+    behind.
+    """
+    database: Database = connection.app.state.database
+    if not _only_reads(connection):
+        yield session
+        return
+    async with database.replica_session(session) as replica:
+        yield replica
+
+
+ReplicaSessionDep = Annotated[AsyncSession, Depends(get_replica_session, scope="function")]
