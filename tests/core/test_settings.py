@@ -312,7 +312,11 @@ def test_check_reports_an_app_that_cannot_be_imported() -> None:
     [
         ("sqlite:///app.db", f"postgresql://ada:{SECRET}@host/name", "only PostgreSQL has"),
         ("postgresql://host/name", "sqlite:///app.db", "only PostgreSQL has"),
-        ("postgresql://host/name", "postgresql://ada:ada@host/name", "easy to guess"),
+        (
+            "postgresql://host/name",
+            "postgresql://ada:ada@host/name",
+            "the database password is easy to guess",
+        ),
     ],
 )
 def test_a_replica_needs_postgresql_and_a_password_as_good_as_that_of_the_database(

@@ -20,6 +20,8 @@ AUTH_MAY_IMPORT = {"app", "app.db", "app.models", "app.permissions", "app.schema
 
 # A request is one transaction, which get_session begins. These are the exceptions.
 TRANSACTIONS = {
+    # When a connection is opened, before any request uses it.
+    "app.core.postgresql._prepare_nothing_in_a_pooler",
     "app.db.session.get_session",
     # Attempts count even if the request fails, and logins must not wait for a lock while hashing.
     "app.auth.service.change_password",

@@ -133,7 +133,7 @@ class Standby:
             await asyncio.sleep(pause)
             has_replayed = await session.scalar(_HAS_REPLAYED, {"position": position})
             if has_replayed is None:
-                self._report("it is no standby")
+                self._report("it is not a standby")
                 return False
             self._report(None)
             if has_replayed:
