@@ -22,6 +22,9 @@ Change = tuple[int, int, str, list[str]]
 # In these, each line stands for itself.
 LINE_LISTS = (".env.example", ".gitignore")
 
+# Its hashes belong to a version: lines can't be merged, libraries can.
+LOCK = "requirements.txt"
+
 # Longer than git's own, which could occur in a text.
 MARKER_SIZE = 40
 MARKER = re.compile(rf"([<|=>])\1{{{MARKER_SIZE - 1}}}( .*)?\r?\n?")
@@ -32,7 +35,7 @@ def union_merge(project: Path, shared: list[str]) -> list[str]:
     return [
         file
         for file in conflicted_files(project)
-        if any(is_below(file, place) for place in [*shared, *LINE_LISTS]) and resolve(project, file)
+        if any(is_below(file, place) for place in [*shared, *LINE_LISTS, LOCK]) and resolve(project, file)
     ]
 
 
@@ -46,6 +49,8 @@ def resolve(project: Path, file: str) -> bool:
     if len(sides) < 3 or not sides["before"]:
         # Both created a file of this name: neither is a part of the other.
         return False
+    if file == LOCK:
+        return save(project, file, merge_libraries(sides))
     try:
         parts = [merge_part(part) for part in three_way_parts(newer_versions(sides))]
     except UnicodeDecodeError:
@@ -55,6 +60,12 @@ def resolve(project: Path, file: str) -> bool:
     merged = "".join(line for part in parts for line in part or [])
     texts = [sides[side].decode("utf-8") for side in ("yours", "template")]
     if not is_sound(file, merged) or duplicate_names(file, merged, *texts):
+        return False
+    return save(project, file, merged)
+
+
+def save(project: Path, file: str, merged: str | None) -> bool:
+    if merged is None:
         return False
     with (project / file).open("w", encoding="utf-8", newline="") as target:
         target.write(merged)
@@ -159,6 +170,39 @@ def version_pins(text: bytes) -> dict[bytes, bytes]:
 def version_order(version: bytes) -> list[int]:
     """A commit is as new as the version in its comment."""
     return [int(number) for number in re.findall(rb"\d+", version.split(b" # v")[-1])]
+
+
+def merge_libraries(sides: dict[str, bytes]) -> str | None:
+    """The libraries of both, each with its hashes; of two raised versions, the newer."""
+    before, yours, template = (libraries(sides[side]) for side in ("before", "yours", "template"))
+    merged = b""
+    for name in sorted(yours.keys() | template.keys()):
+        old, mine, theirs = (side.get(name, b"") for side in (before, yours, template))
+        if mine == theirs or old == theirs:
+            merged += mine
+        elif old == mine:
+            merged += theirs
+        else:
+            first, last = sorted((mine, theirs), key=pinned_version)
+            if old and first and pinned_version(first) < pinned_version(old):
+                # A version that is held back stays a conflict.
+                return None
+            merged += last
+    return merged.decode("utf-8")
+
+
+def libraries(text: bytes) -> dict[bytes, bytes]:
+    """The lines of each library in a file with hashes; before them, those of the comment."""
+    found: dict[bytes, bytes] = {}
+    for lines in re.split(rb"^(?=\S)", text, flags=re.MULTILINE):
+        name = re.split(rb"[^\w.-]", lines, maxsplit=1)[0]
+        found[name] = found.get(name, b"") + lines
+    return found
+
+
+def pinned_version(lines: bytes) -> list[int]:
+    pin = PIN.search(lines)
+    return version_order(pin["version"]) if pin else []
 
 
 # ---- names that a text defines ----------------------------------------------------------------

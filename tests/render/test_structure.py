@@ -54,6 +54,7 @@ JINJA_FILES = {
     "docs/operating.md.jinja",
     "docs/security.md.jinja",
     "pyproject.toml.jinja",
+    "requirements.txt.jinja",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -493,29 +493,3 @@ def test_a_foreign_database_url_in_the_shell_is_named(
     assert code in {16, 17}
     assert reason in said
     assert "Traceback" not in said
-
-
-def test_a_server_without_the_development_tools_is_ready_after_its_migration(
-    uv_machine: Machine, checkout: Path, tmp_path: Path
-) -> None:
-    """Not editable: the code is in site-packages, and the migrations are in the folder."""
-    project = tmp_path / "srv"
-    copier = Path(sys.executable).with_name("copier")
-    uv_machine.run(
-        copier, "copy", "--skip-tasks", "--defaults", checkout, project.name, cwd=tmp_path
-    )
-    production = {"ENVIRONMENT": "production", "ALLOWED_HOSTS": "127.0.0.1,api.example.com"}
-    install = ("uv", "pip", "install", "--python", ".venv", "--constraint", "constraints.txt", ".")
-    for command in (("uv", "venv", ".venv"), install):
-        code, said = uv_machine.run(*command, cwd=project)
-        assert code == 0, said
-
-    for command in (("alembic", "upgrade", "head"), ("my-app", "check", "--deploy")):
-        program = project / ".venv/bin" / command[0]
-        code, said = uv_machine.run(program, *command[1:], cwd=project, environment=production)
-        assert code == 0, said
-
-    assert not (project / ".venv/bin/pytest").exists()
-    serve = project / ".venv/bin/my-app"
-    with Server(uv_machine, [serve, "serve"], project, **production) as server:
-        assert server.get("/health/ready").status == 200

@@ -166,6 +166,43 @@ def test_what_both_add_under_one_name_stays_a_conflict(
     assert conflicted_files(shelf) == [file]
 
 
+def locked(**versions: str) -> str:
+    """As in requirements.txt; a hash belongs to one version."""
+    pins = (
+        f"{name}=={version} \\\n    --hash=sha256:{name}{version}a \\\n    --hash=sha256:{version}b\n"
+        for name, version in versions.items()
+    )
+    return "".join(["# Do not edit it.\n", *pins])
+
+
+@pytest.mark.parametrize(
+    ("yours", "template", "merged"),
+    [
+        ({"idna": "3", "redis": "5"}, {"idna": "4"}, {"idna": "4", "redis": "5"}),
+        ({"anyio": "1", "idna": "5"}, {"idna": "4"}, {"anyio": "1", "idna": "5"}),
+        ({"idna": "4"}, {"httpx": "1", "idna": "10"}, {"httpx": "1", "idna": "10"}),
+        ({"redis": "5"}, {"idna": "4"}, {"idna": "4", "redis": "5"}),
+    ],
+    ids=["added next to a raised one", "newer", "older", "dropped and raised"],
+)
+def test_a_library_keeps_the_hashes_of_its_version(
+    shelf: Path, yours: dict[str, str], template: dict[str, str], merged: dict[str, str]
+) -> None:
+    conflict(shelf, "requirements.txt", locked(idna="3"), locked(**yours), locked(**template))
+
+    assert union_merge(shelf, []) == ["requirements.txt"]
+
+    assert (shelf / "requirements.txt").read_text("utf-8") == locked(**merged)
+
+
+def test_a_locked_library_that_is_held_back_stays_a_conflict(shelf: Path) -> None:
+    sides = [locked(idna=version) for version in ("3", "2", "4")]
+    marked = conflict(shelf, "requirements.txt", *sides)
+
+    assert union_merge(shelf, []) == []
+    assert (shelf / "requirements.txt").read_text("utf-8") == marked
+
+
 def test_a_library_that_is_held_back_is_not_raised() -> None:
     sides = {
         "before": b"starlette==1.10.0\n",

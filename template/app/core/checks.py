@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.database import Database, parse_url
 from app.core.health import migration_state
+from app.core.lock import find_other_versions, find_stale_pins
 from app.core.seed_data import missing_seed_rows
 from app.core.settings import ENV_FILE, PROJECT_FOLDER, CoreSettings
 
@@ -33,6 +34,7 @@ async def run_checks(
     version = f"Python {platform.python_version()}, template {_template_version()}"
     results = [CheckResult("ok", version), *_check_settings(settings, environment)]
     results += _check_proxies(settings)
+    results += _check_libraries()
     url = parse_url(settings.database_url)
     if url.get_backend_name() == "sqlite":
         results.append(check_sqlite_version(sqlite3.sqlite_version_info))
@@ -75,6 +77,14 @@ def _check_proxies(settings: CoreSettings) -> list[CheckResult]:
             "TRUSTED_PROXIES: unset it, or use `serve`, which ignores it"
         )
         results.append(CheckResult("warning", message))
+    return results
+
+
+def _check_libraries() -> list[CheckResult]:
+    advice = "run `python -m app lock`, and install again"
+    stale = find_stale_pins(PROJECT_FOLDER)
+    results = [CheckResult("error", f"{problem}: {advice}") for problem in stale]
+    results += [CheckResult("warning", problem) for problem in find_other_versions(PROJECT_FOLDER)]
     return results
 
 

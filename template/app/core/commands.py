@@ -92,6 +92,18 @@ def _add_server_commands(
             raise typer.Exit(1)
 
     @cli.command()
+    def lock(
+        upgrade: Annotated[bool, typer.Option(help="Use the newest versions that fit.")] = False,
+    ) -> None:
+        """Write the exact versions of pyproject.toml's libraries, after you changed them."""
+        from app.core.lock import LockError, lock
+
+        try:
+            lock(PROJECT_FOLDER, upgrade=upgrade)
+        except LockError as error:
+            raise fail(error) from None
+
+    @cli.command()
     def openapi() -> None:
         """Print the OpenAPI schema as JSON."""
         typer.echo(json.dumps(_load(app).openapi(), indent=2))
