@@ -35,7 +35,8 @@ def union_merge(project: Path, shared: list[str]) -> list[str]:
     return [
         file
         for file in conflicted_files(project)
-        if any(is_below(file, place) for place in [*shared, *LINE_LISTS, LOCK]) and resolve(project, file)
+        if any(is_below(file, place) for place in [*shared, *LINE_LISTS, LOCK])
+        and resolve(project, file)
     ]
 
 

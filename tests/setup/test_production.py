@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ pytestmark = pytest.mark.slow
 
 PRODUCTION = {"ENVIRONMENT": "production", "ALLOWED_HOSTS": "127.0.0.1,api.example.com"}
 DEVELOPMENT_TOOLS = {"copier", "httpx2", "mypy", "prek", "pytest", "ruff", "typos", "uv"}
+ADDED = 'dependencies = [\n    "Markdown>=3.8",\n'
 # As docs/operating.md has them.
 COMMANDS = {
     "pip": [
@@ -28,16 +28,14 @@ COMMANDS = {
     ],
 }
 
-Install = Callable[[str], tuple[Machine, Path]]
 
-
-@pytest.fixture
-def project(checkout: Path, tmp_path: Path) -> Path:
+def render(checkout: Path, folder: Path) -> Path:
     copier = Path(sys.executable).with_name("copier")
-    machine = Machine(tmp_path / "author")
-    folder = tmp_path / "srv"
-    machine.run(copier, "copy", "--skip-tasks", "--defaults", checkout, folder, cwd=tmp_path)
-    return folder
+    command = (copier, "copy", "--skip-tasks", "--defaults", checkout, "srv")
+    machine = Machine(folder / "author")
+    code, said = machine.run(*command, cwd=folder)
+    assert code == 0, said
+    return folder / "srv"
 
 
 def machine_with(tool: str, folder: Path) -> Machine:
@@ -52,26 +50,53 @@ def succeed(machine: Machine, project: Path, command: str) -> str:
     return said
 
 
-@pytest.mark.parametrize("tool", ["pip", "uv"])
+@pytest.fixture(scope="module", params=["pip", "uv"])
+def installed(
+    request: pytest.FixtureRequest, checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Machine, Path]:
+    folder = tmp_path_factory.mktemp("production")
+    project, machine = render(checkout, folder), machine_with(request.param, folder)
+    for command in [*COMMANDS[request.param], ".venv/bin/alembic upgrade head"]:
+        succeed(machine, project, command)
+    return machine, project
+
+
 def test_p1_production_installs_what_the_lock_has_and_is_ready(
-    project: Path, tmp_path: Path, tool: str
+    installed: tuple[Machine, Path],
 ) -> None:
     """Not editable: the code is in site-packages, and the migrations are in the folder."""
-    machine = machine_with(tool, tmp_path)
-    for command in [*COMMANDS[tool], ".venv/bin/alembic upgrade head"]:
-        succeed(machine, project, command)
+    machine, project = installed
 
     said = succeed(machine, project, ".venv/bin/my-app check --deploy")
+
     assert "requirements.txt" not in said
     programs = {file.name for file in (project / ".venv/bin").iterdir()}
     assert programs & DEVELOPMENT_TOOLS == set()
-    serve = [project / ".venv/bin/my-app", "serve"]
+    serve: list[str | Path] = [project / ".venv/bin/my-app", "serve"]
     with Server(machine, serve, project, **PRODUCTION) as server:
         assert server.get("/health/ready").status == 200
 
 
-def test_p1_production_installs_no_file_with_another_hash(project: Path, tmp_path: Path) -> None:
-    machine = machine_with("uv", tmp_path)
+def test_one_command_locks_an_added_library(installed: tuple[Machine, Path]) -> None:
+    """Without uv, pip installs it for this one time."""
+    machine, project = installed
+    package, lock = project / "pyproject.toml", project / "requirements.txt"
+    package.write_text(package.read_text().replace("dependencies = [\n", ADDED, 1))
+    before = lock.read_text()
+
+    code, said = machine.run(".venv/bin/my-app", "check", cwd=project)
+    assert code == 1
+    assert "requirements.txt lacks markdown: run `python -m app lock`" in said
+    succeed(machine, project, ".venv/bin/my-app lock")
+
+    succeed(machine, project, ".venv/bin/my-app check --deploy")
+    added = [line for line in lock.read_text().splitlines() if line not in before.splitlines()]
+    assert [line[:10] for line in added] == ["markdown==", *["    --hash"] * 2]
+    assert "\nmarkdown==" in (project / "constraints.txt").read_text()
+
+
+def test_p1_production_installs_no_file_with_another_hash(checkout: Path, tmp_path: Path) -> None:
+    project, machine = render(checkout, tmp_path), machine_with("uv", tmp_path)
     lock = project / "requirements.txt"
     lock.write_text(re.sub(r"(?<=sha256:)\w{4}", "0000", lock.read_text()))
     succeed(machine, project, COMMANDS["uv"][0])
@@ -81,12 +106,3 @@ def test_p1_production_installs_no_file_with_another_hash(project: Path, tmp_pat
     assert code != 0
     assert "hash" in said.casefold()
     assert not (project / ".venv/bin/uvicorn").exists()
-
-
-@pytest.mark.parametrize("tool", ["pip", "uv"])
-def test_one_command_locks_an_added_library(project: Path, tmp_path: Path, tool: str) -> None:
-    """Without uv, pip installs it for that one time."""
-    machine = machine_with(tool, tmp_path)
-    for command in [*COMMANDS["uv"], ".venv/bin/alembic upgrade head"]:
-        succeed(machine_with("uv", tmp_path / "other"), project, command)
-    ...

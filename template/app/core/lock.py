@@ -67,7 +67,7 @@ def _find_uv(project: Path, folder: Path) -> list[str]:
     command = [*pip, "--constraint", CONSTRAINTS, "--target", str(folder), "uv"]
     if subprocess.run(command, cwd=project, check=False).returncode:  # noqa: S603
         raise LockError("could not install uv (see above)")
-    return [str(next(folder.glob("bin/uv*")))]
+    return [shutil.which("uv", path=folder / "bin") or "uv"]
 
 
 def find_stale_pins(project: Path) -> list[str]:
