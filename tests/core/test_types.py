@@ -1,13 +1,14 @@
 """Column types and field types."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.dialects import sqlite
 
-from app.core.checks import check_sqlite_version
+from app.core.checks import MIN_FREE_BYTES, check_folder, check_sqlite_version
 from app.core.types import Email, ShortText, Text, Username, UtcDateTime
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -119,3 +120,20 @@ def test_a_sqlite_that_can_corrupt_its_log_is_reported(
     version: tuple[int, ...], level: str
 ) -> None:
     assert check_sqlite_version(version).level == level
+
+
+@pytest.mark.parametrize(
+    ("folder", "min_free", "expected"),
+    [
+        (".", 0, []),
+        (".", 2**70, [("warning", "make room")]),
+        ("missing", MIN_FREE_BYTES, [("error", "create it, or fix DATABASE_URL")]),
+    ],
+    ids=["fine", "full", "missing"],
+)
+def test_check_judges_the_folder_of_the_database(
+    tmp_path: Path, folder: str, min_free: int, expected: list[tuple[str, str]]
+) -> None:
+    results = check_folder(tmp_path / folder / "app.db", min_free)
+
+    assert [(result.level, result.message.split(": ")[1]) for result in results] == expected

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from app.core.seed_data import missing_seed_rows
 from app.core.settings import ENV_FILE, PROJECT_FOLDER, CoreSettings
 
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"}
+
+# The write-ahead log shrinks to 64 MiB after it was larger.
+MIN_FREE_BYTES = 2**27
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ def _check_file(file: Path) -> list[CheckResult]:
     results = [CheckResult("ok", f"database: {file}")]
     if _has_mode_bits(file, 0o007):
         results.append(CheckResult("warning", f"everybody can read {file}: run `chmod 600` on it"))
+    results += check_folder(file, MIN_FREE_BYTES)
     mounts = Path("/proc/mounts")
     if not mounts.exists():
         return results
@@ -121,6 +126,25 @@ def _check_file(file: Path) -> list[CheckResult]:
         results.append(
             CheckResult("error", f"{file} is on a network file system ({kind}): move it")
         )
+    return results
+
+
+def check_folder(file: Path, min_free: int) -> list[CheckResult]:
+    """SQLite creates files next to the database, and a migration copies it first."""
+    folder, results = file.parent, []
+    if not folder.exists():
+        return [CheckResult("error", f"{folder} does not exist: create it, or fix DATABASE_URL")]
+    if not os.access(folder, os.W_OK):
+        message = f"{folder} is not writable: SQLite creates files in it. Change its owner or mode"
+        results.append(CheckResult("error", message))
+    needed = max(min_free, file.stat().st_size if file.exists() else 0)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        message = (
+            f"{folder} has {free // 2**20} MiB of free space, and a backup or a full write-ahead "
+            f"log may need {needed // 2**20} MiB: make room"
+        )
+        results.append(CheckResult("warning", message))
     return results
 
 
