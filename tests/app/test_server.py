@@ -155,9 +155,31 @@ def test_x9_serve_hides_its_name_and_only_believes_listed_proxies(
     assert logged == ["127.0.0.1", "203.0.113.5"]
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"ENVIRONMENT": "production"}, "ALLOWED_HOSTS: list the host names"),
+        ({**PRODUCTION, "DATABASE_URL": "sqlite:///./missing.db"}, "missing.db"),
+    ],
+    ids=["settings", "database"],
+)
+def test_serve_ends_if_the_app_cannot_start(
+    machine: Machine, migrated: Path, workers: str, environment: dict[str, str], said: str
+) -> None:
+    process = machine.popen(*SERVE, "--workers", workers, cwd=migrated, environment=environment)
+    output, _ = process.communicate(timeout=60)
+
+    assert process.returncode not in (0, None)
+    assert said in output
+
+
 def test_two_workers_of_serve_answer(machine: Machine, migrated: Path) -> None:
     with Server(machine, [*SERVE, "--workers", "2"], migrated) as server:
         assert {server.get("/health/ready").status for _ in range(50)} == {200}
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert server.process.wait(timeout=60) == 0
+    assert [line for line in server.lines if not line.startswith("{")] == []
 
 
 def test_it_recovers_when_the_database_comes_back(server: Server, migrated: Path) -> None:

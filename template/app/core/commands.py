@@ -61,7 +61,12 @@ def _add_server_commands(
         """Serve the app as in production. Only proxies in TRUSTED_PROXIES are believed."""
         import uvicorn
 
-        uvicorn.run(
+        from app.core.server import serve_with
+
+        # What every worker would fail at is said once, by this process. It also sets up the log.
+        load_settings()
+        _load(app)
+        config = uvicorn.Config(
             app,
             host=host,
             port=port,
@@ -71,7 +76,10 @@ def _add_server_commands(
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=30,
+            log_config=None,
         )
+        if code := serve_with(config):
+            raise typer.Exit(code)
 
     @cli.command()
     def check(

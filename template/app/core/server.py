@@ -1,16 +1,33 @@
 """How `serve` speaks HTTP: uvicorn's protocol, with our error responses and a limit for headers."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import h11
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.supervisors import Multiprocess
 
 from app.core.errors import problem
 from app.core.middleware import SECURITY_HEADERS
 
 # How long a client may take for the headers, from the connection or from the last response.
 HEADER_SECONDS = 30.0
+
+
+def serve_with(config: uvicorn.Config) -> int:
+    """Serve until a signal; the exit code. uvicorn itself exits with 0 if its workers cannot start."""
+    if config.workers == 1:
+        server = uvicorn.Server(config)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run()
+        return 0 if server.started else STARTUP_FAILURE
+    workers = Multiprocess(config, sockets=[config.bind_socket()])
+    workers.run()
+    failed = any(process.exitcode == STARTUP_FAILURE for process in workers.processes)
+    return STARTUP_FAILURE if failed else 0
 
 
 class Protocol(H11Protocol):
