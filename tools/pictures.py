@@ -34,10 +34,10 @@ from tools.releases import releases, tag
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs/pictures"
 WIDTH, HEIGHT = 92, 400
-CREATE = re.compile(r"^uvx copier copy --trust (\S+) (\S+)$", re.MULTILINE)
+CREATE = re.compile(r"^uvx copier copy --trust --quiet (\S+) (\S+)$", re.MULTILINE)
 UPDATE = ".venv/bin/copier update --trust --defaults"
 # Every question, and the offer of a first commit: Enter keeps the default.
-QUESTIONS = ["What is the app called", "What does the app do", "Add user", "Add GitHub", "[Y/n]"]
+QUESTIONS = ["What is the app called", "What does the app do", "Add user", "Dockerfile", "Add GitHub", "[Y/n]"]
 NEW_FILE = re.compile(r" +create  ")
 # What differs between runs of the same commands.
 SECONDS = re.compile(r"\b\d+ s\b")

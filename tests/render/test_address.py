@@ -14,7 +14,7 @@ from tools.address import declared, forms, problem
 
 NEW = "https://git.example.com/books/shelf-template.git"
 # Whatever names a repository or its pages by this name.
-NAMED = re.compile(r"[\w.@:/-]+[/:][\w.-]+/copier-fastapi\b|[\w-]+\.github\.io/[\w-]+")
+NAMED = re.compile(r"[\w.@:/-]+[/:][\w.-]+/copier-fastapi\b|[\w-]+\.github\.io/copier-fastapi\b")
 # What a machine may call a clone of this repository.
 OTHERS = ("/tmp/", "/work/", "~/", ".cache/")
 

@@ -42,6 +42,7 @@ JINJA_FILES = {
     "AGENTS.md.jinja",
     "Dockerfile.jinja",
     "README.md.jinja",
+    "alembic/versions/c3f07a5e9b21_ids.py.jinja",
     "app/__init__.py.jinja",
     "app/api/deps.py.jinja",
     "app/api/routers.py.jinja",
