@@ -37,7 +37,14 @@ WIDTH, HEIGHT = 92, 400
 CREATE = re.compile(r"^uvx copier copy --trust --quiet (\S+) (\S+)$", re.MULTILINE)
 UPDATE = ".venv/bin/copier update --trust --defaults"
 # Every question, and the offer of a first commit: Enter keeps the default.
-QUESTIONS = ["What is the app called", "What does the app do", "Add user", "Dockerfile", "Add GitHub", "[Y/n]"]
+QUESTIONS = [
+    "What is the app called",
+    "What does the app do",
+    "Add user",
+    "Add GitHub",
+    "Dockerfile",
+    "[Y/n]",
+]
 NEW_FILE = re.compile(r" +create  ")
 # What differs between runs of the same commands.
 SECONDS = re.compile(r"\b\d+ s\b")
@@ -191,13 +198,15 @@ def publish(name: str, picture: str) -> None:
 def published() -> tuple[str, str]:
     """The address and the folder that the README shows."""
     shown = CREATE.search((ROOT / "README.md").read_text("utf-8"))
-    return (shown[1], shown[2]) if shown else ("gh:your-name/copier-fastapi", "my_app")
+    if shown is None:
+        sys.exit("README.md shows no line that begins with: uvx copier copy --trust --quiet")
+    return shown[1], shown[2]
 
 
 def show_creation(folder: Path) -> None:
     address, name = published()
     home = settle(folder, address)
-    command = f"uvx copier copy --trust {address} {name}"
+    command = f"uvx copier copy --trust --quiet {address} {name}"
     lines = shorten(screen(play(command, home, home, QUESTIONS)), home)
     publish("creation.svg", draw("Create a project", command, [*lines]))
 

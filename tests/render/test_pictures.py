@@ -59,7 +59,7 @@ def test_the_recordings_show_commands_of_today(generate: Generate) -> None:
     guide = (ROOT / "docs/first-update.md").read_text("utf-8")
     start = re.compile(r"^\.venv/bin/uvicorn .+$", re.MULTILINE).findall(project.read("README.md"))
 
-    assert re.fullmatch(r"\$ uvx copier copy --trust \S+ my_app", creation[0])
+    assert re.fullmatch(r"\$ uvx copier copy --trust --quiet \S+ my_new_app", creation[0])
     assert update[0].removeprefix("$ ") in guide.splitlines()
     assert [line.strip() for line in creation if "bin/uvicorn" in line] == start
     commands = [
