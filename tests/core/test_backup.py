@@ -52,6 +52,14 @@ def test_a_backup_never_overwrites_a_file(database: Path, tmp_path: Path) -> Non
     assert precious.read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["", "."])
+def test_a_folder_is_neither_a_backup_nor_a_place_for_one(database: Path, name: str) -> None:
+    with pytest.raises(BackupError, match="is a folder: name a file in it"):
+        back_up(database, Path(name))
+    with pytest.raises(BackupError, match="is a folder: name a file in it"):
+        restore(Path(name), database, metadata)
+
+
 def test_a_restored_backup_has_every_row(database: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(INSERT_ADA)

@@ -105,6 +105,7 @@ def test_production_needs_its_host_names(hosts: str, monkeypatch: pytest.MonkeyP
         ("DATABASE_URL", "sqlite+aiosqlite:///:memory:"),
         ("DATABASE_URL", "mysql://localhost/shelf"),
         ("DATABASE_URL", "sqlite:///file:app.db?uri=true"),
+        ("DATABASE_URL", "sqlite:///~/app.db"),
         ("DATABASE_URL", f"postgresql://u:p@ss:{SECRET}@host/shelf"),
         ("DATABASE_URL", f"postgresql://host/shelf?user=me&password={SECRET}"),
         ("DATABASE_URL", "postgresql://shelf:Shelf@host/shelf"),

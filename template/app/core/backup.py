@@ -36,8 +36,15 @@ def open_file(file: Path, mode: str) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
+def _refuse_folder(path: Path) -> None:
+    """An empty argument is the current folder."""
+    if path.is_dir():
+        raise BackupError(f"{path.absolute()} is a folder: name a file in it")
+
+
 def back_up(source: Path, target: Path) -> None:
     """Write a verified copy of a database in use to a new file that only its owner can read."""
+    _refuse_folder(target)
     if target.exists():
         raise BackupError(f"{target} already exists, and a backup never overwrites a file")
     part = _new_file_next_to(target)
@@ -82,6 +89,7 @@ def verify(file: Path, check: str = "integrity_check") -> None:
 
     `quick_check` takes a tenth of the time. It does not compare indexes with their tables.
     """
+    _refuse_folder(file)
     try:
         with open_file(file, "ro") as connection:
             result = connection.execute(f"PRAGMA {check}(1)").fetchone()[0]

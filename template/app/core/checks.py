@@ -151,7 +151,7 @@ def check_folder(file: Path, min_free: int) -> list[CheckResult]:
 async def _check_database(session: AsyncSession, metadata: MetaData) -> list[CheckResult]:
     results = []
     if session.get_bind().dialect.name == "sqlite":
-        for pragma in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout"):
+        for pragma in ("journal_mode", "synchronous", "foreign_keys"):
             value = await session.scalar(text(f"PRAGMA {pragma}"))
             results.append(CheckResult("ok", f"{pragma} = {value}"))
         orphans = (await session.execute(text("PRAGMA foreign_key_check"))).all()

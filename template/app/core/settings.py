@@ -190,6 +190,8 @@ def validate_database_url(value: str) -> None:
             raise ValueError('PostgreSQL needs its driver: pip install -e ".[postgres]"')
     elif not url.database or url.database.startswith((":memory:", "file:")):
         raise ValueError("name a file, such as sqlite+aiosqlite:///./app.db")
+    elif url.database.startswith("~"):
+        raise ValueError("write the path in full: only a shell replaces ~")
 
 
 def _validate_database_password(value: str) -> None:
