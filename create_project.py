@@ -27,7 +27,7 @@ from urllib.request import url2pathname
 
 # `python -m tools.address` changes it.
 ADDRESS = "https://github.com/OWNER/copier-fastapi"
-COPIER = "copier>=9.19,<10"
+COPIER = "copier==9.19.1"
 TEMPLATE_VARIABLE = "COPIER_FASTAPI_TEMPLATE"
 YES_OR_NO = {"yes", "y", "true", "t", "on", "1", "no", "n", "false", "f", "off", "0"}
 WINDOWS = os.name == "nt"
@@ -241,6 +241,19 @@ def private_interpreter() -> Path:
     return cache / "copier-fastapi" / name / interpreter
 
 
+def pinned_copier(folder: Path) -> list[str]:
+    """Return what pip installs: in a checkout, with the exact version of every library, too."""
+    file = Path(__file__).with_name("requirements-dev.txt")
+    text = file.read_text("utf-8") if file.is_file() else ""
+    if COPIER not in text:
+        return [COPIER]
+    constraints = folder / "constraints.txt"
+    # Without the hashes: pip would then require one for each library that another one needs.
+    pins = re.findall(r"^[\w.-]+==[^\s\\]+", text, re.MULTILINE)
+    constraints.write_text("\n".join(pins), "utf-8")
+    return [COPIER, "--constraint", str(constraints)]
+
+
 def make_private_environment(interpreter: Path) -> None:
     """Build it elsewhere, then rename it, so an interrupted or parallel run can't break it."""
     say("Downloading Copier (first time only) ...")
@@ -256,7 +269,7 @@ def make_private_environment(interpreter: Path) -> None:
         python = str(new / interpreter.relative_to(environment))
         pip = [python, "-P", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         # pip's configuration may say otherwise, which fails in a virtual environment.
-        install = [*pip, "--retries", "2", COPIER]
+        install = [*pip, "--retries", "2", *pinned_copier(Path(work))]
         if subprocess.run(install, env={**os.environ, "PIP_USER": "0"}, check=False).returncode:
             raise Refusal(
                 "could not download Copier (see above). When you are online, run this again."

@@ -69,14 +69,14 @@ def test_the_port_is_the_same_everywhere() -> None:
         assert set(re.findall(r"localhost:(\d+)", read(file))) <= {"8001"}, file
 
 
-def test_copier_is_asked_for_in_one_version() -> None:
-    minimum = yaml.safe_load(read("copier.yml"))["_min_copier_version"]
-    requirement = re.search(r'^COPIER = "copier>=([\d.]+),<10"$', read("create_project.py"), re.M)
+def test_copier_has_one_version_everywhere() -> None:
+    minimum = yaml.safe_load(read("copier.yml"))["_min_copier_version"].removesuffix(".0")
+    private = re.search(r'^COPIER = "copier==([\d.]+)"$', read("create_project.py"), re.M)
 
-    assert requirement
-    assert minimum == f"{requirement[1]}.0"
-    assert f"copier>={requirement[1]},<10" in read("pyproject.toml")
-    assert pins("requirements-dev.txt")["copier"].startswith(f"{requirement[1]}.")
+    assert private
+    assert private[1] == pins("requirements-dev.txt")["copier"]
+    assert private[1].startswith(f"{minimum}.")
+    assert f"copier>={minimum},<10" in read("pyproject.toml")
 
 
 def test_the_readme_names_every_question_and_no_other() -> None:
