@@ -158,6 +158,20 @@ def test_a_table_that_never_gives_an_id_twice_comes_back_as_it_was(on_sqlite: Re
     assert "AUTOINCREMENT" in on_sqlite.statement("books")
 
 
+@pytest.mark.skipif(not SERVER, reason="SQLite has no enum types")
+def test_a_new_value_of_an_enum_is_named_with_the_statement_that_adds_it(
+    revisions: Revisions,
+) -> None:
+    revisions.write_models(books('Column("state", Enum("draft", "sold", name="states"))'))
+    revisions.autogenerate()
+    revisions.write_models(books('Column("state", Enum("draft", "lost", "sold", name="states"))'))
+
+    with pytest.raises(CommandError, match=r"'lost'.*without --autogenerate"):
+        revisions.check()
+    revisions.migrate("""op.execute("ALTER TYPE states ADD VALUE 'lost'")""")
+    revisions.check()
+
+
 def test_a_model_of_a_view_is_not_a_new_table(revisions: Revisions) -> None:
     revisions.write_models(books())
     revisions.autogenerate()

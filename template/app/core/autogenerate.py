@@ -14,11 +14,12 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.ddl.impl import ComparisonResult
 from alembic.operations.ops import AlterColumnOp, CreateIndexOp, DropIndexOp, ModifyTableOps
 from alembic.runtime.plugins import Plugin
-from alembic.util import DispatchPriority, PriorityDispatchResult
+from alembic.util import CommandError, DispatchPriority, PriorityDispatchResult
 from sqlalchemy import (
     CheckConstraint,
     Column,
     Connection,
+    Enum,
     Identity,
     Index,
     MetaData,
@@ -147,6 +148,29 @@ def _skip_identity(*arguments: Any) -> PriorityDispatchResult:
     return PriorityDispatchResult.STOP if is_identity else PriorityDispatchResult.CONTINUE
 
 
+def _refuse_new_enum_values(
+    _: AutogenContext,
+    alteration: AlterColumnOp,
+    schema: str | None,
+    table: str,
+    name: str,
+    stored: Column[Any],
+    model: Column[Any],
+) -> PriorityDispatchResult:
+    """Alembic does not compare the values of a PostgreSQL enum, so a new one would get lost."""
+    if not isinstance(stored.type, Enum) or not isinstance(model.type, Enum):
+        return PriorityDispatchResult.CONTINUE
+    for value in model.type.enums:
+        if value not in stored.type.enums:
+            statement = f"ALTER TYPE {stored.type.name} ADD VALUE '{value}'"
+            raise CommandError(
+                f"{table}.{name} has the new value {value!r}, which autogenerate can't add. "
+                f'Create a migration without --autogenerate that has op.execute("{statement}"), '
+                "and apply it first."
+            )
+    return PriorityDispatchResult.CONTINUE
+
+
 def _set_up(plugin: Plugin) -> None:
     plugin.add_autogenerate_comparator(
         _compare_indexes, "table", "sqlite_indexes", qualifier="sqlite"
@@ -156,6 +180,13 @@ def _set_up(plugin: Plugin) -> None:
         "column",
         "server_default",
         qualifier="sqlite",
+        priority=DispatchPriority.FIRST,
+    )
+    plugin.add_autogenerate_comparator(
+        _refuse_new_enum_values,
+        "column",
+        "types",
+        qualifier="postgresql",
         priority=DispatchPriority.FIRST,
     )
     plugin.add_autogenerate_comparator(
