@@ -1,6 +1,7 @@
 """The commands that the documents show for Windows."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,16 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
     targets = [document.parent / link for link in links]
 
     assert [t for t in targets if not (t.exists() or Path(f"{t}.jinja").exists())] == []
+
+
+def test_the_badges_of_the_readme_are_true() -> None:
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    found = [c.rpartition(" ")[2] for c in package["classifiers"] if "Python :: 3." in c]
+    badges = re.findall(r"badge/(\S+)-blue\)", (ROOT / "README.md").read_text("utf-8"))
+
+    assert badges[0] == f"python-{found[0]}_to_{found[-1]}"
+    assert badges[2] == f"license-{package['license']}"
+    assert (ROOT / "LICENSE").read_text("utf-8").startswith(f"{package['license']} License")
 
 
 def cells(text: str) -> list[list[str]]:
