@@ -149,7 +149,8 @@ def published_address() -> str:
 
 def template_version(answers: bytes) -> str:
     """The version of the template that an answers file names."""
-    found = re.search(rb"^_commit: (\S+)", answers, re.MULTILINE)
+    # A commit of digits only is in quotes.
+    found = re.search(rb"^_commit: '?([^\s']+)", answers, re.MULTILINE)
     return found[1].decode() if found else "unknown"
 
 

@@ -222,7 +222,7 @@ def test_p5_without_trust_the_files_are_the_same_and_the_script_finishes(
     )
 
     assert code == 0
-    assert "It is not set up yet. Run ./setup.sh there" in said
+    assert "and is not set up yet.\nRun ./setup.sh there" in said
     first, second = (
         {p.relative_to(folder / n): p.read_bytes() for p in (folder / n).rglob("*") if p.is_file()}
         for n in ("a", "b")

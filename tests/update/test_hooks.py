@@ -12,6 +12,7 @@ from repository import (
     committed_half_update,
     conflicted_files,
     end_update,
+    template_version,
     update_marker,
 )
 from tests.support.projects import ROOT
@@ -305,3 +306,9 @@ def test_each_release_but_the_first_says_what_to_do_after_it() -> None:
     said = [*release_notes(ROOT / "CHANGELOG.md", "v0.1.0", "v1000.0.0")]
 
     assert [note.partition(":")[0] for note in said] == [*releases()][1:]
+
+
+@pytest.mark.parametrize("commit", ["v0.6.0", "0.0.0.post1.dev0+c16fee5", "'2447682'"])
+def test_the_version_of_an_answers_file_has_no_quotes(commit: str) -> None:
+    """YAML needs them around a commit that consists of digits."""
+    assert template_version(f"_commit: {commit}\n".encode()) == commit.strip("'")

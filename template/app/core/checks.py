@@ -189,5 +189,5 @@ def _template_version() -> str:
     answers = PROJECT_FOLDER / ".copier-answers.yml"
     if not answers.exists():
         return "unknown"
-    commit = re.search(r"^_commit: (.+)$", answers.read_text("utf-8"), re.MULTILINE)
+    commit = re.search(r"^_commit: '?([^\s']+)", answers.read_text("utf-8"), re.MULTILINE)
     return commit[1] if commit else "unknown"
