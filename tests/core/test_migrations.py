@@ -142,6 +142,7 @@ def test_i14_models_and_migrations_agree_on_ids(database: Path) -> None:
 
     with engine.connect() as connection:
         modeled = connection.exec_driver_sql(query).all()
+    engine.dispose()
     with closing(sqlite3.connect(database)) as connection_:
         migrated = connection_.execute(query).fetchall()
 
