@@ -249,7 +249,7 @@ def pinned_copier(folder: Path) -> list[str]:
         return [COPIER]
     constraints = folder / "constraints.txt"
     # Without the hashes: pip would then require one for each library that another one needs.
-    pins = re.findall(r"^[\w.-]+==[^\s\\]+", text, re.MULTILINE)
+    pins = re.findall(r"^[\w.-]+==[^\\\n]+", text, re.MULTILINE)
     constraints.write_text("\n".join(pins), "utf-8")
     return [COPIER, "--constraint", str(constraints)]
 
