@@ -148,21 +148,17 @@ def _skip_identity(*arguments: Any) -> PriorityDispatchResult:
     return PriorityDispatchResult.STOP if is_identity else PriorityDispatchResult.CONTINUE
 
 
-def _refuse_new_enum_values(
-    _: AutogenContext,
-    alteration: AlterColumnOp,
-    schema: str | None,
-    table: str,
-    name: str,
-    stored: Column[Any],
-    model: Column[Any],
-) -> PriorityDispatchResult:
+def _refuse_new_enum_values(*arguments: Any) -> PriorityDispatchResult:
     """Alembic does not compare the values of a PostgreSQL enum, so a new one would get lost."""
-    if not isinstance(stored.type, Enum) or not isinstance(model.type, Enum):
+    *_, table, name, stored, model = arguments
+    # An array has the type of its items.
+    old, new = (getattr(column.type, "item_type", column.type) for column in (stored, model))
+    if not isinstance(old, Enum) or not isinstance(new, Enum):
         return PriorityDispatchResult.CONTINUE
-    for value in model.type.enums:
-        if value not in stored.type.enums:
-            statement = f"ALTER TYPE {stored.type.name} ADD VALUE '{value}'"
+    for value in new.enums:
+        if value not in old.enums:
+            literal = value.replace("'", "''")
+            statement = f"ALTER TYPE {old.name} ADD VALUE '{literal}'"
             raise CommandError(
                 f"{table}.{name} has the new value {value!r}, which autogenerate can't add. "
                 f'Create a migration without --autogenerate that has op.execute("{statement}"), '
