@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from math import inf
@@ -93,7 +94,8 @@ class SQLiteConnection(sqlite3.Connection):
             return await asyncio.get_running_loop().run_in_executor(thread, call)
         except asyncio.CancelledError:
             # The pool drops this connection now. The thread closes it after the statement.
-            self.interrupt()
+            with suppress(sqlite3.ProgrammingError):  # It is closed already.
+                self.interrupt()
             raise
 
     def commit(self) -> None:
