@@ -51,7 +51,8 @@ def resolve(project: Path, file: str) -> bool:
         # Both created a file of this name: neither is a part of the other.
         return False
     if file == LOCK:
-        return save(project, file, merge_libraries(sides))
+        merged_lock = merge_libraries(sides)
+        return merged_lock is not None and save(project, file, merged_lock)
     try:
         parts = [merge_part(part) for part in three_way_parts(newer_versions(sides))]
     except UnicodeDecodeError:
@@ -65,9 +66,7 @@ def resolve(project: Path, file: str) -> bool:
     return save(project, file, merged)
 
 
-def save(project: Path, file: str, merged: str | None) -> bool:
-    if merged is None:
-        return False
+def save(project: Path, file: str, merged: str) -> bool:
     with (project / file).open("w", encoding="utf-8", newline="") as target:
         target.write(merged)
     mark_resolved(project, file)
