@@ -31,6 +31,8 @@ class LockError(Exception):
 
 def lock(project: Path, *, upgrade: bool = False) -> None:
     """Add pins for new libraries and drop those of removed ones. Existing pins stay as they are."""
+    if (project / REQUIREMENTS).exists() and not _is_lock(project / REQUIREMENTS):
+        raise LockError(f"{REQUIREMENTS} is not from this command: rename it, and run this again")
     package = _read_package(project)
     oldest = re.findall(r"\d[\d.]*", package["project"]["requires-python"])[0]
     builds = package["build-system"]["requires"]
@@ -53,6 +55,11 @@ def lock(project: Path, *, upgrade: bool = False) -> None:
             target.write_text(_HEADERS[file] + target.read_text("utf-8"), "utf-8", newline="\n")
 
 
+def _is_lock(file: Path) -> bool:
+    """Whether this command wrote it. An owner may have a file of this name."""
+    return file.exists() and file.read_text("utf-8").startswith(_HEADERS[REQUIREMENTS])
+
+
 def _read_package(project: Path) -> dict[str, Any]:
     return tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
 
@@ -73,7 +80,7 @@ def _find_uv(project: Path, folder: Path) -> list[str]:
 def find_stale_pins(project: Path) -> list[str]:
     """What `pyproject.toml` and the files with the exact versions disagree about."""
     files = [project / name for name in ("pyproject.toml", CONSTRAINTS, REQUIREMENTS)]
-    if not all(file.exists() for file in files):
+    if not _is_lock(files[-1]) or not all(file.exists() for file in files):
         return []
     constraints, requirements = (_read_pins(file) for file in files[1:])
     package = _read_package(project)["project"]
@@ -92,7 +99,7 @@ def find_other_versions(project: Path) -> list[str]:
     """Installed libraries that do not have the version of `requirements.txt`."""
     file = project / REQUIREMENTS
     found = []
-    for name, pin in _read_pins(file).items() if file.exists() else ():
+    for name, pin in _read_pins(file).items() if _is_lock(file) else ():
         try:
             installed = version(name)
         except PackageNotFoundError:
