@@ -12,10 +12,9 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -139,29 +138,30 @@ def test_two_builds_give_the_same_layers(images: Images, developed: Path) -> Non
     assert images.layers("again") == images.layers("my-app")
 
 
-class serving:  # noqa: N801
-    """The app, until the end of the `with` block."""
+@contextmanager
+def serving(app: Container) -> Iterator[subprocess.Popen[str]]:
+    """The app, once it answers and until the end of the `with` block."""
+    process = subprocess.Popen(
+        app.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 60
+    try:
+        while not answers():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield process
+    finally:
+        process.kill()
+        print(process.communicate()[0])
 
-    def __init__(self, app: Container) -> None:
-        self.process = subprocess.Popen(
-            app.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
 
-    def __enter__(self) -> subprocess.Popen[str]:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                ask("/health/live", "127.0.0.1")
-            except OSError:
-                time.sleep(0.1)
-            else:
-                return self.process
-        self.process.kill()
-        raise AssertionError(self.process.communicate()[0])
-
-    def __exit__(self, *_: Any) -> None:
-        self.process.kill()
-        self.process.communicate()
+def answers() -> bool:
+    try:
+        ask("/health/live", "127.0.0.1")
+    except OSError:
+        return False
+    return True
 
 
 def ask(path: str, host: str, form: str | None = None) -> int:
