@@ -1,6 +1,7 @@
 """Short reads run on the event loop, and nothing else keeps it."""
 
 import asyncio
+import gc
 import sqlite3
 import threading
 import time
@@ -195,6 +196,38 @@ def test_a_slow_read_that_is_cancelled_ends_at_once_and_its_connection_is_replac
     # Otherwise the twenty would go on for hours.
     assert time.perf_counter() - started_at < 30
     assert threading.active_count() <= threads + 1
+
+
+def test_what_is_left_of_a_failed_statement_never_waits_for_a_writer(
+    make_settings: MakeSettings, database: Path
+) -> None:
+    """Freeing it would wait for the connection, in whichever thread and event loop that happens."""
+    twice = text("INSERT INTO permissions (name, description) VALUES ('a', ''), ('a', '')")
+
+    async def write(opened: Database) -> None:
+        async with opened.writers.begin() as session:
+            await session.execute(text("DELETE FROM permissions WHERE name = 'a'"))
+
+    async def work(opened: Database) -> float:
+        kept: list[Exception] = []
+        try:
+            async with opened.writers.begin() as session:
+                await session.execute(twice)
+        except IntegrityError as error:
+            kept.append(error)
+        with closing(sqlite3.connect(database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writing = asyncio.ensure_future(write(opened))
+            await asyncio.sleep(0.3)
+            started_at = time.perf_counter()
+            kept.clear()
+            gc.collect()
+            took = time.perf_counter() - started_at
+            other.execute("COMMIT")
+            await writing
+            return took
+
+    assert run(make_settings, work) < 1
 
 
 def test_a_stream_reads_rows_as_they_are_asked_for(make_settings: MakeSettings) -> None:

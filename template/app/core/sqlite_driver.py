@@ -8,12 +8,12 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from itertools import islice
 from math import inf
 from time import monotonic
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from sqlalchemy import URL
 from sqlalchemy.dialects import registry
@@ -58,7 +58,7 @@ class SQLiteConnection(sqlite3.Connection):
         return monotonic() > self._deadline
 
     def cursor(self, factory: Any = None) -> Any:
-        return super().cursor(factory or _Cursor)
+        return (factory or _Cursor)(self)
 
     def run(self, statement: str, call: Callable[[], Any]) -> Any:
         if not self._on_loop:
@@ -120,23 +120,35 @@ class SQLiteConnection(sqlite3.Connection):
             super().close()
 
 
-class _Cursor(sqlite3.Cursor):
-    """Fetches all rows when a statement is executed, so that both take one turn of a thread."""
+class _Cursor:
+    """Executes a statement, fetches its rows and closes it in one call.
 
-    _rows: Iterator[Any] = iter(())
+    An open statement may be freed later, by any thread, which then waits for this connection.
+    """
 
-    def execute(self, statement: str, parameters: Any = ()) -> Self:
-        call = partial(self._execute_and_fetch, statement, parameters)
-        self._rows = iter(_connection_of(self).run(statement, call))
-        return self
+    arraysize = 1
+    description: Any = None
+    rowcount = -1
+    lastrowid: int | None = None
 
-    def _execute_and_fetch(self, statement: str, parameters: Any) -> list[Any]:
-        super().execute(statement, parameters)
-        return super().fetchall()
+    def __init__(self, connection: SQLiteConnection) -> None:
+        self._connection = connection
+        self._rows: Iterator[Any] = iter(())
 
-    def executemany(self, statement: str, parameters: Iterable[Any]) -> Self:
-        _connection_of(self).run(statement, partial(super().executemany, statement, parameters))
-        return self
+    def execute(self, statement: str, parameters: Any = ()) -> None:
+        self._connection.run(statement, partial(self._execute, statement, parameters))
+
+    def executemany(self, statement: str, parameters: Iterable[Any]) -> None:
+        call = partial(self._execute, statement, parameters, many=True)
+        self._connection.run(statement, call)
+
+    def _execute(self, statement: str, parameters: Any, *, many: bool = False) -> None:
+        with closing(sqlite3.Cursor(self._connection)) as cursor:
+            execute = cursor.executemany if many else cursor.execute
+            execute(statement, parameters)
+            self._rows = iter(cursor.fetchall())
+            self.description = cursor.description
+            self.rowcount, self.lastrowid = cursor.rowcount, cursor.lastrowid
 
     def fetchone(self) -> Any:
         return next(self._rows, None)
@@ -148,7 +160,7 @@ class _Cursor(sqlite3.Cursor):
         return list(self._rows)
 
     def close(self) -> None:
-        """There is nothing to close: the statement has ended, or its thread still uses it."""
+        """It is closed already."""
 
     async def _async_soft_close(self) -> None:
         """SQLAlchemy awaits this after each statement, in place of `close`."""
@@ -157,26 +169,25 @@ class _Cursor(sqlite3.Cursor):
 class _StreamingCursor(sqlite3.Cursor):
     """For `session.stream(...)`: fetches rows when they are asked for, in the thread."""
 
+    def __init__(self, connection: SQLiteConnection) -> None:
+        super().__init__(connection)
+        self._in_thread = connection.run_in_thread
+
     def execute(self, statement: str, parameters: Any = ()) -> Self:
-        _connection_of(self).run_in_thread(partial(super().execute, statement, parameters))
+        self._in_thread(partial(super().execute, statement, parameters))
         return self
 
     def fetchone(self) -> Any:
-        return _connection_of(self).run_in_thread(super().fetchone)
+        return self._in_thread(super().fetchone)
 
     def fetchmany(self, size: int | None = None) -> Any:
-        call = partial(super().fetchmany, size or self.arraysize)
-        return _connection_of(self).run_in_thread(call)
+        return self._in_thread(partial(super().fetchmany, size or self.arraysize))
 
     def fetchall(self) -> Any:
-        return _connection_of(self).run_in_thread(super().fetchall)
+        return self._in_thread(super().fetchall)
 
     def close(self) -> None:
-        _connection_of(self).run_in_thread(super().close)
-
-
-def _connection_of(cursor: sqlite3.Cursor) -> SQLiteConnection:
-    return cast(SQLiteConnection, cursor.connection)
+        self._in_thread(super().close)
 
 
 class _ExecutionContext(SQLiteExecutionContext):
