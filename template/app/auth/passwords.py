@@ -17,6 +17,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 
 from app import SLUG, TITLE
 from app.core.errors import FieldError, Invalid, ServiceUnavailable
+from app.core.telemetry import waiting
 from app.settings import Settings
 
 P = ParamSpec("P")
@@ -98,9 +99,10 @@ async def hashing_turn(name: str) -> AsyncIterator[None]:
     lock = queue.names.setdefault(name, asyncio.Lock())
     async with AsyncExitStack() as turn:
         try:
-            async with asyncio.timeout(_MAX_QUEUE_SECONDS):
-                await turn.enter_async_context(lock)
-                await turn.enter_async_context(queue.turns)
+            with waiting("password.hashing"):
+                async with asyncio.timeout(_MAX_QUEUE_SECONDS):
+                    await turn.enter_async_context(lock)
+                    await turn.enter_async_context(queue.turns)
         except TimeoutError:
             raise ServiceUnavailable from None
         yield

@@ -19,6 +19,7 @@ from app.core.middleware import add_middleware
 from app.core.openapi import describe_errors
 from app.core.routing import StrictRoute, check_request
 from app.core.settings import CoreSettings
+from app.core.telemetry import exporting, request_telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def build_app(
         openapi_url=None,
         # A client that follows a redirect would send its password again, perhaps without TLS.
         redirect_slashes=False,
+        telemetry=request_telemetry(settings.trusted_proxies),
     )
     # For routes of the app itself, such as `@app.get`.
     app.router.route_class = StrictRoute
@@ -70,7 +72,10 @@ def _with_database(lifespan: Lifespan | None) -> Lifespan:
             _share_with_mounted_apps(app)
             if not settings.in_development:
                 await database.probe()
-            async with lifespan(app) if lifespan else nullcontext():
+            async with (
+                exporting(app.title, database.engines),
+                lifespan(app) if lifespan else nullcontext(),
+            ):
                 yield
 
     return run

@@ -18,6 +18,7 @@ from app.core.health import migration_state
 from app.core.lock import find_other_versions, find_stale_pins
 from app.core.seed_data import missing_seed_rows
 from app.core.settings import ENV_FILE, PROJECT_FOLDER, CoreSettings
+from app.core.telemetry import missing_library
 
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"}
 
@@ -39,6 +40,8 @@ async def run_checks(
     results = [CheckResult("ok", version), *_check_settings(settings, environment)]
     results += _check_proxies(settings)
     results += _check_libraries()
+    if reason := missing_library():
+        results.append(CheckResult("error", f"telemetry: {reason}"))
     url = parse_url(settings.database_url)
     if url.get_backend_name() == "sqlite":
         results.append(check_sqlite_version(sqlite3.sqlite_version_info))

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Container
 from ipaddress import IPv6Address, ip_address
 from typing import Any, cast
 
@@ -34,11 +35,7 @@ class ClientAddressMiddleware:
     """
 
     def __init__(self, app: ASGIApp, proxies: tuple[str, ...]) -> None:
-        # An IPv4 address may also be written as an IPv6 one.
-        mapped = [_map_to_ipv6(proxy) for proxy in proxies if ":" not in proxy]
-        self.app = ProxyHeadersMiddleware(
-            cast(Any, _NormalizedAddress(app)), trusted_hosts=[*proxies, *mapped]
-        )
+        self.app = _believe(_NormalizedAddress(app), proxies)
         self.has_warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,6 +84,17 @@ def _normalize(address: str) -> str:
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
         return str(parsed.ipv4_mapped)
     return str(parsed)
+
+
+def trusted_peers(proxies: tuple[str, ...]) -> Container[str | None]:
+    """The addresses of these proxies, as the server reports them."""
+    return cast(Container[str | None], _believe(None, proxies).trusted_hosts)
+
+
+def _believe(app: ASGIApp | None, proxies: tuple[str, ...]) -> ProxyHeadersMiddleware:
+    # An IPv4 address may also be written as an IPv6 one.
+    mapped = [_map_to_ipv6(proxy) for proxy in proxies if ":" not in proxy]
+    return ProxyHeadersMiddleware(cast(Any, app), trusted_hosts=[*proxies, *mapped])
 
 
 def _map_to_ipv6(proxy: str) -> str:

@@ -1,6 +1,7 @@
 """The database of a running app: sessions for reading and for writing."""
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -113,6 +114,16 @@ class Database:
         Otherwise `primary`, a session of `readers`.
         """
         return self._standby.session(primary) if self._standby else nullcontext(primary)
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """By the names of their pools."""
+        reading, writing, *standby = (engine.sync_engine for engine in self._engines)
+        is_shared = reading is writing
+        pools = {"all": reading} if is_shared else {"reading": reading, "writing": writing}
+        if standby:
+            pools["standby"] = standby[0]
+        return pools
 
     async def probe(self) -> None:
         """Raise RuntimeError if the database cannot be opened. Missing migrations are fine."""

@@ -13,11 +13,19 @@ from app.core.settings import CoreSettings
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 client_address: ContextVar[str | None] = ContextVar("address", default=None)
 user_id: ContextVar[int | None] = ContextVar("user_id", default=None)
+trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
 # Those of a command carry these: which one, and who ran it.
 command: ContextVar[str | None] = ContextVar("command", default=None)
 os_user: ContextVar[str | None] = ContextVar("os_user", default=None)
 
-_OF_CONTEXT: tuple[ContextVar[Any], ...] = request_id, client_address, user_id, command, os_user
+_OF_CONTEXT: tuple[ContextVar[Any], ...] = (
+    request_id,
+    client_address,
+    user_id,
+    trace_id,
+    command,
+    os_user,
+)
 
 _MAX_PATH_LENGTH = 500
 _STANDARD_FIELDS = logging.makeLogRecord({}).__dict__.keys() | {

@@ -23,8 +23,9 @@ from app.core.clients import (
     ClientTimeoutMiddleware,
 )
 from app.core.errors import AppError, accepts, problem
-from app.core.logging import client_address, quote_path, request_id, user_id
+from app.core.logging import client_address, quote_path, request_id, trace_id, user_id
 from app.core.settings import CoreSettings
+from app.core.telemetry import enter_request
 
 logger = logging.getLogger("app.request")
 
@@ -91,6 +92,7 @@ class RequestMiddleware:
         request_id.set(this_id := scope.get(REQUEST_ID_KEY) or uuid4().hex)
         # A pipelined request starts in the context of the one before.
         user_id.set(None)
+        trace_id.set(enter_request(scope))
         client_address.set(scope["client"][0] if scope.get("client") else None)
         method = scope.get("method", "WEBSOCKET")
         is_head = method == "HEAD"

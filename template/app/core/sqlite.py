@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from app.core.sqlite_driver import SQLiteConnection
+from app.core.telemetry import waiting
 
 Pragmas = Mapping[str, str | int]
 
@@ -67,6 +69,8 @@ def configure_sqlite_begin(engine: Engine, begin: str, pragmas: Pragmas) -> None
                 raise sqlite3.OperationalError(f"SQLite answered {answer} to journal_mode=WAL")
         cursor.close()
 
+    takes_lock = begin == "BEGIN IMMEDIATE"
+
     @event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:
         driver = connection.connection.dbapi_connection
@@ -74,7 +78,8 @@ def configure_sqlite_begin(engine: Engine, begin: str, pragmas: Pragmas) -> None
             connection.exec_driver_sql(begin)
             return
         try:
-            driver.cursor().execute(begin)
+            with waiting("sqlite.lock") if takes_lock else nullcontext():
+                driver.cursor().execute(begin)
         except sqlite3.OperationalError as error:
             raise OperationalError(begin, None, error) from None
         except asyncio.CancelledError:
