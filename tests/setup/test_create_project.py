@@ -258,7 +258,7 @@ def test_uncommitted_changes_of_the_template_are_left_out_so_that_updates_work(
 
     assert code == 3, said
     assert (folder / "shelf/setup.sh").read_text().startswith("#!/bin/sh")
-    # Read as YAML: a commit of digits only stands in quotes.
+    # Read as YAML: a commit of digits only is quoted.
     answers = yaml.safe_load((folder / "shelf/.copier-answers.yml").read_text())
     assert answers["_commit"]
     assert head.startswith(answers["_commit"])
