@@ -32,15 +32,31 @@ async def app(scope, receive, send):
 """
 
 
-def create_and_serve(machine: Machine, checkout: Path, project: Path) -> float:
-    """Seconds from `create_project.py` to the first 200."""
+def ways(checkout: Path, project: Path) -> dict[str, list[list[str | Path]]]:
+    """The commands of the README by which a project is created; each begins with its tool."""
+    copy: list[str | Path] = ["copy", "--trust", "--quiet", "--defaults", checkout, project]
+    own = project.with_name(f"{project.name}-copier")
+    script: list[str | Path] = ["python3", checkout / "create_project.py", project]
+    return {
+        "uvx copier": [["uvx", "copier", *copy]],
+        "copier of pip": [
+            ["python3", "-m", "venv", own],
+            [own / "bin/pip", "install", "-q", "copier"],
+            [own / "bin/copier", *copy],
+        ],
+        "create_project.py, uv": [script],
+        "create_project.py, pip": [script],
+    }
+
+
+def create_and_serve(machine: Machine, commands: list[list[str | Path]], project: Path) -> float:
+    """Seconds from the first command to the first 200."""
 
     def whole_way() -> None:
-        code, said = machine.run(
-            "python3", checkout / "create_project.py", project, cwd=project.parent
-        )
-        if code != 0:
-            raise SystemExit(said)
+        for command in commands:
+            code, said = machine.run(*command, cwd=project.parent)
+            if code != 0:
+                raise SystemExit(said)
         with Server(machine, [project / ".venv/bin/uvicorn", "app.main:app"], project):
             pass
 
@@ -48,18 +64,20 @@ def create_and_serve(machine: Machine, checkout: Path, project: Path) -> float:
 
 
 def creation(folder: Path, checkout: Path) -> tuple[list[Row], Path]:
-    pip = Machine(folder / "pip-home", {"python3": base_python()})
-    uv = Machine(folder / "uv-home", {"python3": base_python(), "uv": UV, "uvx": UV + "x"})
     rows = []
-    for tool, machine, at_most in (("pip", pip, 60), ("uv", uv, 12)):
-        what = f"create_project.py to the first 200, {tool}"
-        cold = create_and_serve(machine, checkout, folder / f"{tool}-cold")
-        warm = create_and_serve(machine, checkout, folder / f"{tool}-warm")
+    for number, way in enumerate(ways(checkout, folder)):
+        uses_uv = "uv" in way
+        tools = {"uv": UV, "uvx": UV + "x"} if uses_uv else {}
+        machine = Machine(folder / f"home-{number}", {"python3": base_python(), **tools})
+        took = {}
+        for caches in ("cold", "warm"):
+            project = folder / f"created-{number}-{caches}"
+            took[caches] = create_and_serve(machine, ways(checkout, project)[way], project)
         rows += [
-            Row(f"{what}, cold", f"{cold:.1f} s"),
-            limited(f"{what}, warm", warm, "s", at_most),
+            Row(f"{way}, to the first 200, cold", f"{took['cold']:.1f} s"),
+            limited(f"{way}, to the first 200, warm", took["warm"], "s", 12 if uses_uv else 60),
         ]
-    return rows, folder / "pip-warm"
+    return rows, project
 
 
 def commit_all(folder: Path) -> None:
