@@ -134,6 +134,9 @@ def keep_changed(project: Path, renders: Renders, table: Table) -> list[str]:
             if notes is not None:
                 changed.remove(file)
                 sentences += [f"{file}: the template no longer has it, and you changed it", *notes]
+    if not changed:
+        # Looking further would render the template once more.
+        return sentences
     moved = find_renames((renders.old, changed), (project, new_files(project)), renders.folder)
     return sentences + [
         sentence
