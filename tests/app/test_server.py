@@ -36,25 +36,8 @@ def server(machine: Machine, migrated: Path) -> Iterator[Server]:
         yield server
 
 
-# A stream without an end, a body, and a login.
-ENDLESS = """
-import asyncio
-from fastapi import Body
-from fastapi.responses import StreamingResponse
+LOGIN = """
 from app.core.logging import user_id
-
-async def lines():
-    while True:
-        yield "line"
-        await asyncio.sleep(0.1)
-
-@app.get("/endless")
-async def stream():
-    return StreamingResponse(lines())
-
-@app.post("/numbers")
-async def read(number: int = Body()):
-    return number
 
 @app.get("/as-user-7")
 async def log_in():
@@ -75,10 +58,10 @@ def add_to_the_app(project: Path, code: str) -> None:
 def serving(
     generate: Generate, migrated_once: Migrated, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """`serve`, with the routes of ENDLESS and short limits."""
+    """`serve`, with the route of LOGIN and short limits."""
     home = tmp_path_factory.mktemp("serving")
     folder = Path(shutil.copytree(migrated_once(generate(auth=True)), home / "project"))
-    add_to_the_app(folder, ENDLESS + SHORT_LIMITS)
+    add_to_the_app(folder, LOGIN + SHORT_LIMITS)
     machine = Machine(home / "home", {"python3": base_python()})
     with Server(machine, SERVE, folder) as server:
         yield server
@@ -283,29 +266,6 @@ def test_i13_serve_closes_a_connection_that_sends_no_whole_request(serving: Serv
             while connection.recv(65536):
                 pass
         assert 1 < time.monotonic() - started_at < 8, sent
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_r24_serve_stops_though_clients_stall(
-    machine: Machine, generate: Generate, migrated_once: Migrated, tmp_path: Path, workers: str
-) -> None:
-    folder = Path(shutil.copytree(migrated_once(generate(auth=False)), tmp_path / "project"))
-    add_to_the_app(folder, ENDLESS)
-    body = b"POST /numbers HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n12345"
-    stream = b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with Server(machine, [*SERVE, "--workers", workers], folder) as server:
-        stalled = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(6)]
-        for connection, sent in zip(stalled, [body, stream, b"GET /"] * 2, strict=True):
-            connection.sendall(sent)
-        time.sleep(1)
-        started_at = time.monotonic()
-        os.kill(server.process.pid, signal.SIGTERM)
-        server.process.wait(timeout=60)
-        took = time.monotonic() - started_at
-        for connection in stalled:
-            connection.close()
-
-    assert took < 40, server.output
 
 
 def test_a_service_under_a_path_of_its_proxy_names_that_path(

@@ -5,6 +5,7 @@ import logging
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from app.core.logging import client_address
 from app.main import create_app
@@ -148,3 +149,21 @@ def test_x9_an_ipv4_client_of_a_dual_stack_socket_keeps_its_ipv4_address(app: Fa
         client.get("/peer")
 
     assert seen == ["203.0.113.5"]
+
+
+@pytest.mark.parametrize(("trusted", "seen"), [("unix", "198.51.100.7"), ("10.0.0.0/8", "unix")])
+def test_x9_a_proxy_at_a_unix_socket_is_believed_only_as_unix(
+    make_settings: MakeSettings, trusted: str, seen: str
+) -> None:
+    app = create_app(make_settings(trusted_proxies=trusted))
+    addresses = addresses_seen_by(app)
+
+    async def over_a_socket(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "client": None, "server": ("/run/app.sock", None)}
+        await app(scope, receive, send)
+
+    with TestClient(over_a_socket) as client:
+        client.get("/peer", headers={"X-Forwarded-For": "198.51.100.7"})
+
+    assert addresses == [seen]

@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import re
 import shutil
 import time
 from functools import partial
@@ -64,22 +63,36 @@ def test_the_command_that_set_up_prints_starts_the_app(wine: Wine, ready: Ready)
     assert answers[0][1] == {"status": "ok"}
 
 
-def test_postgresql_is_served_with_the_event_loop_that_the_documents_name(
-    wine: Wine, ready: Ready
-) -> None:
+def test_serve_answers_on_sqlite_and_refuses_what_windows_lacks(wine: Wine, ready: Ready) -> None:
+    project, _ = ready
+    serve = [".venv\\Scripts\\python.exe", "-m", "app", "serve"]
+    code, refusal = wine.run(project.path, *serve, "--socket", "app.sock")
+    port = free_port()
+    server = wine.start(project.path, *serve, "--port", str(port))
+    try:
+        answer = ask(port, "/health/ready")
+    finally:
+        wine.stop()
+        output, _ = server.communicate(timeout=30)
+
+    assert (code, refusal.count("\n")) == (1, 1), refusal
+    assert "--socket does not exist on Windows" in refusal
+    assert answer == (200, {"status": "ok"}), output
+
+
+def test_serve_answers_on_postgresql(wine: Wine, ready: Ready) -> None:
     project, _ = ready
     python, port = ".venv\\Scripts\\python.exe", free_port()
     pip = [python, "-m", "pip", "install", "--quiet", "--constraint", "constraints.txt"]
     assert wine.run(project.path, *pip, "psycopg[binary]")[0] == 0
-    (loop,) = re.findall(r"app.main:app .*(--loop \S+)`", project.read("docs/operating.md"))
-    uvicorn = [python, "-m", "uvicorn", "app.main:app", "--port", str(port), *loop.split()]
     with running() as postgres:
         url = postgres.url()
         upgraded, said = wine.run(
             project.path, python, "-m", "alembic", "upgrade", "head", DATABASE_URL=url
         )
         checked, findings = wine.run(project.path, python, "-m", "app", "check", DATABASE_URL=url)
-        server = wine.start(project.path, *uvicorn, DATABASE_URL=url)
+        serve = (python, "-m", "app", "serve", "--port", str(port))
+        server = wine.start(project.path, *serve, DATABASE_URL=url)
         try:
             answer = ask(port, "/health/ready")
         finally:

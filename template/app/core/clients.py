@@ -13,6 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.core.settings import UNIX_SOCKET
+
 logger = logging.getLogger(__name__)
 
 # The longest pause in a body. The whole may take as long, and one second more for each kilobyte.
@@ -41,7 +43,9 @@ class ClientAddressMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self.app(cast(Any, scope), cast(Any, receive), cast(Any, send))
-        peer = scope["client"][0] if scope.get("client") else None
+        peer = peer_address(scope)
+        if peer == UNIX_SOCKET:
+            scope["client"] = (UNIX_SOCKET, 0)
         headers = Headers(scope=scope)
         if peer in self.app.trusted_hosts:
             given = headers.get("X-Request-ID", "")
@@ -86,6 +90,14 @@ def _normalize(address: str) -> str:
     return str(parsed)
 
 
+def peer_address(scope: Scope) -> str | None:
+    """Who has connected to the server: a client, or the proxy in front of it."""
+    if client := scope.get("client"):
+        return str(client[0])
+    server = scope.get("server")
+    return UNIX_SOCKET if server and server[1] is None else None
+
+
 def trusted_peers(proxies: tuple[str, ...]) -> Container[str | None]:
     """The addresses of these proxies, as the server reports them."""
     return cast(Container[str | None], _believe(None, proxies).trusted_hosts)
@@ -93,7 +105,8 @@ def trusted_peers(proxies: tuple[str, ...]) -> Container[str | None]:
 
 def _believe(app: ASGIApp | None, proxies: tuple[str, ...]) -> ProxyHeadersMiddleware:
     # An IPv4 address may also be written as an IPv6 one.
-    mapped = [_map_to_ipv6(proxy) for proxy in proxies if ":" not in proxy]
+    ipv4 = [proxy for proxy in proxies if ":" not in proxy and proxy != UNIX_SOCKET]
+    mapped = [_map_to_ipv6(proxy) for proxy in ipv4]
     return ProxyHeadersMiddleware(cast(Any, app), trusted_hosts=[*proxies, *mapped])
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -54,18 +55,25 @@ def _add_server_commands(
     @cli.command()
     def serve(
         host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-        port: Annotated[int, typer.Option(help="The port to listen on.")] = 8001,
-        workers: Annotated[int, typer.Option(min=1, help="The number of processes.")] = 1,
+        port: Annotated[int, typer.Option(max=65535, help="The port to listen on.")] = 8001,
+        socket: Annotated[Path | None, typer.Option(help="A Unix socket instead.")] = None,
+        workers: Annotated[
+            int, typer.Option(min=1, envvar="WEB_CONCURRENCY", help="The number of processes.")
+        ] = 1,
         root_path: Annotated[str, typer.Option(help="The path that the proxy removes.")] = "",
+        graceful_timeout: Annotated[
+            int, typer.Option(min=1, help="Seconds for requests in progress, on SIGTERM.")
+        ] = 30,
     ) -> None:
         """Serve the app as in production. Only proxies in TRUSTED_PROXIES are believed."""
         import uvicorn
 
-        from app.core.server import serve_with
+        from app.core.server import ListenError, serve_with
 
         # What every worker would fail at is said once, by this process. It also sets up the log.
-        load_settings()
+        settings = load_settings()
         _load(app)
+        is_postgresql = settings.database_url.startswith("postgresql")
         config = uvicorn.Config(
             app,
             host=host,
@@ -75,11 +83,16 @@ def _add_server_commands(
             http="app.core.server:Protocol",
             proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=30,
+            timeout_graceful_shutdown=graceful_timeout,
             log_config=None,
+            # psycopg cannot use the default loop of Windows.
+            loop="asyncio:SelectorEventLoop" if os.name == "nt" and is_postgresql else "auto",
         )
-        if code := serve_with(config):
-            raise typer.Exit(code)
+        try:
+            code = serve_with(config, socket)
+        except ListenError as error:
+            raise fail(error) from None
+        raise typer.Exit(code)
 
     @cli.command()
     def check(

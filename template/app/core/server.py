@@ -1,7 +1,16 @@
-"""How `serve` speaks HTTP: uvicorn's protocol, with our error responses and a limit for headers."""
+"""How `serve` listens, stops and speaks HTTP: uvicorn, with our errors and a limit for headers."""
 
 import asyncio
 import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -13,21 +22,108 @@ from uvicorn.supervisors import Multiprocess
 from app.core.errors import problem
 from app.core.middleware import SECURITY_HEADERS
 
+logger = logging.getLogger(__name__)
+
 # How long a client may take for the headers, from the connection or from the last response.
 HEADER_SECONDS = 30.0
 
 
-def serve_with(config: uvicorn.Config) -> int:
-    """Serve until a signal; the exit code. uvicorn itself exits with 0 if its workers cannot start."""
-    if config.workers == 1:
-        server = uvicorn.Server(config)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.run()
-        return 0 if server.started else STARTUP_FAILURE
-    workers = Multiprocess(config, sockets=[config.bind_socket()])
-    workers.run()
-    failed = any(process.exitcode == STARTUP_FAILURE for process in workers.processes)
-    return STARTUP_FAILURE if failed else 0
+# The owner and the group may connect: put the user of the proxy into the group.
+_SOCKET_MODE = 0o660
+
+
+class ListenError(Exception):
+    """Why the server cannot listen there, and what to do, as a sentence."""
+
+
+def serve_with(config: uvicorn.Config, path: Path | None) -> int:
+    """Serve at the path or port until a signal; the exit code, which uvicorn's workers lack."""
+    # uvicorn ends itself with this signal again, which would skip the removal of the path.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    at_path_or_port = _at_path(path) if path else _at_port(config.host, config.port)
+    with at_path_or_port as listener:
+        url = path or f"http://{config.host}:{listener.getsockname()[1]}"
+        logger.info("Listening on %s", url)
+        if config.workers == 1:
+            server = uvicorn.Server(config)
+            with contextlib.suppress(KeyboardInterrupt):
+                server.run([listener])
+            return 0 if server.started else STARTUP_FAILURE
+        workers = _Workers(config, [listener])
+        workers.run()
+        failed = any(process.exitcode == STARTUP_FAILURE for process in workers.processes)
+        return STARTUP_FAILURE if failed else 0
+
+
+class _Workers(Multiprocess):
+    def terminate_all(self) -> None:
+        # Otherwise, connections would wait for workers that accept no more.
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+
+
+def _at_port(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # `localhost` is IPv4, as with uvicorn.
+        family, *_, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+        is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(address, family=family, dualstack_ipv6=is_dual)
+    except (socket.gaierror, UnicodeError):
+        reason = f"unknown host {host}: use an address of this machine, such as 127.0.0.1"
+    except OSError as error:
+        reasons = {
+            errno.EADDRINUSE: f"port {port} is in use: stop the other server, or use another port",
+            errno.EACCES: f"port {port} is reserved: use one above 1023, and a proxy in front",
+            errno.EADDRNOTAVAIL: f"{host} is not an address of this machine: use 127.0.0.1",
+        }
+        other = f"cannot listen on {host}, port {port}: {error.strerror}"
+        reason = reasons.get(error.errno or 0, other)
+    raise ListenError(reason)
+
+
+@contextlib.contextmanager
+def _at_path(path: Path) -> Iterator[socket.socket]:
+    """A Unix socket, which is removed at the end unless another server has replaced it."""
+    if os.name == "nt":
+        raise ListenError("--socket does not exist on Windows: use --host and --port")
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            _remove_stale_socket(path)
+            listener.bind(str(path))
+            path.chmod(_SOCKET_MODE)
+            listener.listen()
+        except OSError as error:
+            raise ListenError(
+                f"cannot listen on {path} ({error.strerror or error}): use a path of at most 100 "
+                "bytes, in a folder that exists and that you can write to"
+            ) from None
+        ours = path.stat()
+        try:
+            yield listener
+        finally:
+            with contextlib.suppress(OSError):
+                now = path.stat()
+                # An inode is used again.
+                if (now.st_ino, now.st_mtime_ns) == (ours.st_ino, ours.st_mtime_ns):
+                    path.unlink()
+
+
+def _remove_stale_socket(path: Path) -> None:
+    """Remove what a server left behind that was killed. Nothing listens there."""
+    if not path.exists():
+        return
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise ListenError(f"{path} is not a socket: remove it, or use another path")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1)
+        try:
+            client.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise ListenError(f"{path} is in use: stop the other server, or use another path")
 
 
 class Protocol(H11Protocol):

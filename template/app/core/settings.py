@@ -30,6 +30,8 @@ _ORIGIN = re.compile(r"https?://([\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\])(:\d+)?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # The shortest prefix of a trusted network, by IP version: no organization is larger.
 _MIN_PREFIX_LENGTH = {4: 8, 6: 16}
+# What a proxy is called that connects to a Unix socket, which has no address.
+UNIX_SOCKET = "unix"
 # IPv4 addresses as a dual-stack socket writes them (RFC 4291, section 2.5.5.2).
 _IPV4_MAPPED = IPv6Network("::ffff:0:0/96")
 
@@ -65,7 +67,8 @@ class CoreSettings(BaseSettings):
     cors_headers: CommaSeparated = ()
     # Unset: only in development.
     docs: bool | None = None
-    # Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    # Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, or
+    # `unix` for everyone who can connect to the Unix socket of `serve`.
     trusted_proxies: CommaSeparated = ()
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)
@@ -76,6 +79,8 @@ class CoreSettings(BaseSettings):
     database_timeout_seconds: Annotated[int, Interval(ge=1, le=3600)] = 30
     # A router that accepts uploads sets a higher `max_body_size`.
     max_body_bytes: Annotated[int, Ge(1024)] = 2**20
+    # In each worker. More are answered with 503 at once.
+    max_concurrent_requests: Annotated[int, Ge(1)] = 500
 
     @property
     def in_development(self) -> bool:
@@ -163,9 +168,9 @@ class CoreSettings(BaseSettings):
     @classmethod
     def _validate_trusted_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
         try:
-            networks = [ip_network(proxy) for proxy in proxies]
+            networks = [ip_network(proxy) for proxy in proxies if proxy != UNIX_SOCKET]
         except ValueError:
-            raise ValueError("use addresses or networks: 10.0.0.5, 10.1.0.0/16") from None
+            raise ValueError("use addresses or networks: 10.0.0.5, 10.1.0.0/16, unix") from None
         if any(isinstance(n, IPv6Network) and n.overlaps(_IPV4_MAPPED) for n in networks):
             raise ValueError("write an IPv4 network as IPv4: 10.1.0.0/16")
         if any(network.prefixlen < _MIN_PREFIX_LENGTH[network.version] for network in networks):

@@ -21,7 +21,7 @@ from opentelemetry import metrics, trace
 from sqlalchemy import Connection, Engine, event
 from starlette.types import Scope
 
-from app.core.clients import trusted_peers
+from app.core.clients import peer_address, trusted_peers
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def request_telemetry(proxies: tuple[str, ...]) -> TelemetryConfig:
 
     def start_own_trace(scope: MutableMapping[str, Any]) -> bool:
         """FastAPI asks this first, to leave out requests. None is left out."""
-        if (scope["client"][0] if scope.get("client") else None) not in trusted:
+        if peer_address(scope) not in trusted:
             scope["headers"] = [item for item in scope["headers"] if item[0] not in _TRACE_HEADERS]
         return False
 
