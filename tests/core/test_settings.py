@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from pydantic import ValidationError, model_validator
 from typer.testing import CliRunner
 
 from app.cli import cli
+from app.core.checks import check_backups
 from app.core.commands import create_cli
 from app.main import create_app
 from app.settings import Settings, load_settings
-from tests.conftest import MakeSettings
+from tests.conftest import SERVER, MakeSettings
 
 SECRET = "s3cr3t"
 PROJECT = Path(__file__).parents[2]
@@ -257,6 +259,60 @@ def test_x9_check_warns_of_a_proxy_that_is_not_trusted_or_trusted_by_the_server_
 def test_x6_a_header_that_is_no_name_is_rejected(make_settings: MakeSettings, names: str) -> None:
     with pytest.raises(ValidationError, match="use names of headers"):
         make_settings(cors_headers=names)
+
+
+def test_check_warns_of_what_is_open_overridden_or_too_much_in_production(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = tmp_path / "project.env"
+    env.write_text("LOG_LEVEL=DEBUG\nSQLITE_SYNCHRONOUS=NORMAL\n")
+    env.chmod(0o600)
+    monkeypatch.setattr("app.core.checks.ENV_FILE", env)
+    (tmp_path / ".env").touch()
+    monkeypatch.chdir(tmp_path)
+    production = {"ALLOWED_HOSTS": "api.example.com", "LOG_LEVEL": "ERROR", "DOCS": "true"}
+    workers = {"WEB_CONCURRENCY": "5000"}
+    for name, value in (production | workers).items():
+        monkeypatch.setenv(name, value)
+
+    in_development = run_check(monkeypatch, database_url)[1]
+    output = run_check(monkeypatch, database_url, "--deploy")[1]
+
+    found = [line for line in output.splitlines() if line.startswith("warning")]
+    for said in (
+        "LOG_LEVEL of the environment overrides .env: remove one of them",
+        f"{tmp_path / '.env'} is not read: move its lines to {env}",
+        "everybody can read /docs and /openapi.json: unset DOCS",
+        "5000 workers share",
+    ):
+        assert [line for line in found if said in line], (said, output)
+        assert said not in in_development
+    assert "SQLITE_SYNCHRONOUS of" not in output
+    if SERVER:
+        assert "not 5000: raise max_connections, or put PgBouncer in front" in output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_check_knows_how_old_the_newest_backup_is_and_who_can_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def levels() -> list[str]:
+        return [result.level for result in check_backups(tmp_path)]
+
+    assert levels() == ["warning"]
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    old.touch(0o600)
+    os.utime(old, (0, time.time() - 3 * 86400))
+    assert "3.0 days old: run `db backup` each day" in check_backups(tmp_path)[0].message
+    new.touch(0o600)
+    assert levels() == ["ok"]
+    tmp_path.chmod(0o755)
+    new.chmod(0o644)
+    assert levels() == ["ok", "error"]
+    tmp_path.chmod(0o700)
+    assert levels() == ["ok"]
+    monkeypatch.setenv("LITESTREAM_URL", "s3://bucket/path")
+    assert check_backups(tmp_path / "missing")[0].level == "ok"
 
 
 def test_check_reports_a_missing_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

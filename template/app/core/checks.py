@@ -5,10 +5,12 @@ import platform
 import re
 import shutil
 import sqlite3
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dotenv import dotenv_values
 from sqlalchemy import MetaData, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.database import Database, parse_url
 from app.core.health import migration_state
 from app.core.lock import find_other_versions, find_stale_pins
+from app.core.postgresql import MAX_CONNECTIONS
 from app.core.seed_data import missing_seed_rows
 from app.core.settings import ENV_FILE, PROJECT_FOLDER, CoreSettings
 from app.core.telemetry import missing_library
@@ -24,6 +27,8 @@ _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "cep
 
 # The write-ahead log shrinks to 64 MiB after it was larger.
 MIN_FREE_BYTES = 2**27
+# Of the newest backup, if one is made each day.
+_MAX_BACKUP_DAYS = 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ async def run_checks(
     """Judge the installation by these settings. `environment` is the one that it will run in."""
     version = f"Python {platform.python_version()}, template {_template_version()}"
     results = [CheckResult("ok", version), *_check_settings(settings, environment)]
+    in_production = settings.environment == "production"
+    if in_production:
+        results += _check_production(settings)
     results += _check_proxies(settings)
     results += _check_libraries()
     if reason := missing_library():
@@ -46,6 +54,8 @@ async def run_checks(
     if url.get_backend_name() == "sqlite":
         results.append(check_sqlite_version(sqlite3.sqlite_version_info))
         results += _check_file(Path(url.database or ""))
+        if in_production:
+            results += check_backups(Path(url.database or "").parent / "backups")
     try:
         async with Database(settings) as database, database.readers() as session:
             results += await _check_database(session, metadata)
@@ -67,6 +77,48 @@ def _check_settings(settings: CoreSettings, environment: str | None) -> list[Che
     ]
     if _has_mode_bits(ENV_FILE, 0o077):
         results.append(CheckResult("error", "other users can read .env: run `chmod 600 .env`"))
+    return results
+
+
+def _check_production(settings: CoreSettings) -> list[CheckResult]:
+    messages = []
+    given = {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
+    for name in sorted(given):
+        if os.environ.get(name, given[name]) != given[name]:
+            messages.append(f"{name} of the environment overrides .env: remove one of them")
+    nearest = Path(".env").resolve()
+    if nearest.exists() and nearest != ENV_FILE.resolve():
+        messages.append(f"{nearest} is not read: move its lines to {ENV_FILE}")
+    if settings.docs:
+        messages.append("everybody can read /docs and /openapi.json: unset DOCS, or want that")
+    workers, cores = _workers(), os.cpu_count() or 1
+    if workers > 2 * cores:
+        messages.append(f"{workers} workers share {cores} cores: set WEB_CONCURRENCY to {cores}")
+    return [CheckResult("warning", message) for message in messages]
+
+
+def _workers() -> int:
+    """How many `serve` starts by default."""
+    number = os.environ.get("WEB_CONCURRENCY", "")
+    return int(number) if number.isdecimal() else 1
+
+
+def check_backups(folder: Path) -> list[CheckResult]:
+    """Judge the backups next to the database, where migrations put theirs."""
+    if os.environ.get("LITESTREAM_URL") or dotenv_values(ENV_FILE).get("LITESTREAM_URL"):
+        return [CheckResult("ok", "backups: by Litestream")]
+    backups = list(folder.glob("*.db"))
+    if not backups:
+        message = f"no backup in {folder}: run `db backup` to a file in it each day"
+        return [CheckResult("warning", message)]
+    days = (time.time() - max(file.stat().st_mtime for file in backups)) / 86400
+    message = f"the newest backup in {folder} is {days:.1f} days old"
+    results = [CheckResult("ok", message)]
+    if days > _MAX_BACKUP_DAYS:
+        results = [CheckResult("warning", f"{message}: run `db backup` each day")]
+    if _has_mode_bits(folder, 0o007) and any(_has_mode_bits(file, 0o007) for file in backups):
+        message = f"everybody can read the backups in {folder}: run `chmod 700` on it"
+        results.append(CheckResult("error", message))
     return results
 
 
@@ -161,7 +213,23 @@ async def _check_database(session: AsyncSession, metadata: MetaData) -> list[Che
         if orphans:
             message = f"{len(orphans)} rows have references to missing rows: {orphans[:3]}"
             results.append(CheckResult("error", message))
+    else:
+        results.append(await _check_connections(session))
     return results + await _check_migrations(session, metadata)
+
+
+async def _check_connections(session: AsyncSession) -> CheckResult:
+    """Compare what the workers may open with what the server accepts."""
+    limit = "SELECT CAST(current_setting(:name) AS integer)"
+    names = ("max_connections", "superuser_reserved_connections")
+    most, reserved = [await session.scalar(text(limit), {"name": name}) or 0 for name in names]
+    accepted, needed = most - reserved, _workers() * MAX_CONNECTIONS
+    message = f"PostgreSQL accepts {accepted} connections, and each worker can open "
+    message += f"{MAX_CONNECTIONS}: {accepted // MAX_CONNECTIONS} workers on all machines"
+    if needed <= accepted:
+        return CheckResult("ok", message)
+    advice = f"not {_workers()}: raise max_connections, or put PgBouncer in front"
+    return CheckResult("warning", f"{message}, {advice}")
 
 
 async def _check_migrations(session: AsyncSession, metadata: MetaData) -> list[CheckResult]:

@@ -17,6 +17,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 logger = logging.getLogger(__name__)
 
+# Of one worker to one server. Idle connections above the first number are closed.
+_POOL_SIZE = 5
+MAX_CONNECTIONS = 15
+
 # A transaction that waited for a row must see its new values. For a row that somebody else has
 # locked, the patience is the same as with SQLite. A session's setting would not reach the server
 # through a pooler, so it is the transaction's.
@@ -40,6 +44,8 @@ def create_postgresql_engine(url: URL, seconds: float, options: dict[str, Any]) 
     engine = create_async_engine(
         url.set(query={"connect_timeout": "5", **url.query}),
         pool_pre_ping=True,
+        pool_size=_POOL_SIZE,
+        max_overflow=MAX_CONNECTIONS - _POOL_SIZE,
         connect_args={"autocommit": True, "async_creator_fn": partial(_connect, seconds)},
         **options,
     )
