@@ -170,3 +170,31 @@ def test_workflows_come_and_go_and_an_own_one_stays(
     assert not project.has(".github/workflows/ci.yml")
     assert project.has(".github/workflows/deploy.yml")
     assert not project.has(".github/dependabot.yml")
+
+
+def test_docker_goes_and_comes_back_and_an_own_file_next_to_its_files_stays(
+    start: Start, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = (".dockerignore", "Dockerfile", "compose.yaml", "deploy/litestream.yml")
+    project = start(HEAD)
+    (project.path / "deploy/mine.sh").write_text("echo mine\n")
+    git(project.path, "init", "--quiet")
+    commit(project, "Start")
+    rendered = {name: project.read(name) for name in (*files, "docs/operating.md")}
+    replace(project, "compose.yaml", "restart: unless-stopped", "restart: always")
+    commit(project, "Restart")
+
+    update(project, HEAD, docker=False)
+
+    said = capfd.readouterr().out
+    assert "compose.yaml: the template no longer has it. These changes" in said
+    assert "[update]     +    restart: always" in said
+    assert [name for name in files if project.has(name)] == []
+    assert "docker compose" not in project.read("docs/operating.md")
+    commit(project, "Without Docker")
+
+    update(project, HEAD, docker=True)
+
+    assert {name: project.read(name) for name in rendered} == rendered
+    assert project.read("deploy/mine.sh") == "echo mine\n"
+    assert git(project.path, "ls-files", "--unmerged") == ""
