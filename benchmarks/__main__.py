@@ -1,8 +1,8 @@
 """Prints what is fast and what is not, as a table: `.venv/bin/python -m benchmarks [SECTION ...]`.
 
-Sections: requests, load, generation; all of them take about five minutes. `--chart FILE` also
-draws the table. Ratios compare what was measured in this one run; below 1.3 those of times mean
-nothing, those of instructions do.
+Sections: requests, load, generation, workers; all of them take about eight minutes. `--chart FILE`
+also draws the table. Ratios compare what was measured in this one run; below 1.3 those of times
+mean nothing, those of instructions do.
 """
 
 import argparse
@@ -11,13 +11,13 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import generation, load, per_request
+from benchmarks import generation, load, per_request, workers
 from benchmarks.chart import draw
 from benchmarks.databases import fill, render
 from benchmarks.table import Row, markdown
 from tests.support.machines import check_out
 
-SECTIONS = ("requests", "load", "generation")
+SECTIONS = ("requests", "load", "generation", "workers")
 FEW, MANY = 10_000, 1_000_000
 
 
@@ -33,6 +33,8 @@ def measure(sections: list[str], folder: Path) -> list[Row]:
         rows += load.measure(project, (small, FEW), (large, MANY), folder / "home")
     if "generation" in sections:
         rows += generation.measure(folder, checkout)
+    if "workers" in sections:
+        rows += workers.measure(project, small, FEW, folder / "workers-home")
     return rows
 
 

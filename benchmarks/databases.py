@@ -26,9 +26,10 @@ def render(template: Path, project: Path) -> Path:
 def fill(project: Path, users: int) -> Path:
     """A database with the project's migrations and so many users; it is 2 GB for ten million."""
     file = project.parent / f"{users}.db"
-    run(project, file, "alembic", "upgrade", "head")
+    url = f"sqlite:///{file}"
+    run(project, url, "alembic", "upgrade", "head")
     account = [ADMINISTRATOR, "ada@example.com"]
-    run(project, file, "app", "user", "create-admin", *account, given=f"{PASSWORD}\n")
+    run(project, url, "app", "user", "create-admin", *account, given=f"{PASSWORD}\n")
     with closing(sqlite3.connect(file)) as connection, connection:
         held = [number for (number,) in connection.execute("SELECT id FROM permissions")]
         connection.executemany("INSERT INTO users VALUES (?, ?, ?, '!', 1)", accounts(users))
@@ -50,11 +51,11 @@ def links(users: int, held: list[int]) -> Iterator[tuple[int, int]]:
             yield number, held[(number + k) % len(held)]
 
 
-def run(project: Path, file: Path, *command: str, given: str = "") -> None:
+def run(project: Path, url: str, *command: str, given: str = "") -> None:
     subprocess.run(
         [sys.executable, "-m", *command],
         cwd=project,
-        env={**clean_environment(), "DATABASE_URL": f"sqlite:///{file}"},
+        env={**clean_environment(), "DATABASE_URL": url},
         input=given,
         text=True,
         check=True,
