@@ -12,8 +12,8 @@ from pydantic import ValidationError, model_validator
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.core.checks import check_backups
 from app.core.commands import create_cli
+from app.core.production_checks import check_backups
 from app.main import create_app
 from app.settings import Settings, load_settings
 from tests.conftest import SERVER, MakeSettings
@@ -267,7 +267,7 @@ def test_check_warns_of_what_is_open_overridden_or_too_much_in_production(
     env = tmp_path / "project.env"
     env.write_text("LOG_LEVEL=DEBUG\nSQLITE_SYNCHRONOUS=NORMAL\n")
     env.chmod(0o600)
-    monkeypatch.setattr("app.core.checks.ENV_FILE", env)
+    monkeypatch.setattr("app.core.production_checks.ENV_FILE", env)
     (tmp_path / ".env").touch()
     monkeypatch.chdir(tmp_path)
     production = {"ALLOWED_HOSTS": "api.example.com", "LOG_LEVEL": "ERROR", "DOCS": "true"}

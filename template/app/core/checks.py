@@ -5,12 +5,10 @@ import platform
 import re
 import shutil
 import sqlite3
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dotenv import dotenv_values
 from sqlalchemy import MetaData, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -27,8 +25,6 @@ _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "cep
 
 # The write-ahead log shrinks to 64 MiB after it was larger.
 MIN_FREE_BYTES = 2**27
-# Of the newest backup, if one is made each day.
-_MAX_BACKUP_DAYS = 2
 
 
 @dataclass(frozen=True)
@@ -43,9 +39,6 @@ async def run_checks(
     """Judge the installation by these settings. `environment` is the one that it will run in."""
     version = f"Python {platform.python_version()}, template {_template_version()}"
     results = [CheckResult("ok", version), *_check_settings(settings, environment)]
-    in_production = settings.environment == "production"
-    if in_production:
-        results += _check_production(settings)
     results += _check_proxies(settings)
     results += _check_libraries()
     if reason := missing_library():
@@ -54,8 +47,6 @@ async def run_checks(
     if url.get_backend_name() == "sqlite":
         results.append(check_sqlite_version(sqlite3.sqlite_version_info))
         results += _check_file(Path(url.database or ""))
-        if in_production:
-            results += check_backups(Path(url.database or "").parent / "backups")
     try:
         async with Database(settings) as database, database.readers() as session:
             results += await _check_database(session, metadata)
@@ -75,51 +66,15 @@ def _check_settings(settings: CoreSettings, environment: str | None) -> list[Che
     results += [
         CheckResult("warning", f".env: unknown setting {name}") for name in settings.unknown_names()
     ]
-    if _has_mode_bits(ENV_FILE, 0o077):
+    if has_mode_bits(ENV_FILE, 0o077):
         results.append(CheckResult("error", "other users can read .env: run `chmod 600 .env`"))
     return results
 
 
-def _check_production(settings: CoreSettings) -> list[CheckResult]:
-    messages = []
-    given = {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
-    for name in sorted(given):
-        if os.environ.get(name, given[name]) != given[name]:
-            messages.append(f"{name} of the environment overrides .env: remove one of them")
-    nearest = Path(".env").resolve()
-    if nearest.exists() and nearest != ENV_FILE.resolve():
-        messages.append(f"{nearest} is not read: move its lines to {ENV_FILE}")
-    if settings.docs:
-        messages.append("everybody can read /docs and /openapi.json: unset DOCS, or want that")
-    workers, cores = _workers(), os.cpu_count() or 1
-    if workers > 2 * cores:
-        messages.append(f"{workers} workers share {cores} cores: set WEB_CONCURRENCY to {cores}")
-    return [CheckResult("warning", message) for message in messages]
-
-
-def _workers() -> int:
+def default_workers() -> int:
     """How many `serve` starts by default."""
     number = os.environ.get("WEB_CONCURRENCY", "")
     return int(number) if number.isdecimal() else 1
-
-
-def check_backups(folder: Path) -> list[CheckResult]:
-    """Judge the backups next to the database, where migrations put theirs."""
-    if os.environ.get("LITESTREAM_URL") or dotenv_values(ENV_FILE).get("LITESTREAM_URL"):
-        return [CheckResult("ok", "backups: by Litestream")]
-    backups = list(folder.glob("*.db"))
-    if not backups:
-        message = f"no backup in {folder}: run `db backup` to a file in it each day"
-        return [CheckResult("warning", message)]
-    days = (time.time() - max(file.stat().st_mtime for file in backups)) / 86400
-    message = f"the newest backup in {folder} is {days:.1f} days old"
-    results = [CheckResult("ok", message)]
-    if days > _MAX_BACKUP_DAYS:
-        results = [CheckResult("warning", f"{message}: run `db backup` each day")]
-    if _has_mode_bits(folder, 0o007) and any(_has_mode_bits(file, 0o007) for file in backups):
-        message = f"everybody can read the backups in {folder}: run `chmod 700` on it"
-        results.append(CheckResult("error", message))
-    return results
 
 
 def _check_proxies(settings: CoreSettings) -> list[CheckResult]:
@@ -147,7 +102,7 @@ def _check_libraries() -> list[CheckResult]:
     return results
 
 
-def _has_mode_bits(file: Path, bits: int) -> bool:
+def has_mode_bits(file: Path, bits: int) -> bool:
     return os.name == "posix" and file.exists() and bool(file.stat().st_mode & bits)
 
 
@@ -169,7 +124,7 @@ def check_sqlite_version(version: tuple[int, ...]) -> CheckResult:
 def _check_file(file: Path) -> list[CheckResult]:
     """Write-ahead logging shares memory between processes, which no network file system can."""
     results = [CheckResult("ok", f"database: {file}")]
-    if _has_mode_bits(file, 0o007):
+    if has_mode_bits(file, 0o007):
         results.append(CheckResult("warning", f"everybody can read {file}: run `chmod 600` on it"))
     results += check_folder(file, MIN_FREE_BYTES)
     mounts = Path("/proc/mounts")
@@ -223,12 +178,12 @@ async def _check_connections(session: AsyncSession) -> CheckResult:
     limit = "SELECT CAST(current_setting(:name) AS integer)"
     names = ("max_connections", "superuser_reserved_connections")
     most, reserved = [await session.scalar(text(limit), {"name": name}) or 0 for name in names]
-    accepted, needed = most - reserved, _workers() * MAX_CONNECTIONS
+    accepted, needed = most - reserved, default_workers() * MAX_CONNECTIONS
     message = f"PostgreSQL accepts {accepted} connections, and each worker can open "
     message += f"{MAX_CONNECTIONS}: {accepted // MAX_CONNECTIONS} workers on all machines"
     if needed <= accepted:
         return CheckResult("ok", message)
-    advice = f"not {_workers()}: raise max_connections, or put PgBouncer in front"
+    advice = f"not {default_workers()}: raise max_connections, or put PgBouncer in front"
     return CheckResult("warning", f"{message}, {advice}")
 
 

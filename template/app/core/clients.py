@@ -13,9 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from app.core.settings import UNIX_SOCKET
-
 logger = logging.getLogger(__name__)
+
+# What TRUSTED_PROXIES calls a proxy that connects to a Unix socket, where nobody has an address.
+_UNIX_SOCKET = "unix"
 
 # The longest pause in a body. The whole may take as long, and one second more for each kilobyte.
 BODY_SECONDS = 30.0
@@ -44,8 +45,8 @@ class ClientAddressMiddleware:
         if scope["type"] == "lifespan":
             return await self.app(cast(Any, scope), cast(Any, receive), cast(Any, send))
         peer = peer_address(scope)
-        if peer == UNIX_SOCKET:
-            scope["client"] = (UNIX_SOCKET, 0)
+        if peer == _UNIX_SOCKET:
+            scope["client"] = (_UNIX_SOCKET, 0)
         headers = Headers(scope=scope)
         if peer in self.app.trusted_hosts:
             given = headers.get("X-Request-ID", "")
@@ -95,7 +96,7 @@ def peer_address(scope: Scope) -> str | None:
     if client := scope.get("client"):
         return str(client[0])
     server = scope.get("server")
-    return UNIX_SOCKET if server and server[1] is None else None
+    return _UNIX_SOCKET if server and server[1] is None else None
 
 
 def trusted_peers(proxies: tuple[str, ...]) -> Container[str | None]:
@@ -105,7 +106,7 @@ def trusted_peers(proxies: tuple[str, ...]) -> Container[str | None]:
 
 def _believe(app: ASGIApp | None, proxies: tuple[str, ...]) -> ProxyHeadersMiddleware:
     # An IPv4 address may also be written as an IPv6 one.
-    ipv4 = [proxy for proxy in proxies if ":" not in proxy and proxy != UNIX_SOCKET]
+    ipv4 = [proxy for proxy in proxies if ":" not in proxy and proxy != _UNIX_SOCKET]
     mapped = [_map_to_ipv6(proxy) for proxy in ipv4]
     return ProxyHeadersMiddleware(cast(Any, app), trusted_hosts=[*proxies, *mapped])
 

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -66,30 +65,15 @@ def _add_server_commands(
         ] = 30,
     ) -> None:
         """Serve the app as in production. Only proxies in TRUSTED_PROXIES are believed."""
-        import uvicorn
-
-        from app.core.server import ListenError, serve_with
+        from app.core.server import ListenError, serve_app
 
         # What every worker would fail at is said once, by this process. It also sets up the log.
         settings = load_settings()
         _load(app)
-        is_postgresql = settings.database_url.startswith("postgresql")
-        config = uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            workers=workers,
-            root_path=root_path,
-            http="app.core.server:Protocol",
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=graceful_timeout,
-            log_config=None,
-            # psycopg cannot use the default loop of Windows.
-            loop="asyncio:SelectorEventLoop" if os.name == "nt" and is_postgresql else "auto",
-        )
+        listens_at = socket or (host, port)
+        options = {"root_path": root_path, "timeout_graceful_shutdown": graceful_timeout}
         try:
-            code = serve_with(config, socket)
+            code = serve_app(app, settings, listens_at, workers=workers, **options)
         except ListenError as error:
             raise fail(error) from None
         raise typer.Exit(code)
@@ -100,6 +84,7 @@ def _add_server_commands(
     ) -> None:
         """Check the settings, the database and the migrations. Exits with 1 on an error."""
         from app.core.checks import run_checks
+        from app.core.production_checks import check_production
 
         settings = load_settings(for_production=True) if deploy else load_settings()
         try:
@@ -107,6 +92,7 @@ def _add_server_commands(
         except (Exception, SystemExit) as error:
             raise fail(f"cannot import the app: {error!r}") from None
         results = run(run_checks(settings, _load(metadata), load_settings().environment))
+        results += check_production(settings)
         for result in results:
             typer.echo(f"{result.level:7} {result.message}")
         if any(result.level == "error" for result in results):

@@ -21,6 +21,7 @@ from uvicorn.supervisors import Multiprocess
 
 from app.core.errors import problem
 from app.core.middleware import SECURITY_HEADERS
+from app.core.settings import CoreSettings
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +37,27 @@ class ListenError(Exception):
     """Why the server cannot listen there, and what to do, as a sentence."""
 
 
-def serve_with(config: uvicorn.Config, path: Path | None) -> int:
-    """Serve at the path or port until a signal; the exit code, which uvicorn's workers lack."""
+def serve_app(
+    app: str, settings: CoreSettings, listens_at: Path | tuple[str, int], **options: Any
+) -> int:
+    """Serve until a signal; the exit code, which uvicorn's workers lack."""
+    needs_selector = os.name == "nt" and settings.database_url.startswith("postgresql")
+    config = uvicorn.Config(
+        app,
+        http="app.core.server:Protocol",
+        proxy_headers=False,
+        server_header=False,
+        log_config=None,
+        # psycopg cannot use the default loop of Windows.
+        loop="asyncio:SelectorEventLoop" if needs_selector else "auto",
+        **options,
+    )
     # uvicorn ends itself with this signal again, which would skip the removal of the path.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    at_path_or_port = _at_path(path) if path else _at_port(config.host, config.port)
-    with at_path_or_port as listener:
-        url = path or f"http://{config.host}:{listener.getsockname()[1]}"
-        logger.info("Listening on %s", url)
+    with (
+        _at_path(listens_at) if isinstance(listens_at, Path) else _at_port(*listens_at) as listener
+    ):
+        logger.info("Listening on %s", _name_of(listener))
         if config.workers == 1:
             server = uvicorn.Server(config)
             with contextlib.suppress(KeyboardInterrupt):
@@ -61,6 +75,14 @@ class _Workers(Multiprocess):
         for listener in self.sockets:
             listener.close()
         super().terminate_all()
+
+
+def _name_of(listener: socket.socket) -> str:
+    name = listener.getsockname()
+    if isinstance(name, str):
+        return name
+    host, port = name[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _at_port(host: str, port: int) -> socket.socket:

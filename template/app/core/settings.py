@@ -30,8 +30,6 @@ _ORIGIN = re.compile(r"https?://([\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\])(:\d+)?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # The shortest prefix of a trusted network, by IP version: no organization is larger.
 _MIN_PREFIX_LENGTH = {4: 8, 6: 16}
-# What a proxy is called that connects to a Unix socket, which has no address.
-UNIX_SOCKET = "unix"
 # IPv4 addresses as a dual-stack socket writes them (RFC 4291, section 2.5.5.2).
 _IPV4_MAPPED = IPv6Network("::ffff:0:0/96")
 
@@ -168,7 +166,7 @@ class CoreSettings(BaseSettings):
     @classmethod
     def _validate_trusted_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
         try:
-            networks = [ip_network(proxy) for proxy in proxies if proxy != UNIX_SOCKET]
+            networks = [ip_network(proxy) for proxy in proxies if proxy != "unix"]
         except ValueError:
             raise ValueError("use addresses or networks: 10.0.0.5, 10.1.0.0/16, unix") from None
         if any(isinstance(n, IPv6Network) and n.overlaps(_IPV4_MAPPED) for n in networks):
