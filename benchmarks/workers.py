@@ -32,8 +32,8 @@ SECONDS = 4.0
 KINDS = {
     "reads": {"read": 100},
     "writes": {"write": 100},
-    "log-ins": {"log-in": 100},
-    "mix": {"read": 80, "write": 15, "log-in": 5},
+    "logins": {"login": 100},
+    "mix": {"read": 80, "write": 15, "login": 5},
 }
 # Added until an answer is an error, or 99 % of one kind take longer than a second.
 MORE_CLIENTS = (32, 64, 128, 256, 512, 1024)

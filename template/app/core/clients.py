@@ -15,7 +15,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 logger = logging.getLogger(__name__)
 
-# What TRUSTED_PROXIES calls a proxy that connects to a Unix socket, where nobody has an address.
+# What TRUSTED_PROXIES calls a proxy that connects to a Unix socket, where clients have no address.
 _UNIX_SOCKET = "unix"
 
 # The longest pause in a body. The whole may take as long, and one second more for each kilobyte.
