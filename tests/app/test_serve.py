@@ -282,7 +282,7 @@ def test_r24_sigterm_under_load_answers_every_request_that_it_began(
     assert numbers_in(empty) == set(load.written)
 
 
-def test_a_worker_that_is_killed_under_load_comes_back_and_the_others_go_on(
+def test_r46_a_worker_that_is_killed_under_load_comes_back_and_the_others_go_on(
     machine: Machine, empty: Path
 ) -> None:
     with serving(machine, empty, "--workers", "2") as server:
@@ -388,7 +388,7 @@ def test_r24_sigterm_closes_an_open_websocket_and_does_not_wait_for_it(
     assert "Traceback" not in server.output
 
 
-def test_x5_requests_above_the_limit_get_a_problem_and_health_checks_an_answer(
+def test_r47_requests_above_the_limit_get_a_problem_and_health_checks_an_answer(
     machine: Machine, served: Path
 ) -> None:
     with (

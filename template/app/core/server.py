@@ -127,7 +127,7 @@ def _at_path(path: Path) -> Iterator[socket.socket]:
         finally:
             with contextlib.suppress(OSError):
                 now = path.stat()
-                # An inode is used again.
+                # The number of an inode is used again.
                 if (now.st_ino, now.st_mtime_ns) == (ours.st_ino, ours.st_mtime_ns):
                     path.unlink()
 
