@@ -2,15 +2,19 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.util import CommandError
 from fastapi.testclient import TestClient
 from sqlalchemy import create_engine
 
-from app.core import health
+from app.core import backup, health, migrations
 from app.core.database import synchronous_url
 from app.core.health import MigrationState
 from app.models import metadata
@@ -204,6 +208,108 @@ def test_a_migration_backs_up_the_rows_before_it(database: Path) -> None:
     (copy,) = (database.parent / "backups").iterdir()
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT username FROM users").fetchall() == [("ada",)]
+
+
+def run(command: list[str]) -> None:
+    subprocess.run(command, check=True)
+
+
+def during_the_copy(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
+    """Do this when the first copy is complete, but the migration has not noticed yet."""
+    real, pending = backup.back_up, [do]
+
+    def back_up(source: Path, target: Path) -> None:
+        real(source, target)
+        if pending:
+            pending.pop()()
+
+    monkeypatch.setattr(migrations, "back_up", back_up)
+
+
+@pytest.mark.parametrize("change", [command.downgrade, command.upgrade])
+def test_r22_others_can_write_while_a_migration_copies_the_database(
+    database: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[..., None]
+) -> None:
+    config = alembic_config(f"sqlite:///{database}")
+    target = "base" if change is command.downgrade else "head"
+    if change is command.upgrade:
+        command.downgrade(config, "8ded3252ce31")
+
+    def write() -> None:
+        with closing(sqlite3.connect(database, timeout=0)) as connection, connection:
+            connection.execute(INSERT_ADA.replace("1, 'ada', 'ada@", "2, 'eve', 'eve@"))
+
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(INSERT_ADA)
+    during_the_copy(monkeypatch, write)
+
+    change(config, target)
+
+    assert len([*(database.parent / "backups").iterdir()]) == 1
+
+
+def test_r22_a_second_copy_is_made_if_another_migration_has_come_first(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{database}"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(INSERT_ADA)
+    revert = [sys.executable, "-m", "alembic", "-x", f"url={url}", "downgrade", "8ded3252ce31"]
+    during_the_copy(monkeypatch, lambda: run(revert))
+
+    command.downgrade(alembic_config(url), "base")
+
+    revisions = []
+    for copy in (database.parent / "backups").iterdir():
+        with closing(sqlite3.connect(copy)) as connection:
+            revisions += connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    (head,) = health._code_revisions()[1]
+    assert sorted(revisions) == sorted([head, head, "8ded3252ce31"])
+
+
+def test_r22_a_command_that_changes_nothing_copies_nothing(database: Path) -> None:
+    config = alembic_config(f"sqlite:///{database}")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(INSERT_ADA)
+
+    command.upgrade(config, "head")
+    command.stamp(config, "head")
+    command.current(config)
+    command.check(config)
+
+    assert not (database.parent / "backups").exists()
+
+
+def test_r22_a_migration_says_what_it_copies_before_it_does(
+    database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(INSERT_ADA)
+    size = backup.size_of_copy(database) / 1e6
+
+    with caplog.at_level("INFO"):
+        command.downgrade(alembic_config(f"sqlite:///{database}"), "base")
+
+    lines = [line for line in caplog.messages if line.startswith(("Back", "Running"))]
+    assert lines[0] == f"Backing up {database} ({size:.1f} MB)"
+    assert lines[1].startswith(f"Backed up to {database.parent / 'backups'}")
+    assert lines[2].startswith("Running downgrade")
+
+
+def test_r22_nothing_is_migrated_if_the_copy_needs_more_space_than_there_is(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(INSERT_ADA)
+    usage = shutil.disk_usage(database.parent)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+    with pytest.raises(CommandError, match=r"Nothing was .* needs 0\.\d MB, and .* has 0\.0 MB"):
+        command.downgrade(alembic_config(f"sqlite:///{database}"), "base")
+
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM users").fetchone() == (1,)
+    assert [*(database.parent / "backups").iterdir()] == []
 
 
 def test_a_migration_may_keep_the_orphans_that_it_finds(database: Path) -> None:

@@ -5,6 +5,7 @@ log.
 """
 
 import os
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -111,7 +112,29 @@ def file_has_own_rows(file: Path, metadata: MetaData) -> bool:
         return True
 
 
+def size_of_copy(file: Path) -> int:
+    """How many bytes a backup of this database needs."""
+    try:
+        with open_file(file, "ro") as connection:
+            pages, unused, page_size = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+    except sqlite3.Error as error:
+        raise BackupError(f"cannot read {file}: {error}") from None
+    return int((pages - unused) * page_size)
+
+
+def _require_space(source: Path, folder: Path) -> None:
+    needed, free = size_of_copy(source), shutil.disk_usage(folder).free
+    if needed > free:
+        raise BackupError(
+            f"the copy needs {needed / 1e6:,.1f} MB, and {folder} has {free / 1e6:,.1f} MB left"
+        )
+
+
 def _copy_and_verify(source: Path, empty: Path) -> None:
+    _require_space(source, empty.parent)
     # With mode=ro, SQLite takes about ten times as long. A file that is read-only still works.
     with open_file(source, "rw") as connection:
         connection.execute("VACUUM INTO ?", (str(empty),))

@@ -1,20 +1,21 @@
-"""What `alembic/env.py` does: choose the database, migrate in one transaction, guard the rows."""
+"""What `alembic/env.py` does: choose the database, copy it, migrate in one transaction."""
 
 import asyncio
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from alembic import context
 from alembic.runtime.migration import MigrationContext, MigrationInfo
+from alembic.util import CommandError
 from sqlalchemy import URL, Connection, MetaData, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.core.autogenerate import PLUGINS, Filter
-from app.core.backup import back_up, file_has_own_rows, open_file
+from app.core.backup import BackupError, back_up, file_has_own_rows, open_file, size_of_copy
 from app.core.batches import BatchSQLiteImpl
 from app.core.database import parse_url
 from app.core.seed_data import seed_statements
@@ -23,6 +24,9 @@ from app.core.sqlite import WAL, configure_sqlite_begin
 from app.core.types import UtcDateTime
 
 logger = logging.getLogger("alembic")
+
+# The revisions that a database is at: one, or none before the first migration.
+Heads = frozenset[str]
 
 # A migration waits this long for a writer, or for another migration. Foreign keys are off because
 # SQLite alters a table by replacing it, which would delete all rows that refer to it with CASCADE.
@@ -38,11 +42,12 @@ def run_migrations(metadata: MetaData, load_settings: Callable[[], CoreSettings]
         return _migrate(connection, metadata)
     url = _database_url(load_settings)
     if context.is_offline_mode():
-        _print_sql(url, metadata)
-    elif url.get_dialect().is_async:
-        asyncio.run(_migrate_async(url, metadata))
+        return _print_sql(url, metadata)
+    copied = _back_up_first(url, metadata)
+    if url.get_dialect().is_async:
+        asyncio.run(_migrate_async(url, metadata, copied))
     else:
-        _migrate_sync(url, metadata)
+        _migrate_sync(url, metadata, copied)
 
 
 def _database_url(load_settings: Callable[[], CoreSettings]) -> URL:
@@ -64,28 +69,75 @@ def _database_url(load_settings: Callable[[], CoreSettings]) -> URL:
     return parsed
 
 
-def _migrate_sync(url: URL, metadata: MetaData) -> None:
+def _back_up_first(url: URL, metadata: MetaData) -> Heads | None:
+    """Copy a SQLite database that an upgrade or a downgrade is about to change.
+
+    Returns the revision of the copy. The app can write while the copy is made, which takes most of
+    the time of a migration.
+    """
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return None
+    engine = create_engine(url.set(drivername="sqlite"), connect_args={"timeout": 60})
+    try:
+        with engine.connect() as connection:
+            # It would say twice what the database can do.
+            logging.getLogger(MigrationContext.__module__).disabled = True
+            context.configure(connection=connection)
+            migration = context.get_context()
+            heads = migration.get_current_heads()
+            # Other commands, such as `stamp`, have none or several.
+            if not isinstance(migration.opts.get("destination_rev"), str):
+                return None
+            steps = [*migration.opts["fn"](heads, migration)]
+    finally:
+        logging.getLogger(MigrationContext.__module__).disabled = False
+        engine.dispose()
+    copy = _back_up(Path(url.database).resolve(), heads, metadata) if steps else None
+    return frozenset(heads) if copy else None
+
+
+def _back_up(file: Path, heads: Iterable[str], metadata: MetaData) -> Path | None:
+    """Copy a database to `backups/`, if any table has rows."""
+    if not file_has_own_rows(file, metadata):
+        return None
+    folder = file.parent / "backups"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    revision = "-".join(sorted(heads)) or "base"
+    copy = folder / f"{file.stem}-{revision}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.db"
+    try:
+        logger.info("Backing up %s (%.1f MB)", file, size_of_copy(file) / 1e6)
+        back_up(file, copy)
+    except BackupError as error:
+        raise CommandError(f"Nothing was migrated: {error}") from None
+    logger.info("Backed up to %s", copy)
+    return copy
+
+
+def _migrate_sync(url: URL, metadata: MetaData, copied: Heads | None) -> None:
     engine = create_engine(url, hide_parameters=True)
     configure_sqlite_begin(engine, "BEGIN IMMEDIATE", _PRAGMAS)
     try:
         with engine.begin() as connection:
-            _migrate(connection, metadata)
+            _migrate(connection, metadata, copied)
     finally:
         engine.dispose()
 
 
-async def _migrate_async(url: URL, metadata: MetaData) -> None:
+async def _migrate_async(url: URL, metadata: MetaData, copied: Heads | None) -> None:
     engine = create_async_engine(url, hide_parameters=True)
     configure_sqlite_begin(engine.sync_engine, "BEGIN IMMEDIATE", _PRAGMAS)
     try:
         async with engine.begin() as connection:
-            await connection.run_sync(_migrate, metadata)
+            await connection.run_sync(_migrate, metadata, copied)
     finally:
         await engine.dispose()
 
 
-def _migrate(connection: Connection, metadata: MetaData) -> None:
-    """Run Alembic's command in the open transaction of this connection."""
+def _migrate(connection: Connection, metadata: MetaData, copied: Heads | None = None) -> None:
+    """Run Alembic's command in the open transaction of this connection.
+
+    `copied` is the revision at which the database has been backed up.
+    """
     is_sqlite = connection.dialect.name == "sqlite"
     if is_sqlite and connection.exec_driver_sql("PRAGMA foreign_keys").scalar():
         raise RuntimeError("turn foreign_keys off before the transaction begins")
@@ -112,6 +164,8 @@ def _migrate(connection: Connection, metadata: MetaData) -> None:
         # Batches and autogenerate take care of both.
         warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based")
         warnings.filterwarnings("ignore", "Unnamed CHECK constraint on reflected table")
+        # Another migration may have finished since the copy was made.
+        guard.needs_copy = copied != frozenset(context.get_context().get_current_heads())
         context.run_migrations()
     guard.reject_new_orphans()
     if _is_upgraded_to_head() and not guard.has_stamped:
@@ -157,12 +211,12 @@ class MigrationGuard:
 
     def __init__(self, connection: Connection, metadata: MetaData) -> None:
         self.has_stamped = False
+        self.needs_copy = True
         self._connection = connection
         self._metadata = metadata
         self._is_sqlite = connection.dialect.name == "sqlite"
         self._file = Path(connection.engine.url.database or "").resolve()
-        # Counted with the first step.
-        self._orphans_before: int | None = None
+        self._has_changed = False
 
     def after_step(self, *, ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
         """Called by Alembic after each step, inside the transaction of the migration.
@@ -172,24 +226,20 @@ class MigrationGuard:
         if isinstance(ctx.impl, BatchSQLiteImpl):
             ctx.impl.reject_losses()
         self.has_stamped = self.has_stamped or step.is_stamp
-        if not self._is_sqlite or self._orphans_before is not None or step.is_stamp:
+        if not self._is_sqlite or self._has_changed or step.is_stamp:
             return
-        with open_file(self._file, "ro") as before:
-            self._orphans_before = len(before.execute("PRAGMA foreign_key_check").fetchall())
-        if file_has_own_rows(self._file, self._metadata):
-            copy = self._new_backup("-".join(step.source_revision_ids) or "base")
-            back_up(self._file, copy)
-            logger.info("Backed up to %s", copy)
+        self._has_changed = True
+        if self.needs_copy:
+            _back_up(self._file, step.source_revision_ids, self._metadata)
 
     def reject_new_orphans(self) -> None:
         """Raise RuntimeError, before the commit, if there are more orphans than before."""
-        if self._orphans_before is None:
+        if not self._has_changed:
             return
         orphans = self._connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-        if len(orphans) > self._orphans_before:
+        if not orphans:
+            return
+        with open_file(self._file, "ro") as before:
+            count = len(before.execute("PRAGMA foreign_key_check").fetchall())
+        if len(orphans) > count:
             raise RuntimeError(f"This migration leaves orphans, such as {orphans[-5:]}")
-
-    def _new_backup(self, revision: str) -> Path:
-        folder = self._file.parent / "backups"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return folder / f"{self._file.stem}-{revision}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.db"
