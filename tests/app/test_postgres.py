@@ -83,6 +83,19 @@ def test_migrations_go_up_and_down_with_rows(probed: Path, url: str, scheme: str
     ]
 
 
+def test_a_role_that_may_not_create_an_extension_searches_without_an_index(
+    project: Project, url: str
+) -> None:
+    query_none(url, "CREATE ROLE limited LOGIN; GRANT ALL ON SCHEMA public TO limited")
+    place = {"DATABASE_URL": url.replace("postgres@", "limited@")}
+
+    said = project.run("alembic", "upgrade", "head", **place).stderr
+
+    assert "The search of users has no index and reads all rows: permission denied" in said
+    project.succeed("alembic", "check", **place)
+    project.succeed("app", "check", **place)
+
+
 def query_none(url: str, statement: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute(statement)

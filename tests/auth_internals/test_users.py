@@ -47,7 +47,7 @@ def test_a_list_is_read_page_by_page(app: FastAPI) -> None:
     ]
 
 
-def test_i2_i7_users_are_listed_in_pages_and_searched_without_wildcards(
+def test_i2_users_are_listed_in_pages(
     client: TestClient, admin: dict[str, str], make_user: MakeUser
 ) -> None:
     for name in ("a_b", "axb", "bob"):
@@ -59,10 +59,6 @@ def test_i2_i7_users_are_listed_in_pages_and_searched_without_wildcards(
         return [user["username"] for user in response.json()["items"]]
 
     assert names() == ["admin", "a_b", "axb", "bob"]
-    assert names(q="_") == ["a_b"]
-    assert names(q="%") == []
-    assert names(q="\\") == []
-    assert names(q="BOB@exam") == ["bob"]
     first = client.get(USERS, params={"limit": 3}, headers=admin).json()
     assert len(first["items"]) == 3
     assert names(limit=3, cursor=first["next"]) == ["bob"]

@@ -129,6 +129,23 @@ def test_a_statement_that_was_slow_starts_in_a_thread_the_next_time(
     assert run(make_settings, work) == 1
 
 
+def test_a_full_text_search_runs_in_a_thread_at_once(
+    make_settings: MakeSettings, database: Path, turns: list[object]
+) -> None:
+    """SQLite would not look at the clock while it compares rows."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE VIRTUAL TABLE texts USING fts5(text, tokenize='trigram')")
+        connection.execute("INSERT INTO texts VALUES ('abcdef')")
+
+    async def work(opened: Database) -> tuple[object, int]:
+        await answer(opened, text("SELECT 1"))
+        turns.clear()
+        found = await answer(opened, text("SELECT text FROM texts WHERE texts MATCH 'cde'"))
+        return found, len(turns)
+
+    assert run(make_settings, work) == ("abcdef", 1)
+
+
 def test_a_slow_read_keeps_the_snapshot_of_its_transaction(
     make_settings: MakeSettings, database: Path
 ) -> None:

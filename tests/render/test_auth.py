@@ -11,6 +11,7 @@ WORDS = ["argon2", "email-validator", "pwdlib", "session_idle", "throttle", "zxc
 FILES = [
     "alembic/versions/41d7a60c93be_auth.py",
     "alembic/versions/7a90e4d1c6f8_login_session_ids.py",
+    "alembic/versions/b5d20e9f4a37_user_search.py",
     "app/auth/cli.py",
     "app/auth/dependencies.py",
     "app/auth/models.py",

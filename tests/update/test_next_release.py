@@ -65,7 +65,7 @@ def next_template(template: Path, tmp_path: Path) -> Project:
 def release(template: Project, revision: str) -> None:
     """Add to each shared file where its neighbors are, and a migration."""
     file = "template/alembic/versions/9999_next.py"
-    text = revision.lstrip().format(parent="c3f07a5e9b21")
+    text = revision.lstrip().format(parent="b5d20e9f4a37")
     (template.path / file).write_text(text)
     home, pens = "template/app/api/v1/home_router.py", "template/app/api/v1/caps_router.py"
     (template.path / pens).write_text(
@@ -373,7 +373,7 @@ def test_two_ends_of_the_owners_own_are_named_and_not_guessed_at(
 
     said = capfd.readouterr().out
     assert "migrations have several heads (0002_fork, 0002_year), so nothing was migrated." in said
-    assert 'down_revision = "c3f07a5e9b21"' in project.read("alembic/versions/9999_next.py")
+    assert 'down_revision = "b5d20e9f4a37"' in project.read("alembic/versions/9999_next.py")
 
 
 def shared_files() -> list[str]:

@@ -28,7 +28,7 @@ Ready = tuple[Project, str]
 
 MIGRATION = """
 revision = "{name}"
-down_revision = "c3f07a5e9b21"
+down_revision = "b5d20e9f4a37"
 branch_labels = None
 depends_on = None
 

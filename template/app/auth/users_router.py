@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Query, Request, Response
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
 from app.auth import users
@@ -24,6 +24,7 @@ from app.core.errors import Conflict
 from app.core.openapi import error_responses
 from app.core.pagination import Page, PageDep, paginate
 from app.core.routing import IdPath, Router
+from app.core.search import contains
 from app.models.user import Permission, User
 from app.permissions import PermissionName
 from app.schemas.user import PermissionRead, UserCreate, UserRead, UserUpdate
@@ -58,14 +59,18 @@ async def list_users(
     page: PageDep,
     session: SessionDep,
     q: Annotated[
-        Search | None, Query(description="Part of a username or an email address.")
+        Search | None,
+        Query(
+            description="Part of a username or an email address. One or two letters are only found "
+            "at the start."
+        ),
     ] = None,
 ) -> Page[User]:
     """List users in the order of their ids."""
     statement = select(User).options(selectinload(User.permissions))
     if q:
-        columns = (User.username, User.email)
-        statement = statement.where(or_(*(c.contains(q, autoescape=True) for c in columns)))
+        is_found = await contains(session, [User.username, User.email], q, page)
+        statement = statement.where(is_found)
     return await paginate(session, statement, page)
 
 

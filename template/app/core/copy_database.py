@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from app.core.database import parse_url, synchronous_url
-from app.core.seed_data import delete_seed_rows, select_own_row
+from app.core.seed_data import INDEX_TABLES, delete_seed_rows, select_own_row
 from app.core.sqlite import configure_sqlite_begin
 from app.core.types import is_storable
 
@@ -80,6 +80,8 @@ def _check_preconditions(
             "head first, the target with `alembic -x url=... upgrade head`."
         )
     known = {table.name for table in tables} | {"alembic_version"}
+    if reader.dialect.name == "sqlite":
+        known |= {*reader.scalars(sa.text(INDEX_TABLES))}
     if unknown := set(sa.inspect(reader).get_table_names()) - known:
         raise CopyError(f"These tables have no model: {', '.join(sorted(unknown))}. Add one.")
     filled = [table.name for table in tables if writer.execute(select_own_row(table)).first()]

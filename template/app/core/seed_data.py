@@ -26,6 +26,15 @@ from app.core.types import is_storable
 
 _INFO_KEY = "seed_rows"
 
+# The tables of full-text indexes on SQLite, which hold nothing that the indexed tables do not.
+# FTS5 would store the texts themselves in a table that ends in `_content`.
+INDEX_TABLES = """
+SELECT part.name FROM sqlite_master AS part JOIN sqlite_master AS search ON
+    part.name IN (search.name, search.name || '_data', search.name || '_idx',
+        search.name || '_docsize', search.name || '_config')
+WHERE search.sql LIKE 'CREATE VIRTUAL TABLE%USING fts5%'
+"""
+
 
 @dataclass(frozen=True)
 class SeedRows:
@@ -83,11 +92,12 @@ def select_own_row(table: TableClause) -> Select[Any]:
 def has_own_rows(connection: sqlite3.Connection, metadata: MetaData) -> bool:
     """Whether any table of a SQLite database has a row that is not a seed row."""
     names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    indexes = {name for (name,) in connection.execute(INDEX_TABLES)} - metadata.tables.keys()
     tables: list[TableClause] = [
         # A table without a model counts, too.
         metadata.tables.get(name, TableClause(name))
         for (name,) in names
-        if name != "alembic_version" and not name.startswith("sqlite_")
+        if name != "alembic_version" and not name.startswith("sqlite_") and name not in indexes
     ]
     return any(connection.execute(_in_sqlite(select_own_row(table))).fetchone() for table in tables)
 

@@ -1,7 +1,8 @@
 """How the app calls SQLite: short reads on the event loop, everything else in a thread.
 
 With write-ahead logging, a reader waits for no writer. Most reads take less time than handing them
-to a thread. A read that takes longer is interrupted, and runs again in a thread.
+to a thread. A read that takes longer is interrupted, and runs again in a thread. A full-text search
+cannot be interrupted, so it runs in a thread at once.
 """
 
 import asyncio
@@ -32,6 +33,8 @@ _INSTRUCTIONS = 2_000
 _BUSY_MILLISECONDS = 5_000
 # It took too long; or a lock is in the way after all, for a recovery or an exclusive connection.
 _RUN_AGAIN = {sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY}
+# FTS5 compares many rows without looking at the clock.
+_FULL_TEXT = " MATCH "
 
 # Text of a statement → when it may be tried on the event loop again.
 _slow_statements: dict[str, float] = {}
@@ -63,7 +66,7 @@ class SQLiteConnection(sqlite3.Connection):
     def run(self, statement: str, call: Callable[[], Any]) -> Any:
         if not self._on_loop:
             return self.run_in_thread(call)
-        if _slow_statements.get(statement, 0) < monotonic():
+        if _FULL_TEXT not in statement and _slow_statements.get(statement, 0) < monotonic():
             self._deadline = monotonic() + _LOOP_SECONDS
             try:
                 return call()

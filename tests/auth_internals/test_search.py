@@ -1,0 +1,169 @@
+"""The search of users, with its index and without."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, create_engine, event
+
+from app.core.database import Database, synchronous_url
+from tests.auth_internals.helpers import USERS, MakeUser, execute
+from tests.conftest import alembic_config
+
+BEFORE_THE_INDEX = "c3f07a5e9b21"
+NAMES = ("a_b", "axb", "bob", "bobby", "abo", "bo-b")
+PARTS = (
+    *("a", "b", "bo", "ob", "bob", "BOB", "bob@", "bb", "obb", "by@e", "_", "a_", "a_b", "_b@"),
+    *(
+        "%",
+        "\\",
+        "*",
+        '"',
+        "''",
+        "a%b",
+        "a*b",
+        'a"b',
+        "a OR b",
+        "bob NOT x",
+        "^bob",
+        "(bob)",
+        "{x}",
+    ),
+    *("text:bob", "bob exam", "x@", "@", "@ex", "example.com", "com", "üb", "übe", "m\U0001f600x"),
+)
+
+Search = Callable[..., list[str]]
+
+
+@pytest.fixture
+def search(client: TestClient, admin: dict[str, str], make_user: MakeUser) -> Search:
+    """The usernames that a search finds, from all pages. Some users exist."""
+    for name in NAMES:
+        make_user(name)
+
+    def find(q: str, limit: int = 2) -> list[str]:
+        found: list[str] = []
+        cursor: dict[str, str] = {}
+        while True:
+            params: dict[str, str | int] = {"q": q, "limit": limit, **cursor}
+            response = client.get(USERS, params=params, headers=admin)
+            assert response.status_code == 200, response.text
+            found += [user["username"] for user in response.json()["items"]]
+            if response.json()["next"] is None:
+                return found
+            cursor = {"cursor": response.json()["next"]}
+
+    return find
+
+
+def by_reading_all(rows: Engine, q: str) -> list[str]:
+    """What a search is to find."""
+    q = q.lower()
+    names = execute(rows, "SELECT username, email FROM users ORDER BY id")
+
+    def is_found(name: str) -> bool:
+        return q in name if len(q) > 2 else name.startswith(q)
+
+    return [str(pair[0]) for pair in names if any(is_found(str(name)) for name in pair)]
+
+
+@pytest.mark.parametrize("with_index", [True, False])
+def test_i7_a_search_finds_parts_and_short_starts_and_knows_no_wildcards(
+    search: Search, rows: Engine, database_url: str, with_index: bool
+) -> None:
+    if not with_index:
+        command.downgrade(alembic_config(database_url), BEFORE_THE_INDEX)
+
+    for part in PARTS:
+        assert search(part) == by_reading_all(rows, part), part
+    assert search("bob") == ["bob", "bobby"]
+    assert search("bo") == ["bob", "bobby", "bo-b"]
+
+
+def test_a_search_follows_every_change_of_a_user(
+    client: TestClient, search: Search, rows: Engine, admin: dict[str, str], make_user: MakeUser
+) -> None:
+    user_id = make_user("carol")
+    path = f"{USERS}/{user_id}"
+
+    assert client.patch(path, json={"username": "dave"}, headers=admin).status_code == 200
+    assert [search("carol"), search("dave")] == [["dave"], ["dave"]]
+    new_email = {"email": "dave@example.com"}
+    assert client.patch(path, json=new_email, headers=admin).status_code == 200
+    assert [search("carol"), search("dave"), search("da")] == [[], ["dave"], ["dave"]]
+    refused = client.patch(path, json={"username": "bob"}, headers=admin)
+    assert (refused.status_code, search("dave")) == (409, ["dave"])
+    assert client.delete(path, headers=admin).status_code == 204
+    assert search("dave") == []
+    execute(rows, "UPDATE users SET username = 'erin' WHERE username = 'bobby'")
+    execute(rows, "DELETE FROM users WHERE username = 'axb'")
+    for part in PARTS:
+        assert search(part) == by_reading_all(rows, part), part
+
+
+def test_a_search_on_sqlite_reads_no_table_from_end_to_end(
+    app: FastAPI, search: Search, rows: Engine
+) -> None:
+    if rows.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL plans by the number of rows")
+    database: Database = app.state.database
+    queries: list[tuple[str, Any]] = []
+
+    def note(*arguments: Any) -> None:
+        if "FROM users" in arguments[2]:
+            queries.append(arguments[2:4])
+
+    for engine in {*database._engines}:
+        event.listen(engine.sync_engine, "before_cursor_execute", note)
+    assert search("b@e", limit=50) == ["a_b", "axb", "bob", "bo-b"]
+
+    plans = []
+    with rows.connect() as connection:
+        for statement, parameters in queries:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans += [str(row[-1]) for row in plan]
+    assert any(step.startswith("SCAN users_search VIRTUAL TABLE INDEX") for step in plans)
+    scans = [
+        step for step in plans if step.startswith(("SCAN", "USE TEMP")) and "VIRTUAL" not in step
+    ]
+    assert scans == []
+
+
+def test_a_batch_on_users_keeps_the_index_of_the_search(
+    search: Search, rows: Engine, database_url: str
+) -> None:
+    if rows.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL replaces no table")
+    command.downgrade(alembic_config(database_url), "-1")
+    command.upgrade(alembic_config(database_url), "head")
+    engine = create_engine(synchronous_url(database_url))
+    with engine.begin() as connection:
+        operations = Operations(MigrationContext.configure(connection))
+        with operations.batch_alter_table("users", recreate="always") as batch:
+            batch.alter_column("username", new_column_name="nickname")
+        with operations.batch_alter_table("users", recreate="always") as batch:
+            batch.alter_column("nickname", new_column_name="username")
+    engine.dispose()
+
+    execute(rows, "UPDATE users SET username = 'erin' WHERE username = 'bobby'")
+
+    assert [search("erin"), search("bob")] == [["erin"], ["bob", "erin"]]
+
+
+def test_a_project_without_an_index_is_told_so_and_searches_as_before(
+    search: Search, database_url: str, rows: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    if rows.dialect.name != "sqlite":
+        pytest.skip("the tests of PostgreSQL have a server without rights")
+    command.downgrade(alembic_config(database_url), BEFORE_THE_INDEX)
+    execute(rows, "CREATE TABLE users_search (own INTEGER)")
+
+    command.upgrade(alembic_config(database_url), "head")
+
+    assert "The search of users has no index and reads all rows" in caplog.text
+    assert search("bob") == ["bob", "bobby"]
