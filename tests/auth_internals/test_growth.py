@@ -1,0 +1,99 @@
+"""No request takes longer because a table has grown: every statement finds its rows by an index."""
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, event
+
+from app.core.database import Database
+from tests.auth_internals.helpers import (
+    ADA,
+    CHANGE_PASSWORD,
+    LOGIN,
+    LOGOUT,
+    ME,
+    NEW_PASSWORD,
+    PASSWORD,
+    PERMISSIONS,
+    SESSIONS,
+    USERS,
+    LogIn,
+    fill,
+    operations,
+)
+
+Statements = list[tuple[str, Any]]
+# Neither grows with the number of users: the permissions that the code declares, and the schema.
+SMALL = {"permissions", "sqlite_master"}
+
+
+@pytest.fixture
+def sent(app: FastAPI, client: TestClient) -> Statements:
+    """All statements that the app sends, with their parameters."""
+    found: Statements = []
+    database: Database = app.state.database
+    for engine in {*database._engines}:
+        event.listen(
+            engine.sync_engine, "before_cursor_execute", lambda *all: found.append(all[2:4])
+        )
+    return found
+
+
+def test_no_route_reads_a_whole_table(
+    app: FastAPI,
+    client: TestClient,
+    admin: dict[str, str],
+    log_in: LogIn,
+    rows: Engine,
+    sent: Statements,
+) -> None:
+    if rows.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL plans by the number of rows")
+    user_id = client.post(USERS, json=ADA, headers=admin).json()["id"]
+    path, ada = f"{USERS}/{user_id}", log_in("ada")
+    names = ["users:read", "permissions:read"]
+    other = client.get(SESSIONS, headers=ada).json()[0]["id"]
+    new_password = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    requests: list[tuple[str, str, dict[str, Any]]] = [
+        ("GET", USERS, {"params": {"limit": 1}}),
+        ("GET", USERS, {"params": {"q": "ada"}}),
+        ("GET", USERS, {"params": {"q": "a", "limit": 1}}),
+        ("GET", path, {}),
+        ("PATCH", path, {"json": {"username": "eve", "password": NEW_PASSWORD}}),
+        ("PUT", f"{path}/permissions", {"json": {"permissions": names}}),
+        ("GET", PERMISSIONS, {}),
+        ("DELETE", f"{path}/sessions", {}),
+        ("DELETE", path, {}),
+        ("GET", ME, {}),
+        ("PATCH", ME, {"json": {"email": "new@example.com"}}),
+        ("GET", SESSIONS, {}),
+        ("DELETE", f"{SESSIONS}/{other + 100}", {}),
+        ("DELETE", SESSIONS, {}),
+        ("POST", CHANGE_PASSWORD, {"json": new_password}),
+    ]
+    for method, url, options in requests:
+        status = client.request(method, url, headers=admin, **options).status_code
+        assert status < 400 or str(other + 100) in url, (method, url, status)
+    client.post(LOGOUT, headers=log_in("admin", NEW_PASSWORD))
+    asked = {
+        (method, url.replace(f"/{user_id}", "/1").replace(f"/{other + 100}", "/1"))
+        for method, url, _ in requests
+    }
+    asked |= {("POST", url) for url in (LOGIN, LOGOUT, USERS)}
+    known = {(method, fill(url)) for method, url, _ in operations(app) if url.startswith("/api")}
+
+    plans = {}
+    with rows.connect() as connection:
+        for statement, parameters in sent:
+            if statement.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+                plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                plans[statement] = [str(row[-1]) for row in plan]
+
+    assert known - asked == {("GET", "/api/v1/")}
+    assert len(plans) > 20
+    read = {(s, step.split()[1]) for s, steps in plans.items() for step in steps if "SCAN" in step}
+    searches = {name for _, name in read if name.endswith("_search")}
+    assert searches == {"users_search"}
+    assert [(s, name) for s, name in read if name not in SMALL | searches | {"CONSTANT"}] == []
