@@ -39,6 +39,7 @@ SKELETON = [
     "app/core/checks.py",
     "app/core/clients.py",
     "app/core/commands.py",
+    "app/core/compatibility.py",
     "app/core/copy_database.py",
     "app/core/database.py",
     "app/core/errors.py",

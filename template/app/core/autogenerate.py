@@ -7,7 +7,7 @@ import logging
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
@@ -30,7 +30,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, SchemaItem
 
-from app.core.reflection import LITERAL, ReflectingSQLiteImpl, add_index, index_statements
+from app.core.reflection import ReflectingSQLiteImpl, add_index, index_statements, normalize_sql
+from app.core.seed_data import ALEMBIC_TABLES
+from app.core.types import UtcDateTime
 
 logger = logging.getLogger("alembic")
 
@@ -60,7 +62,7 @@ class ComparingSQLiteImpl(ReflectingSQLiteImpl):
     ) -> ComparisonResult:
         wanted = self.render_ddl_sql_expr(metadata_constraint.sqltext)
         stored = str(reflected_constraint.sqltext)
-        if _normalize(wanted) == _normalize(stored):
+        if normalize_sql(wanted) == normalize_sql(stored):
             return ComparisonResult.Equal()
         return ComparisonResult.Different(f"{stored} to {wanted}")
 
@@ -76,13 +78,6 @@ class ComparingSQLiteImpl(ReflectingSQLiteImpl):
         # For a new table, this is an empty frozenset.
         if conn_indexes:
             conn_indexes.clear()
-
-
-def _normalize(sql: str) -> str:
-    """One text for all spellings of an expression: only literals keep their spaces and case."""
-    parts = LITERAL.split(sql)
-    parts[::2] = [re.sub(r'[\s"`\[\]]', "", part).lower() for part in parts[::2]]
-    return "".join(parts)
 
 
 def _compare_indexes(
@@ -119,7 +114,7 @@ def _compare_indexes(
 
 def _creates(index: Index, statement: str) -> bool:
     created = str(CreateIndex(index).compile(dialect=sqlite.dialect()))
-    return _normalize(created) == _normalize(statement)
+    return normalize_sql(created) == normalize_sql(statement)
 
 
 def _compare_text_default(
@@ -193,6 +188,13 @@ def _set_up(plugin: Plugin) -> None:
 _set_up(Plugin(__name__))
 
 
+def render_item(kind: str, item: object, _: object) -> str | Literal[False]:
+    """Let migrations name SQLAlchemy's type: they must not import the app, which changes."""
+    if kind == "type" and isinstance(item, UtcDateTime):
+        return "sa.DateTime(timezone=True)"
+    return False
+
+
 class Filter:
     """Keeps autogenerate from dropping what no migration of the project has created.
 
@@ -236,8 +238,8 @@ class Filter:
 
     @cached_property
     def _ignored_names(self) -> set[str]:
-        """Views, virtual tables (such as FTS5's) and the tables in which these store their data."""
-        views = set(inspect(self._connection).get_view_names())
+        """Alembic's tables, views, virtual tables (such as FTS5's) and where these store data."""
+        views = ALEMBIC_TABLES | set(inspect(self._connection).get_view_names())
         if self._connection.dialect.name != "sqlite":
             return views
         query = text("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE %'")

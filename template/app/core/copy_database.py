@@ -11,7 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from app.core.database import parse_url, synchronous_url
-from app.core.seed_data import INDEX_TABLES, delete_seed_rows, select_own_row
+from app.core.seed_data import (
+    ALEMBIC_TABLES,
+    INDEX_TABLES,
+    delete_seed_rows,
+    select_own_row,
+)
 from app.core.sqlite import configure_sqlite_begin
 from app.core.types import is_storable
 
@@ -79,7 +84,7 @@ def _check_preconditions(
             f"The source is at revision {source} and the target at {target}. Migrate both to the "
             "head first, the target with `alembic -x url=... upgrade head`."
         )
-    known = {table.name for table in tables} | {"alembic_version"}
+    known = {table.name for table in tables} | ALEMBIC_TABLES
     if reader.dialect.name == "sqlite":
         known |= {*reader.scalars(sa.text(INDEX_TABLES))}
     if unknown := set(sa.inspect(reader).get_table_names()) - known:

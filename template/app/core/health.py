@@ -43,7 +43,7 @@ async def read_liveness() -> Health:
     responses={HTTPStatus.SERVICE_UNAVAILABLE: {"description": "Not ready for requests"}},
 )
 async def read_readiness(database: DatabaseDep) -> Health:
-    """The database answers in a few seconds, and its migrations are those of this release."""
+    """The database answers in a few seconds, and this release works with its migrations."""
     # Not `wait_for`: it would also wait for the connection to close, which needs the database.
     check = asyncio.create_task(_read_state(database))
     await asyncio.wait({check}, timeout=READY_SECONDS)
@@ -56,7 +56,7 @@ async def read_readiness(database: DatabaseDep) -> Health:
     except SQLAlchemyError as error:
         logger.error("Not ready: %s", error)
         raise ServiceUnavailable("The database does not answer.") from None
-    if not state.at_head:
+    if not state.is_ready:
         logger.error("Not ready: %s", state)
         raise ServiceUnavailable("The database is not at the revision of this release.")
     return Health()
@@ -83,10 +83,25 @@ class MigrationState:
     known: frozenset[str]
     heads: frozenset[str]
     database: frozenset[str]
+    # Those whose code works with the database: app/core/compatibility.py.
+    compatible: frozenset[str] = frozenset()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.at_head or self.is_ahead_and_compatible
 
     @property
     def at_head(self) -> bool:
         return self.heads == self.database != frozenset()
+
+    @property
+    def is_ahead_and_compatible(self) -> bool:
+        """Whether newer code has migrated the database, and this code still works with it.
+
+        A list without the database's own revisions is older than these, and says nothing.
+        """
+        is_ahead = not self.database <= self.known
+        return is_ahead and self.heads | self.database <= self.compatible
 
     def __str__(self) -> str:
         database = ", ".join(sorted(self.database)) or "no revision"
@@ -100,6 +115,10 @@ class MigrationState:
             return ": two heads; join them with `alembic merge heads -m merge`"
         if self.database <= self.known:
             return ": the database is behind; run `alembic upgrade head`"
+        if self.is_ahead_and_compatible:
+            return ": the database is ahead of this code, which works with it"
+        if self.database <= self.compatible:
+            return ": the database is ahead of this code, which does not work with it"
         return ": the database is ahead of this code, or belongs to another project"
 
 
@@ -108,16 +127,23 @@ class MigrationsError(SQLAlchemyError):
 
 
 async def migration_state(session: AsyncSession) -> MigrationState:
+    found = await _read_revisions_of(session, "alembic_version", "version_num")
+    known, heads = await asyncio.to_thread(_code_revisions)
+    if found <= known:
+        return MigrationState(known, heads, found)
+    compatible = await _read_revisions_of(session, "alembic_compatible", "revision")
+    return MigrationState(known, heads, found, compatible)
+
+
+async def _read_revisions_of(session: AsyncSession, table: str, column: str) -> frozenset[str]:
     try:
-        found = frozenset(await session.scalars(text("SELECT version_num FROM alembic_version")))
+        return frozenset(await session.scalars(text(f"SELECT {column} FROM {table}")))  # noqa: S608
     except DBAPIError as error:
         # The table is missing before the first migration. PostgreSQL: undefined_table.
-        is_missing = str(error.orig) == "no such table: alembic_version"
+        is_missing = str(error.orig) == f"no such table: {table}"
         if not is_missing and getattr(error.orig, "sqlstate", None) != "42P01":
             raise
-        found = frozenset()
-    known, heads = await asyncio.to_thread(_code_revisions)
-    return MigrationState(known, heads, found)
+        return frozenset()
 
 
 def _code_revisions() -> tuple[frozenset[str], frozenset[str]]:

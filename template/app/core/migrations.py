@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from alembic import context
 from alembic.runtime.migration import MigrationContext, MigrationInfo
@@ -14,14 +14,14 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, MetaData, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.core.autogenerate import PLUGINS, Filter
+from app.core.autogenerate import PLUGINS, Filter, render_item
 from app.core.backup import BackupError, back_up, file_has_own_rows, open_file, size_of_copy
 from app.core.batches import BatchSQLiteImpl
+from app.core.compatibility import CompatibilityRecorder, is_ahead_and_compatible
 from app.core.database import parse_url
 from app.core.seed_data import seed_statements
 from app.core.settings import CoreSettings
 from app.core.sqlite import WAL, configure_sqlite_begin
-from app.core.types import UtcDateTime
 
 logger = logging.getLogger("alembic")
 
@@ -88,6 +88,8 @@ def _back_up_first(url: URL, metadata: MetaData) -> Heads | None:
             # Other commands, such as `stamp`, have none or several.
             if not isinstance(migration.opts.get("destination_rev"), str):
                 return None
+            if is_ahead_and_compatible(connection, context.script):
+                return None
             steps = [*migration.opts["fn"](heads, migration)]
     finally:
         logging.getLogger(MigrationContext.__module__).disabled = False
@@ -144,6 +146,7 @@ def _migrate(connection: Connection, metadata: MetaData, copied: Heads | None = 
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('alembic'))"))
     guard = MigrationGuard(connection, metadata)
+    recorder = CompatibilityRecorder(context.script, connection)
     filters = Filter(connection, metadata)
     context.configure(
         connection=connection,
@@ -151,15 +154,18 @@ def _migrate(connection: Connection, metadata: MetaData, copied: Heads | None = 
         render_as_batch=is_sqlite,
         compare_type=True,
         compare_server_default=True,
-        render_item=_render_item,
+        render_item=render_item,
         autogenerate_plugins=PLUGINS,
         include_name=filters.include_name,
         include_object=filters.include_object,
         # True on SQLite, too, now that the driver does not commit before each DDL statement.
         transactional_ddl=True,
         # Alembic passes the arguments by name, which its own type does not express.
-        on_version_apply=guard.after_step,  # type: ignore[arg-type]
+        on_version_apply=[guard.after_step, recorder.after_step],  # type: ignore[arg-type]
     )
+    is_upgrade = context.get_context().opts.get("destination_rev") in {"head", "heads"}
+    if is_upgrade and is_ahead_and_compatible(connection, context.script):
+        return logger.info("The database is ahead of this code, which works with it")
     with warnings.catch_warnings():
         # Batches and autogenerate take care of both.
         warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based")
@@ -180,20 +186,15 @@ def _is_upgraded_to_head() -> bool:
     return "destination_rev" in migration.opts and set(migration.get_current_heads()) == set(heads)
 
 
-def _render_item(kind: str, item: object, _: object) -> str | Literal[False]:
-    """Let migrations name SQLAlchemy's type: they must not import the app, which changes."""
-    if kind == "type" and isinstance(item, UtcDateTime):
-        return "sa.DateTime(timezone=True)"
-    return False
-
-
 def _print_sql(url: URL, metadata: MetaData) -> None:
     """With `--sql`: print the statements instead of running them."""
+    recorder = CompatibilityRecorder(context.script, None)
     context.configure(
         url=url.render_as_string(hide_password=False),
         target_metadata=metadata,
         literal_binds=True,
         transactional_ddl=True,
+        on_version_apply=recorder.after_step,  # type: ignore[arg-type]
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -111,6 +111,8 @@ async def _database_state(title: str, database: Database) -> tuple[bool, str, st
         return False, f"{title} cannot read its database", str(reason)
     if state.at_head:
         return True, f"{title} is running", "The database is up to date."
+    if state.is_ready:
+        return True, f"{title} is running", f"The {state}"
     return False, f"{title} needs a migration", f"The {state}"
 
 

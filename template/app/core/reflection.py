@@ -49,6 +49,13 @@ class ReflectingSQLiteImpl(SQLiteImpl):
             column_info["type"].collation = table.info["collations"].get(column_info["name"])
 
 
+def normalize_sql(sql: str) -> str:
+    """One text for all spellings of an expression: only literals keep their spaces and case."""
+    parts = LITERAL.split(sql)
+    parts[::2] = [re.sub(r'[\s"`\[\]]', "", part).lower() for part in parts[::2]]
+    return "".join(parts)
+
+
 def index_statements(connection: Connection, table: str) -> dict[str, str]:
     """The statements that create the indexes of a table, but not those of its constraints."""
     rows = connection.execute(

@@ -25,6 +25,8 @@ from app.core.database import insert_for
 from app.core.types import is_storable
 
 _INFO_KEY = "seed_rows"
+# They say how the schema was migrated.
+ALEMBIC_TABLES = {"alembic_version", "alembic_compatible"}
 
 # The tables of full-text indexes on SQLite, which hold nothing that the indexed tables do not.
 # FTS5 would store the texts themselves in a table that ends in `_content`.
@@ -97,7 +99,7 @@ def has_own_rows(connection: sqlite3.Connection, metadata: MetaData) -> bool:
         # A table without a model counts, too.
         metadata.tables.get(name, TableClause(name))
         for (name,) in names
-        if name != "alembic_version" and not name.startswith("sqlite_") and name not in indexes
+        if name not in ALEMBIC_TABLES | indexes and not name.startswith("sqlite_")
     ]
     return any(connection.execute(_in_sqlite(select_own_row(table))).fetchone() for table in tables)
 

@@ -36,6 +36,10 @@ ENVIRONMENT = {
 }
 
 
+# What Alembic says about the database.
+_SHOWN = ("Running upgrade", "Backed up", "Breaking", "The database is ahead")
+
+
 class SetupError(Exception):
     def __init__(self, exit_code: int, reason: str) -> None:
         super().__init__(reason)
@@ -128,7 +132,7 @@ def migrate(verbose: bool) -> list[str]:
     failed = SetupError(16, "could not migrate the database (see above)")
     upgrade = [sys.executable, "-m", "alembic", "upgrade", "head"]
     lines = run(upgrade, failed, verbose, step="4/4 Database").splitlines()
-    return [line for line in lines if line.startswith(("Running upgrade", "Backed up"))]
+    return [line for line in lines if line.startswith(_SHOWN)]
 
 
 def run(command: list[str], failure: SetupError, verbose: bool, step: str = "") -> str:
