@@ -2,13 +2,18 @@
 
 import asyncio
 import logging
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -16,9 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.database import Database, DatabaseDep
 from app.core.errors import ServiceUnavailable
-from app.core.settings import PROJECT_FOLDER
+from app.core.settings import PROJECT_FOLDER, CoreSettings
 
-router = APIRouter(prefix="/health", tags=["health"])
 logger = logging.getLogger(__name__)
 
 # A load balancer asks every few seconds.
@@ -26,6 +30,34 @@ READY_SECONDS = 5.0
 
 _abandoned: set[asyncio.Task["MigrationState"]] = set()
 _ALEMBIC = PROJECT_FOLDER / "alembic"
+
+
+@asynccontextmanager
+async def _drain_on_sigterm(app: FastAPI) -> AsyncIterator[None]:
+    """On SIGTERM, serve on for DRAIN_SECONDS, not ready, before the server gets the signal."""
+    app.state.is_draining = False
+    settings: CoreSettings = app.state.settings
+    end = signal.getsignal(signal.SIGTERM)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not settings.drain_seconds or not in_main_thread or not callable(end):
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def drain(number: int, _: FrameType | None) -> None:
+        # A process manager may send it to a worker, whose parent sends it again.
+        if not app.state.is_draining:
+            app.state.is_draining = True
+            loop.call_soon_threadsafe(loop.call_later, settings.drain_seconds, end, number, None)
+
+    signal.signal(signal.SIGTERM, drain)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, end)
+
+
+router = APIRouter(prefix="/health", tags=["health"], lifespan=_drain_on_sigterm)
 
 
 class Health(BaseModel):
@@ -42,8 +74,11 @@ async def read_liveness() -> Health:
     "/ready",
     responses={HTTPStatus.SERVICE_UNAVAILABLE: {"description": "Not ready for requests"}},
 )
-async def read_readiness(database: DatabaseDep) -> Health:
+async def read_readiness(request: Request, database: DatabaseDep) -> Health:
     """The database answers in a few seconds, and this release works with its migrations."""
+    if request.app.state.is_draining:
+        logger.info("Not ready: stopping after SIGTERM")
+        raise ServiceUnavailable("The app is stopping.")
     # Not `wait_for`: it would also wait for the connection to close, which needs the database.
     check = asyncio.create_task(_read_state(database))
     await asyncio.wait({check}, timeout=READY_SECONDS)
