@@ -40,7 +40,7 @@ class Server:
     def __init__(
         self, machine: Machine, command: Sequence[str | Path], project: Path, **environment: str
     ) -> None:
-        self.port = free_port()
+        self.port = int(environment.pop("PORT", 0)) or free_port()
         self.process: subprocess.Popen[str] = machine.popen(
             *command, "--port", str(self.port), cwd=project, environment=environment
         )
