@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.projects import Project, clean_environment
+from tests.support.projects import ROOT, Generate, Project, clean_environment
 
 DEVELOPING = "docs/developing.md"
 DOCUMENTS = ["AGENTS.md", "README.md", DEVELOPING, "docs/operating.md", "docs/security.md"]
@@ -117,7 +117,7 @@ def test_files_exist(project: Project, document: str) -> None:
 
 def test_names_of_the_code_exist(project: Project) -> None:
     text = "\n".join(project.read(document) for document in DOCUMENTS)
-    names = set(re.findall(r"\bapp(?:\.[A-Za-z_]\w*)+\b(?!\()", text))
+    names = set(re.findall(r"(?<!-)\bapp(?:\.[A-Za-z_]\w*)+\b(?!\()", text))
     names = names.union(*(imported_names(code) for code in code_blocks(text)))
     created = created_modules(project)
     of_the_project = {
@@ -134,7 +134,8 @@ def test_commands_exist(project: Project) -> None:
     commands = inspect(project)["commands"]
     for document in DOCUMENTS:
         used = re.findall(
-            r"(?<![\w/-])my-app ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", project.read(document)
+            r"(?<![\w/-])my-app (?!my-app)([a-z][a-z-]*)(?: ([a-z][a-z-]*))?",
+            project.read(document),
         )
         for first, second in used:
             known = first in commands and not any(c.startswith(f"{first} ") for c in commands)
@@ -154,6 +155,31 @@ def test_code_of_the_documents_compiles(project: Project) -> None:
     assert len(blocks) > 10
     for block in blocks:
         compile(block, DEVELOPING, "exec")
+
+
+# Where the commands of docs/operating.md are run, by section.
+RUN_BY = {
+    "Put it into production": "tests/deploy/test_one_host.py",
+    "Deploy the next release": "tests/deploy/test_one_host.py",
+    "Roll back": "tests/deploy/test_one_host.py",
+    "Back up and restore": "tests/deploy/test_one_host.py",
+    "`serve`": "tests/app/test_server.py",
+    "Run it in containers": "tests/deploy/test_image.py",
+    "What to watch": "tests/app/test_telemetry.py",
+    "PostgreSQL": "tests/app/test_postgres.py",
+    "Past one machine": "tests/app/test_several_machines.py",
+}
+
+
+def test_each_section_with_commands_has_a_test_that_runs_them(generate: Generate) -> None:
+    text = generate().read("docs/operating.md")
+    parts = re.split(r"^##+ (.+)$", text, flags=re.MULTILINE)[1:]
+    with_commands = {
+        title for title, part in zip(parts[::2], parts[1::2], strict=True) if "```" in part
+    }
+
+    assert with_commands == set(RUN_BY)
+    assert [file for file in RUN_BY.values() if not (ROOT / file).exists()] == []
 
 
 def test_agents_and_readme_are_short(project: Project) -> None:
