@@ -129,6 +129,16 @@ def test_the_journal_has_the_log_and_rotates_it(host: Host) -> None:
     assert any("/api/v1/" in entry["message"] for entry in entries), lines
 
 
+def test_the_commands_at_night_say_how_the_app_is(host: Host, rendered: Project) -> None:
+    (commands,) = section(rendered, "Paged at night")
+
+    said = host.succeed(commands)
+
+    assert "Active: active (running)" in said
+    assert '{"status":"ok"}' in said
+    assert "migrations: database at" in said
+
+
 def test_a_backup_is_restored_and_checked_each_time(host: Host, rendered: Project) -> None:
     now, _ = section(rendered, "Back up and restore")
 

@@ -159,6 +159,7 @@ def test_code_of_the_documents_compiles(project: Project) -> None:
 
 # Where the commands of docs/operating.md are run, by section.
 RUN_BY = {
+    "Paged at night": "tests/deploy/test_one_host.py",
     "Put it into production": "tests/deploy/test_one_host.py",
     "Deploy the next release": "tests/deploy/test_one_host.py",
     "Roll back": "tests/deploy/test_one_host.py",
