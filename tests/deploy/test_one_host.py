@@ -100,7 +100,7 @@ def test_systemd_finds_no_fault_in_the_units(host: Host, report: Callable[[str],
         report(said.strip().splitlines()[-1].strip("→ "))
 
 
-def test_the_app_is_served_through_nginx_by_a_user_who_can_write_nothing_else(host: Host) -> None:
+def test_r48_the_app_is_served_by_a_user_who_can_write_only_the_database(host: Host) -> None:
     assert json.loads(host.succeed(HOME))["version"] == "1.1.0"
     process = host.succeed("systemctl show --property MainPID --value my-app").strip()
     assert host.succeed(f"stat --format %U /proc/{process}").strip() == "my-app"
@@ -154,7 +154,7 @@ def test_a_backup_is_restored_and_checked_each_time(host: Host, rendered: Projec
     host.succeed("test ! -e /var/lib/my-app/backups/daily-20200101T000000Z.db")
 
 
-def test_a_backup_that_fails_its_check_is_a_failed_unit(host: Host) -> None:
+def test_r50_a_backup_that_fails_its_check_is_a_failed_unit(host: Host) -> None:
     lines = [
         "import sqlite3",
         f"database = sqlite3.connect('{DATABASE}', isolation_level=None)",

@@ -138,7 +138,7 @@ def test_a_load_balancer_asks_for_health_by_address(proxy: Proxy) -> None:
     assert proxy.get_plain("/health/live").status == 200
 
 
-def test_the_address_is_the_clients_whatever_the_client_says(proxy: Proxy) -> None:
+def test_r49_the_address_is_the_clients_whatever_the_client_says(proxy: Proxy) -> None:
     claims = {
         "X-Forwarded-For": "203.0.113.9",
         "X-Forwarded-Proto": "http",
