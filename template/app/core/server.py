@@ -48,6 +48,9 @@ def serve_app(
         proxy_headers=False,
         server_header=False,
         log_config=None,
+        # A worker on a busy machine may need longer than the default of 5 seconds to start, and
+        # would be killed.
+        timeout_worker_healthcheck=30,
         # psycopg cannot use the default loop of Windows.
         loop="asyncio:SelectorEventLoop" if needs_selector else "auto",
         **options,
