@@ -84,8 +84,9 @@ def test_migrations_go_up_and_down_with_rows(probed: Path, url: str, scheme: str
 
 
 def test_a_role_that_may_not_create_an_extension_searches_without_an_index(
-    project: Project, url: str
+    generate: Generate, url: str
 ) -> None:
+    project = generate(auth=True)
     query_none(url, "CREATE ROLE limited LOGIN; GRANT ALL ON SCHEMA public TO limited")
     place = {"DATABASE_URL": url.replace("postgres@", "limited@")}
 
