@@ -21,6 +21,7 @@ class PermissionName(StrEnum):
     USERS_WRITE = "users:write", "Create, change and delete users"
     PERMISSIONS_READ = "permissions:read", "See the permissions"
     PERMISSIONS_WRITE = "permissions:write", "Grant and revoke permissions"
+    AUDIT_READ = "audit:read", "See who changed what"
 
 
 # The tests fail for any other route without a guard.

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.deps import require
-from app.auth import sessions, users
+from app.auth import own_sessions, users
 from app.auth.schemas import OwnUserUpdate
 from app.auth.sessions import Client, authenticate
 from app.core.database import Database
@@ -415,8 +415,8 @@ def test_t4_z7_a_change_that_waited_is_refused_if_its_actor_was_removed_in_betwe
                 lambda session: users.update_own_user(
                     database, session, caller, client, OwnUserUpdate(username="adam")
                 ),
-                lambda session: sessions.revoke_others(session, caller),
-                lambda session: sessions.revoke_own(session, caller, caller.session_id),
+                lambda session: own_sessions.revoke_others(session, caller),
+                lambda session: own_sessions.revoke_own(session, caller, caller.session_id),
             ]
             return [await refused(database, change) for change in changes]
 

@@ -10,11 +10,15 @@ from tests.support.projects import Generate
 WORDS = ["argon2", "email-validator", "pwdlib", "session_idle", "throttle", "zxcvbn"]
 FILES = [
     "alembic/versions/41d7a60c93be_auth.py",
+    "alembic/versions/5e2c9a71d8b4_audit.py",
     "alembic/versions/7a90e4d1c6f8_login_session_ids.py",
     "alembic/versions/b5d20e9f4a37_user_search.py",
+    "app/auth/audit.py",
+    "app/auth/audit_router.py",
     "app/auth/cli.py",
     "app/auth/dependencies.py",
     "app/auth/models.py",
+    "app/auth/own_sessions.py",
     "app/auth/passwords.py",
     "app/auth/permissions.py",
     "app/auth/router.py",

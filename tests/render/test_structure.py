@@ -13,7 +13,7 @@ MAX_IMPORTS = 8
 MAX_FILE = 260
 
 # They bring everything about users together: rules, schemas, sessions and passwords.
-MAY_IMPORT_MORE = {"app.auth.users", "app.auth.users_router"}
+MAY_IMPORT_MORE = {"app.auth.service", "app.auth.users", "app.auth.users_router"}
 
 # What app.auth may import apart from itself and app.core. The owner's modules may import anything.
 AUTH_MAY_IMPORT = {"app", "app.db", "app.models", "app.permissions", "app.schemas", "app.settings"}

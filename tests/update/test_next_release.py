@@ -16,6 +16,7 @@ from copier.errors import TaskError
 from plumbum import local
 
 from tests.support.projects import ROOT, Project
+from tests.support.revisions import template_head
 from tests.update.conftest import Start, Update
 from tests.update.edits import commit, fill, git, live_with, owners_lines, replace, rows
 
@@ -65,7 +66,7 @@ def next_template(template: Path, tmp_path: Path) -> Project:
 def release(template: Project, revision: str) -> None:
     """Add to each shared file where its neighbors are, and a migration."""
     file = "template/alembic/versions/9999_next.py"
-    text = revision.lstrip().format(parent="b5d20e9f4a37")
+    text = revision.lstrip().format(parent=template_head())
     (template.path / file).write_text(text)
     home, pens = "template/app/api/v1/home_router.py", "template/app/api/v1/caps_router.py"
     (template.path / pens).write_text(
@@ -373,7 +374,7 @@ def test_two_ends_of_the_owners_own_are_named_and_not_guessed_at(
 
     said = capfd.readouterr().out
     assert "migrations have several heads (0002_fork, 0002_year), so nothing was migrated." in said
-    assert 'down_revision = "b5d20e9f4a37"' in project.read("alembic/versions/9999_next.py")
+    assert f'down_revision = "{template_head()}"' in project.read("alembic/versions/9999_next.py")
 
 
 def shared_files() -> list[str]:

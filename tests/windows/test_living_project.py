@@ -13,6 +13,7 @@ import pytest
 from tests.support.internals import add_internal_tests
 from tests.support.postgres import running
 from tests.support.projects import Project
+from tests.support.revisions import template_head
 from tests.support.servers import free_port
 from tests.support.wine import Wine, windows_path
 from tests.update.edits import commit, git, replace
@@ -28,7 +29,7 @@ Ready = tuple[Project, str]
 
 MIGRATION = """
 revision = "{name}"
-down_revision = "b5d20e9f4a37"
+down_revision = "{parent}"
 branch_labels = None
 depends_on = None
 
@@ -195,5 +196,5 @@ def add_setting_and_migration(project: Project, settings: str, name: str) -> Non
     line = "\n\nload_settings"
     replace(project, settings, line, f"    {name}: int = 3\n{line}")
     versions = Path(settings).parents[1] / f"alembic/versions/{name}.py"
-    text = f"from alembic import op\n{MIGRATION.format(name=name)}"
+    text = f"from alembic import op\n{MIGRATION.format(name=name, parent=template_head())}"
     (project.path / versions).write_text(text)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from contextvars import copy_context
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,8 @@ from app.settings import load_settings
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
+
+    from app.auth.models import AuditEvent
 
 # Each command imports what it needs, so that --help stays fast.
 user = typer.Typer(no_args_is_help=True, help="Create, list and change users.")
@@ -67,6 +70,19 @@ def revoke(username: ExistingUser, names: Names) -> None:
     _run("permission revoke", work)
 
 
+def audit(
+    by: Annotated[str, typer.Option(help="Only what the user with this name did.")] = "",
+    on: Annotated[str, typer.Option(help="Only what was done to the user with this name.")] = "",
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="Only from then on, in UTC."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many events.")] = 100,
+) -> None:
+    """List who changed which user, permission or login session. The newest event is first."""
+    _run("audit", _list_events(by, on, since, limit))
+
+
 async def _create_user(username: str, email: str, password: str, names: list[str]) -> None:
     from app.auth import permissions, users
     from app.core.database import Database
@@ -79,7 +95,7 @@ async def _create_user(username: str, email: str, password: str, names: list[str
         await users.add_user(session, new_user)
         if names:
             found = await permissions.find_permissions(session, names)
-            await permissions.set_permissions(session, new_user, found)
+            await permissions.set_permissions(session, None, new_user, found)
 
 
 async def _set_password(username: str, password: str) -> None:
@@ -116,6 +132,40 @@ async def _list_users() -> None:
             typer.echo(f"{row.id}\t{row.username}\t{row.email}\t{state}\t{names}")
 
 
+async def _list_events(by: str, on: str, since: datetime | None, limit: int) -> None:
+    from app.auth import users
+    from app.auth.audit import AuditFilter, find_events
+    from app.core.database import Database
+    from app.core.pagination import PageParams
+
+    async with Database(load_settings()) as database, database.readers() as session:
+        actor = (await users.load_user(session, _is_named(by))).id if by else None
+        target = ("users", (await users.load_user(session, _is_named(on))).id) if on else None
+        wanted = AuditFilter(actor, target, since and since.replace(tzinfo=UTC))
+        after, is_last = 0, False
+        while limit and not is_last:
+            page = await find_events(session, wanted, PageParams(min(limit, 500), after))
+            for event in page.items:
+                typer.echo(_event_line(event))
+                after = event.id
+            limit -= len(page.items)
+            is_last = page.next is None
+
+
+def _event_line(event: "AuditEvent") -> str:
+    fields = [
+        event.created_at.isoformat(timespec="seconds"),
+        event.actor_name + (f" ({event.command})" if event.command else ""),
+        event.action,
+        f"{event.target_type}/{event.target_id} {event.target_name}",
+        " ".join(f"{name}={','.join(values)}" for name, values in event.changes.items()) or "-",
+        event.address or "-",
+        event.request_id or "-",
+    ]
+    # A name could have characters that change what a terminal shows.
+    return "\t".join("".join(c if c.isprintable() else "?" for c in field) for field in fields)
+
+
 async def _change_permissions(
     username: str, names: list[str], change: Callable[[frozenset[str]], frozenset[str]]
 ) -> None:
@@ -128,7 +178,7 @@ async def _change_permissions(
         found = await users.load_user(session, _is_named(username))
         wanted = sorted(change(permissions.granted(found)))
         granted = await permissions.find_permissions(session, wanted)
-        await permissions.set_permissions(session, found, granted)
+        await permissions.set_permissions(session, None, found, granted)
     typer.echo(f"{username} holds {', '.join(wanted) or 'no permission'}.")
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, String
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.seed_data import register_seed_rows
@@ -50,6 +50,44 @@ class Throttle(Base):
     # For a name, the time of the last attempt: each one starts the wait again. For an address, the
     # time of the first attempt in the current window. A network is known until then.
     timer_started_at: Mapped[datetime] = mapped_column("since", index=True)
+
+
+class AuditEvent(Base):
+    """One change: who made it, to what, when and from where.
+
+    It has copies of names, and ids without foreign keys, because it outlives what it names.
+    """
+
+    __tablename__ = "audit_events"
+    __table_args__ = (
+        CheckConstraint("length(action) <= 64", "action_length"),
+        CheckConstraint("length(actor_name) <= 64", "actor_name_length"),
+        CheckConstraint("length(command) <= 64", "command_length"),
+        CheckConstraint("length(target_type) <= 64", "target_type_length"),
+        CheckConstraint("length(target_name) <= 255", "target_name_length"),
+        CheckConstraint("length(address) <= 64", "address_length"),
+        CheckConstraint("length(request_id) <= 128", "request_id_length"),
+        # One for each filter, in the order of the list.
+        Index(None, "created_at", "id"),
+        Index(None, "actor_id", "created_at", "id"),
+        Index(None, "target_type", "target_id", "created_at", "id"),
+    )
+
+    created_at: Mapped[datetime]
+    action: Mapped[str] = mapped_column(String(64))
+    # A user. A command has none: there, the name is that of the operating system's user.
+    actor_id: Mapped[int | None] = mapped_column(BigInt)
+    actor_name: Mapped[str] = mapped_column(String(64))
+    session_id: Mapped[int | None] = mapped_column(BigInt)
+    command: Mapped[str | None] = mapped_column(String(64))
+    # The table and the id of the row that was changed.
+    target_type: Mapped[str] = mapped_column(String(64))
+    target_id: Mapped[int] = mapped_column(BigInt)
+    target_name: Mapped[str] = mapped_column(String(255))
+    # Names of fields or permissions, never values: {"changed": ["email"]}.
+    changes: Mapped[dict[str, list[str]]] = mapped_column(JSON)
+    address: Mapped[str | None] = mapped_column(String(64))
+    request_id: Mapped[str | None] = mapped_column(String(128))
 
 
 # `alembic upgrade head` adds the missing ones.

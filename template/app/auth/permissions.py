@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.auth import audit
 from app.auth.sessions import AuthContext, reauthenticate
 from app.core.database import locks_rows
 from app.core.errors import Conflict, FieldError, Invalid, PermissionDenied
@@ -82,22 +83,30 @@ async def find_permissions(session: AsyncSession, names: Sequence[str]) -> list[
 
 
 async def replace_permissions(
-    session: AsyncSession, held: frozenset[str], user: User, names: Sequence[str]
+    session: AsyncSession,
+    caller: AuthContext,
+    held: frozenset[str],
+    user: User,
+    names: Sequence[str],
 ) -> None:
     """Replace the permissions of a user, on behalf of a caller who holds these."""
     permissions = await find_permissions(session, names)
     if not frozenset(names) - granted(user) <= await manageable(session, held):
         raise PermissionDenied("You can only grant permissions that you hold yourself.")
-    await set_permissions(session, user, permissions)
+    await set_permissions(session, caller, user, permissions)
 
 
-async def set_permissions(session: AsyncSession, user: User, permissions: list[Permission]) -> None:
+async def set_permissions(
+    session: AsyncSession, caller: AuthContext | None, user: User, permissions: list[Permission]
+) -> None:
     needed, before = needed_from(user), granted(user)
     user.permissions = permissions
     await session.flush()
     await require_holders(session, needed)
     after = granted(user)
     changes = {"granted": sorted(after - before), "revoked": sorted(before - after)}
+    if after != before:
+        audit.record(session, caller, "grant", audit.target_user(user), **changes)
     fields = {"event": "grant", "target_user_id": user.id, **changes}
     logger.info("Permissions changed", extra=fields)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Form
 
-from app.auth import service, sessions
+from app.auth import own_sessions, service, sessions
 from app.auth.dependencies import (
     ClientDep,
     CurrentUser,
@@ -46,7 +46,7 @@ async def log_in(
 async def log_out(user: CurrentUser, session: SessionDep) -> None:
     """End the current session."""
     # Another request may have ended it in the meantime, which is fine.
-    await sessions.revoke(session, user.user_id, user.session_id)
+    await own_sessions.revoke(session, user, user.session_id)
 
 
 @router.get("/sessions")
@@ -71,13 +71,13 @@ async def list_login_sessions(
 @router.delete("/sessions/{session_id}", status_code=HTTPStatus.NO_CONTENT)
 async def revoke_login_session(session_id: IdPath, user: RecentLogin, session: SessionDep) -> None:
     """Log out on one device. Needs a recent login."""
-    await sessions.revoke_own(session, user, session_id)
+    await own_sessions.revoke_own(session, user, session_id)
 
 
 @router.delete("/sessions", status_code=HTTPStatus.NO_CONTENT)
 async def revoke_other_login_sessions(user: RecentLogin, session: SessionDep) -> None:
     """Log out everywhere else. Needs a recent login."""
-    await sessions.revoke_others(session, user)
+    await own_sessions.revoke_others(session, user)
 
 
 @router.post(

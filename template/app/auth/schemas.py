@@ -87,6 +87,24 @@ class LoginSessionRead(BaseModel):
     is_current: bool
 
 
+class AuditEventRead(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    created_at: datetime
+    action: str
+    actor_id: Annotated[int | None, Field(description="The user; null for a command.")]
+    actor_name: str
+    session_id: int | None
+    command: str | None
+    target_type: str
+    target_id: int
+    target_name: str
+    changes: Annotated[dict[str, list[str]], Field(description="Names, never values.")]
+    address: str | None
+    request_id: str | None
+
+
 class OwnUserUpdate(BaseModel):
     """What users may change about themselves. A missing or null field stays as it is."""
 

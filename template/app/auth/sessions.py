@@ -12,10 +12,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import SLUG
+from app.auth import audit
 from app.auth.models import LoginSession
 from app.auth.schemas import TokenRead
 from app.core.database import Database, locks_rows
-from app.core.errors import NotFound, Unauthenticated
+from app.core.errors import Unauthenticated
 from app.models.user import Permission, User, user_permissions
 from app.settings import Settings
 
@@ -183,30 +184,36 @@ async def create_login_session(
     )
     surplus = and_(LoginSession.user_id == user_id, LoginSession.id.not_in(newest))
     await session.execute(delete(LoginSession).where(surplus))
-    await _end_previous(session, client)
     await _delete_expired(session, settings, now)
-    session.add(
-        LoginSession(
-            user_id=user_id,
-            token_hash=hash_token(token),
-            created_at=now,
-            last_used_at=now,
-            address=client.address[:64],
-            user_agent=client.user_agent[:200],
-        )
+    await audit.delete_expired(session, settings, now)
+    new = LoginSession(
+        user_id=user_id,
+        token_hash=hash_token(token),
+        created_at=now,
+        last_used_at=now,
+        address=client.address[:64],
+        user_agent=client.user_agent[:200],
     )
+    session.add(new)
     await session.flush()
+    user = await session.get_one(User, user_id)
+    who = user.id, user.username, user.email
+    caller = AuthContext(*who, new.id, new.token_hash, now, now, frozenset())
+    audit.record(session, caller, "login", audit.target_user(user))
+    await _end_previous(session, caller, client)
     expires_at = now + timedelta(days=settings.session_absolute_days)
     return TokenRead(access_token=token, expires_at=expires_at)
 
 
-async def _end_previous(session: AsyncSession, client: Client) -> None:
+async def _end_previous(session: AsyncSession, caller: AuthContext, client: Client) -> None:
     """End the session whose token the client sent (ASVS 7.2.4), also if it is of another user."""
     if client.token is None or not _TOKEN.fullmatch(client.token):
         return
     previous = delete(LoginSession).where(LoginSession.token_hash == hash_token(client.token))
-    for user_id in await session.scalars(previous.returning(LoginSession.user_id)):
-        logger.info("Logged out", extra={"event": "logout", "target_user_id": user_id})
+    ended = previous.returning(LoginSession.id, LoginSession.user_id)
+    for session_id, user_id in (await session.execute(ended)).all():
+        user = await session.get_one(User, user_id)
+        log_end(session, caller, session_id, user.id, user.username)
 
 
 async def _delete_expired(session: AsyncSession, settings: Settings, now: datetime) -> None:
@@ -226,14 +233,11 @@ async def list_login_sessions(
     return list(found)
 
 
-async def revoke(session: AsyncSession, user_id: int, session_id: int) -> bool:
-    """End one session of a user; False if the user has none with this id."""
-    one = and_(LoginSession.user_id == user_id, LoginSession.id == session_id)
-    ended = await session.scalars(delete(LoginSession).where(one).returning(LoginSession.id))
-    if not ended.all():
-        return False
+def log_end(
+    session: AsyncSession, caller: AuthContext, session_id: int, user_id: int, username: str
+) -> None:
+    audit.record(session, caller, "logout", audit.Target("sessions", session_id, username))
     logger.info("Logged out", extra={"event": "logout", "target_user_id": user_id})
-    return True
 
 
 async def revoke_all(session: AsyncSession, user_id: int, *, keep: int | None = None) -> None:
@@ -243,14 +247,3 @@ async def revoke_all(session: AsyncSession, user_id: int, *, keep: int | None = 
     await session.execute(statement)
     fields = {"event": "sessions_revoked", "target_user_id": user_id}
     logger.info("Logged out everywhere", extra=fields)
-
-
-async def revoke_own(session: AsyncSession, caller: AuthContext, session_id: int) -> None:
-    await reauthenticate(session, caller)
-    if not await revoke(session, caller.user_id, session_id):
-        raise NotFound(f"You have no session {session_id}.")
-
-
-async def revoke_others(session: AsyncSession, caller: AuthContext) -> None:
-    await reauthenticate(session, caller)
-    await revoke_all(session, caller.user_id, keep=caller.session_id)

@@ -14,3 +14,5 @@ class AuthSettings(BaseSettings):
     session_absolute_days: Annotated[int, Interval(ge=1, le=365)] = 30
     # Sensitive changes, such as a new email address, need a login that is at most this old.
     recent_login_minutes: Annotated[int, Interval(ge=1, le=1440)] = 60
+    # An event in the audit trail is deleted after this many days.
+    audit_retention_days: Annotated[int, Interval(ge=1, le=3650)] = 365

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
-from app.auth import permissions, sessions, throttle
+from app.auth import audit, permissions, sessions, throttle
 from app.auth.passwords import hash_new_password
 from app.auth.schemas import OwnUserUpdate, normalize_email
 from app.auth.sessions import AuthContext, Client
@@ -35,7 +35,7 @@ async def create_user(
 ) -> User:
     user = await new_user(settings, data)
     await permissions.recheck(session, caller, "users:write")
-    return await add_user(session, user)
+    return await add_user(session, user, caller)
 
 
 async def new_user(settings: Settings, data: UserCreate) -> User:
@@ -48,9 +48,10 @@ async def new_user(settings: Settings, data: UserCreate) -> User:
     return user
 
 
-async def add_user(session: AsyncSession, user: User) -> User:
+async def add_user(session: AsyncSession, user: User, caller: AuthContext | None = None) -> User:
     session.add(user)
     await _flush_names(session)
+    audit.record(session, caller, "user_created", audit.target_user(user))
     logger.info("User created", extra={"event": "user_created", "target_user_id": user.id})
     return user
 
@@ -75,7 +76,7 @@ async def update_user(
         await sessions.revoke_all(session, user.id)
     await session.flush()
     await permissions.require_holders(session, needed)
-    _log_change(user, before)
+    _record_change(session, caller, user, before)
     return user
 
 
@@ -112,7 +113,7 @@ async def update_own_user(
     user = await load_user(session, User.id == caller.user_id)
     before = dict(vars(user))
     await _rename(session, user, data)
-    _log_change(user, before)
+    _record_change(session, caller, user, before)
     return user
 
 
@@ -122,12 +123,14 @@ async def delete_user(session: AsyncSession, caller: AuthContext, user_id: int) 
     await session.delete(user)
     await session.flush()
     await permissions.require_holders(session, needed)
+    audit.record(session, caller, "user_deleted", audit.target_user(user))
     logger.info("User deleted", extra={"event": "user_deleted", "target_user_id": user_id})
 
 
 async def revoke_login_sessions(session: AsyncSession, caller: AuthContext, user_id: int) -> None:
     user = await _load_for_change(session, caller, user_id)
     await sessions.revoke_all(session, user.id)
+    audit.record(session, caller, "sessions_revoked", audit.target_user(user))
 
 
 async def replace_permissions(
@@ -136,7 +139,7 @@ async def replace_permissions(
     held = await permissions.recheck(session, caller, "permissions:write", user_id)
     user = await load_user(session, User.id == user_id)
     await permissions.check_manageable(session, held, user)
-    await permissions.replace_permissions(session, held, user, names)
+    await permissions.replace_permissions(session, caller, held, user, names)
     # The response lists them by name, not in the order of the request.
     return await load_user(session, User.id == user_id)
 
@@ -153,14 +156,18 @@ async def reset_password(session: AsyncSession, user: User, hashed: str) -> None
     """As `set_password`, for the command line."""
     before = dict(vars(user))
     await set_password(session, user, hashed)
-    _log_change(user, before)
+    _record_change(session, None, user, before)
 
 
-def _log_change(user: User, before: Mapping[str, object]) -> None:
-    """Log which fields differ from `dict(vars(user))` before the change, never their values."""
+def _record_change(
+    session: AsyncSession, caller: AuthContext | None, user: User, before: Mapping[str, object]
+) -> None:
+    """Record which fields differ from `dict(vars(user))` before the change, never their values."""
     after = {name: value for name, value in vars(user).items() if not name.startswith("_")}
     changed = sorted(name for name, value in after.items() if value != before.get(name))
     if changed:
+        target = audit.Target("users", user.id, str(before["username"]))
+        audit.record(session, caller, "user_changed", target, changed=changed)
         fields = {"event": "user_changed", "target_user_id": user.id, "changed": changed}
         logger.info("User changed", extra=fields)
 

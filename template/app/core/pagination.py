@@ -40,7 +40,12 @@ async def paginate(
     statement = statement.where(model.id > page.after).order_by(model.id)
     # One row more than the page holds shows whether there is a next page.
     rows: list[Any] = list(await session.scalars(statement.limit(page.limit + 1)))
-    items = rows[: page.limit]
+    return make_page(rows, page)
+
+
+def make_page(rows: list[_Item], page: PageParams) -> Page[_Item]:
+    """The page of a query with another order: up to `page.limit + 1` rows, from its position on."""
+    items: list[Any] = rows[: page.limit]
     cursor = _encode_cursor(items[-1].id) if len(rows) > page.limit else None
     return Page[_Item].model_construct(items=items, next=cursor)
 

@@ -1,0 +1,119 @@
+"""The audit trail: who changed what, when and from where.
+
+Each route and command that changes a user, a permission or a login session calls `record`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import delete, literal, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.auth.models import AuditEvent
+from app.core.logging import client_address, command, os_user, request_id
+from app.core.pagination import Page, PageParams, make_page
+from app.models.user import User
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.auth.sessions import AuthContext
+
+# A login adds one event, and so do the changes that follow it. Deleting this many old ones with
+# each login keeps up with them, and takes no login long.
+_MAX_DELETED = 100
+
+
+class Target(NamedTuple):
+    """What was changed: `Target("books", book.id, book.title)`."""
+
+    type: str
+    id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which events to list. None means all of them."""
+
+    actor_id: int | None = None
+    target: tuple[str, int] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def record(
+    session: AsyncSession,
+    caller: "AuthContext | None",
+    action: str,
+    target: Target,
+    **changes: Iterable[str],
+) -> None:
+    """Add an event to the transaction of a change: either both are committed, or neither is.
+
+    `changes` has names of fields, never values: `changed=["title"]`. Without a caller, it was a
+    command, or a visitor.
+    """
+    default_name = os_user.get() or "anonymous"
+    event = AuditEvent(
+        created_at=datetime.now(UTC),
+        action=action,
+        actor_id=caller.user_id if caller else None,
+        actor_name=caller.username if caller else _storable(default_name, 64),
+        session_id=caller.session_id if caller else None,
+        command=command.get(),
+        target_type=target.type,
+        target_id=target.id,
+        target_name=_storable(target.name, 255),
+        changes={name: list(values) for name, values in changes.items()},
+        address=(client_address.get() or "")[:64] or None,
+        request_id=request_id.get(),
+    )
+    session.add(event)
+
+
+def target_user(user: User) -> Target:
+    return Target("users", user.id, user.username)
+
+
+def _storable(name: str, length: int) -> str:
+    # The name of a user of the operating system may have bytes that are not UTF-8.
+    return name.encode("utf-8", "replace").decode()[:length]
+
+
+async def find_events(
+    session: AsyncSession, wanted: AuditFilter, page: PageParams
+) -> Page[AuditEvent]:
+    """One page of the events, the newest first. Each filter has an index in this order."""
+    statement = select(AuditEvent)
+    if wanted.actor_id is not None:
+        statement = statement.where(AuditEvent.actor_id == wanted.actor_id)
+    if wanted.target is not None:
+        target_type, target_id = wanted.target
+        statement = statement.where(
+            AuditEvent.target_type == target_type, AuditEvent.target_id == target_id
+        )
+    if wanted.since is not None:
+        statement = statement.where(AuditEvent.created_at >= wanted.since)
+    if wanted.until is not None:
+        statement = statement.where(AuditEvent.created_at < wanted.until)
+    if page.after:
+        last = await session.get(AuditEvent, page.after)
+        if last is None:
+            # It has expired since the previous page, and so have all older ones.
+            return make_page([], page)
+        position = literal(last.created_at, AuditEvent.created_at.type), literal(last.id)
+        order = tuple_(AuditEvent.created_at, AuditEvent.id)
+        statement = statement.where(order < tuple_(*position))
+    statement = statement.order_by(AuditEvent.created_at.desc(), AuditEvent.id.desc())
+    return make_page([*await session.scalars(statement.limit(page.limit + 1))], page)
+
+
+async def delete_expired(session: AsyncSession, settings: Settings, now: datetime) -> None:
+    """Delete the oldest events after AUDIT_RETENTION_DAYS, a limited number at once."""
+    expired = AuditEvent.created_at < now - timedelta(days=settings.audit_retention_days)
+    oldest = select(AuditEvent.id).where(expired).order_by(AuditEvent.created_at)
+    # Skips those that another login is about to delete, to avoid a deadlock.
+    unlocked = oldest.limit(_MAX_DELETED).with_for_update(skip_locked=True)
+    await session.execute(delete(AuditEvent).where(AuditEvent.id.in_(unlocked)))
