@@ -40,10 +40,12 @@ from tests.auth_internals.helpers import (
 from tests.conftest import SERVER, MakeSettings
 
 AUDIT = "/api/v1/audit"
+KEYS = "/api/v1/auth/keys"
+NEW_KEY = {"name": "backup", "scopes": ["users:read"]}
 Events = list[dict[str, Any]]
 
 # A request that changes something, for every route that is not a GET. The users are admin (1), who
-# sends it and has two login sessions, and bob (2).
+# sends it and has two login sessions and an API key, and bob (2).
 CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", LOGIN): {"data": {"username": "admin", "password": PASSWORD}},
     ("POST", LOGOUT): {},
@@ -52,6 +54,8 @@ CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", CHANGE_PASSWORD): {
         "json": {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     },
+    ("POST", KEYS): {"json": NEW_KEY},
+    ("DELETE", f"{KEYS}/{{key_id}}"): {},
     ("PATCH", ME): {"json": {"email": "new@example.com"}},
     ("POST", USERS): {"json": ADA},
     ("PATCH", f"{USERS}/{{user_id}}"): {"json": {"is_active": False}},
@@ -114,9 +118,10 @@ def test_l1_every_change_over_http_leaves_an_event(
     make_user("bob")
     log_in("bob")
     log_in("admin")
+    client.post(KEYS, json=NEW_KEY, headers=admin)
     before, known = snapshot(rows), len(events(rows))
     method, path = route
-    path = path.replace("{user_id}", "2").replace("{session_id}", "3")
+    path = path.replace("{user_id}", "2").replace("{session_id}", "3").replace("{key_id}", "1")
 
     response = client.request(method, path, headers=admin, **CHANGES[route])
 
@@ -481,3 +486,7 @@ def test_l1_own_code_can_record_what_it_changes(
     assert (found["action"], found["target_type"], found["target_id"]) == ("book_sold", "books", 3)
     assert found["target_name"] == "Ä" * 255
     assert (found["actor_name"], found["changes"]) == ("admin", {"changed": ["price"]})
+    assert (found["session_id"], found["api_key_id"]) == (1, None)
+    key = client.post(KEYS, json=NEW_KEY, headers=admin).json()["key"]
+    assert client.post("/sell", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    assert (events(rows)[-1]["session_id"], events(rows)[-1]["api_key_id"]) == (None, 1)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.deps import require
-from app.auth import own_sessions, users
+from app.auth import sessions, users
 from app.auth.schemas import OwnUserUpdate
 from app.auth.sessions import Client, authenticate
 from app.core.database import Database
@@ -407,6 +407,8 @@ def test_t4_z7_a_change_that_waited_is_refused_if_its_actor_was_removed_in_betwe
             async with database.readers() as session:
                 caller = await authenticate(session, settings, token)
             assert caller
+            assert caller.session_id
+            own_session = caller.session_id
             for statement in in_between.split(";"):
                 execute(rows, statement)
             changes: list[Callable[[AsyncSession], Awaitable[object]]] = [
@@ -415,8 +417,8 @@ def test_t4_z7_a_change_that_waited_is_refused_if_its_actor_was_removed_in_betwe
                 lambda session: users.update_own_user(
                     database, session, caller, client, OwnUserUpdate(username="adam")
                 ),
-                lambda session: own_sessions.revoke_others(session, caller),
-                lambda session: own_sessions.revoke_own(session, caller, caller.session_id),
+                lambda session: sessions.revoke_others(session, caller),
+                lambda session: sessions.revoke_own(session, caller, own_session),
             ]
             return [await refused(database, change) for change in changes]
 

@@ -29,7 +29,7 @@ TRANSACTIONS = {
     "app.auth.throttle._count",
     "app.auth.throttle._give_back",
     # The note that a login session is in use is written after the response.
-    "app.auth.sessions.touch",
+    "app.auth.authentication.touch",
     # These run outside of requests.
     "app.core.copy_database._copy_tables",
     "app.core.copy_database._insert",

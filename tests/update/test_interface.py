@@ -90,7 +90,7 @@ def test_nothing_that_a_release_listed_broke_without_notice(
             "app.core.routing.Router.__init__(prefix): Parameter was added as required",
         ),
         (
-            "app/auth/sessions.py",
+            "app/auth/authentication.py",
             "    email: str\n",
             "",
             "app.auth.sessions.AuthContext.email: Public object was removed",

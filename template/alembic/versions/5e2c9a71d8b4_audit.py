@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("actor_id", BigInt, nullable=True),
         sa.Column("actor_name", sa.String(64), nullable=False),
         sa.Column("session_id", BigInt, nullable=True),
+        sa.Column("api_key_id", BigInt, nullable=True),
         sa.Column("command", sa.String(64), nullable=True),
         sa.Column("target_type", sa.String(64), nullable=False),
         sa.Column("target_id", BigInt, nullable=False),

@@ -6,19 +6,17 @@ Each route and command that changes a user, a permission or a login session call
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import delete, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.auth.authentication import AuthContext
 from app.auth.models import AuditEvent
 from app.core.logging import client_address, command, os_user, request_id
 from app.core.pagination import Page, PageParams, make_page
 from app.models.user import User
 from app.settings import Settings
-
-if TYPE_CHECKING:
-    from app.auth.sessions import AuthContext
 
 # A login adds one event, and so do the changes that follow it. Deleting this many old ones with
 # each login keeps up with them, and takes no login long.
@@ -45,7 +43,7 @@ class AuditFilter:
 
 def record(
     session: AsyncSession,
-    caller: "AuthContext | None",
+    caller: AuthContext | None,
     action: str,
     target: Target,
     **changes: Iterable[str],
@@ -62,6 +60,7 @@ def record(
         actor_id=caller.user_id if caller else None,
         actor_name=caller.username if caller else _storable(default_name, 64),
         session_id=caller.session_id if caller else None,
+        api_key_id=caller.api_key_id if caller else None,
         command=command.get(),
         target_type=target.type,
         target_id=target.id,

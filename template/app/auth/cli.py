@@ -95,7 +95,7 @@ async def _create_user(username: str, email: str, password: str, names: list[str
         await users.add_user(session, new_user)
         if names:
             found = await permissions.find_permissions(session, names)
-            await permissions.set_permissions(session, None, new_user, found)
+            await permissions.set_permissions(session, new_user, found)
 
 
 async def _set_password(username: str, password: str) -> None:
@@ -178,7 +178,7 @@ async def _change_permissions(
         found = await users.load_user(session, _is_named(username))
         wanted = sorted(change(permissions.granted(found)))
         granted = await permissions.find_permissions(session, wanted)
-        await permissions.set_permissions(session, None, found, granted)
+        await permissions.set_permissions(session, found, granted)
     typer.echo(f"{username} holds {', '.join(wanted) or 'no permission'}.")
 
 

@@ -9,8 +9,8 @@ from fastapi import BackgroundTasks, Depends, params
 from fastapi.requests import HTTPConnection
 from fastapi.security import OAuth2PasswordBearer
 
-from app.auth.sessions import AuthContext as AuthContext
-from app.auth.sessions import Client, authenticate, needs_touch, touch
+from app.auth.authentication import AuthContext as AuthContext
+from app.auth.authentication import Client, authenticate, needs_touch, touch
 from app.core.database import Database
 from app.core.database import DatabaseDep as DatabaseDep
 from app.core.errors import PermissionDenied, Unauthenticated
@@ -110,6 +110,16 @@ async def _authenticate(
 CurrentUser = Annotated[AuthContext, Depends(get_auth_context)]
 # For a route that also serves visitors: None without a token, but 401 with an invalid one.
 OptionalUser = Annotated[AuthContext | None, Depends(get_optional_auth_context)]
+
+
+async def get_logged_in_user(user: CurrentUser) -> AuthContext:
+    if user.session_id is None:
+        raise PermissionDenied("An API key cannot do this. Log in.")
+    return user
+
+
+# For what an API key must not do: `RecentLogin` excludes keys, too.
+LoggedInUser = Annotated[AuthContext, Depends(get_logged_in_user)]
 
 
 async def get_recent_auth_context(user: CurrentUser, settings: SettingsDep) -> AuthContext:

@@ -32,6 +32,27 @@ class LoginSession(Base):
     user_agent: Mapped[str] = mapped_column(String(200))
 
 
+class ApiKey(Base):
+    """Lets a program act as a user, with some of the user's permissions. Only a hash is stored."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint("length(token_hash) = 64", "token_hash_length"),
+        CheckConstraint("length(name) <= 100", "name_length"),
+    )
+
+    user_id: Mapped[int] = mapped_column(
+        BigInt, ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    name: Mapped[str] = mapped_column(String(100))
+    # Names of permissions. Those that the user has lost don't count.
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+
+
 class Throttle(Base):
     """Counts the attempts on one name, or from one client address, or marks a network as known.
 
@@ -79,6 +100,7 @@ class AuditEvent(Base):
     actor_id: Mapped[int | None] = mapped_column(BigInt)
     actor_name: Mapped[str] = mapped_column(String(64))
     session_id: Mapped[int | None] = mapped_column(BigInt)
+    api_key_id: Mapped[int | None] = mapped_column(BigInt)
     command: Mapped[str | None] = mapped_column(String(64))
     # The table and the id of the row that was changed.
     target_type: Mapped[str] = mapped_column(String(64))

@@ -69,11 +69,13 @@ async def check_manageable(session: AsyncSession, held: frozenset[str], user: Us
         raise PermissionDenied("This user has permissions that you lack.")
 
 
-async def find_permissions(session: AsyncSession, names: Sequence[str]) -> list[Permission]:
+async def find_permissions(
+    session: AsyncSession, names: Sequence[str], field: str = "permissions"
+) -> list[Permission]:
     """The permissions with these names; Invalid, with the position of each unknown one."""
     found = {p.name: p for p in await session.scalars(select(Permission))}
     unknown = [
-        FieldError(["body", "permissions", str(position)], "Unknown permission.", "unknown")
+        FieldError(["body", field, str(position)], "Unknown permission.", "unknown")
         for position, name in enumerate(names)
         if name not in found
     ]
@@ -93,11 +95,14 @@ async def replace_permissions(
     permissions = await find_permissions(session, names)
     if not frozenset(names) - granted(user) <= await manageable(session, held):
         raise PermissionDenied("You can only grant permissions that you hold yourself.")
-    await set_permissions(session, caller, user, permissions)
+    await set_permissions(session, user, permissions, caller)
 
 
 async def set_permissions(
-    session: AsyncSession, caller: AuthContext | None, user: User, permissions: list[Permission]
+    session: AsyncSession,
+    user: User,
+    permissions: list[Permission],
+    caller: AuthContext | None = None,
 ) -> None:
     needed, before = needed_from(user), granted(user)
     user.permissions = permissions

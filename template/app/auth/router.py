@@ -5,11 +5,11 @@ from typing import Annotated
 
 from fastapi import Form
 
-from app.auth import own_sessions, service, sessions
+from app.auth import service, sessions
 from app.auth.dependencies import (
     ClientDep,
-    CurrentUser,
     DatabaseDep,
+    LoggedInUser,
     RecentLogin,
     SessionDep,
     SettingsDep,
@@ -43,15 +43,15 @@ async def log_in(
 
 
 @router.post("/logout", status_code=HTTPStatus.NO_CONTENT)
-async def log_out(user: CurrentUser, session: SessionDep) -> None:
+async def log_out(user: LoggedInUser, session: SessionDep) -> None:
     """End the current session."""
     # Another request may have ended it in the meantime, which is fine.
-    await own_sessions.revoke(session, user, user.session_id)
+    await sessions.revoke(session, user, user.session_id)
 
 
 @router.get("/sessions")
 async def list_login_sessions(
-    user: CurrentUser, session: SessionDep, settings: SettingsDep
+    user: LoggedInUser, session: SessionDep, settings: SettingsDep
 ) -> list[LoginSessionRead]:
     """List the devices on which you are logged in."""
     found = await sessions.list_login_sessions(session, settings, user.user_id)
@@ -71,13 +71,13 @@ async def list_login_sessions(
 @router.delete("/sessions/{session_id}", status_code=HTTPStatus.NO_CONTENT)
 async def revoke_login_session(session_id: IdPath, user: RecentLogin, session: SessionDep) -> None:
     """Log out on one device. Needs a recent login."""
-    await own_sessions.revoke_own(session, user, session_id)
+    await sessions.revoke_own(session, user, session_id)
 
 
 @router.delete("/sessions", status_code=HTTPStatus.NO_CONTENT)
 async def revoke_other_login_sessions(user: RecentLogin, session: SessionDep) -> None:
     """Log out everywhere else. Needs a recent login."""
-    await own_sessions.revoke_others(session, user)
+    await sessions.revoke_others(session, user)
 
 
 @router.post(
@@ -86,7 +86,7 @@ async def revoke_other_login_sessions(user: RecentLogin, session: SessionDep) ->
 )
 async def change_password(
     data: PasswordChange,
-    user: CurrentUser,
+    user: LoggedInUser,
     client: ClientDep,
     database: DatabaseDep,
     settings: SettingsDep,

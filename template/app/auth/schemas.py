@@ -78,6 +78,35 @@ class PasswordChange(BaseModel):
     new_password: Password
 
 
+PermissionNames = Annotated[
+    list[Annotated[str, Field(pattern=r"^[a-z0-9_-]+(:[a-z0-9_-]+)*$", max_length=64)]],
+    Field(max_length=1000),
+]
+
+
+class ApiKeyCreate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[ShortText, Field(min_length=1, max_length=100)]
+    scopes: Annotated[PermissionNames, Field(description="Permissions that you hold.")]
+    expires_in_days: Annotated[int, Field(ge=1, le=365)] = 90
+
+
+class ApiKeyRead(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+
+
+class NewApiKeyRead(ApiKeyRead):
+    key: Annotated[str, Field(description="Shown only now.")]
+
+
 class LoginSessionRead(BaseModel):
     id: int
     created_at: datetime
@@ -96,6 +125,7 @@ class AuditEventRead(BaseModel):
     actor_id: Annotated[int | None, Field(description="The user; null for a command.")]
     actor_name: str
     session_id: int | None
+    api_key_id: int | None
     command: str | None
     target_type: str
     target_id: int
@@ -117,7 +147,4 @@ class OwnUserUpdate(BaseModel):
 class UserPermissions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    permissions: Annotated[
-        list[Annotated[str, Field(pattern=r"^[a-z0-9_-]+(:[a-z0-9_-]+)*$", max_length=64)]],
-        Field(max_length=1000),
-    ]
+    permissions: PermissionNames

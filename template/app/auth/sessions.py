@@ -1,181 +1,39 @@
-"""Login sessions: how a token identifies its user, and how sessions begin and end."""
+"""Login sessions: how they begin and end."""
 
-import hashlib
 import logging
-import re
 import secrets
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import and_, bindparam, delete, func, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import and_, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import SLUG
 from app.auth import audit
-from app.auth.models import LoginSession
+from app.auth.authentication import IS_LIVE, TOKEN, TOKEN_PREFIX, lifetimes
+from app.auth.authentication import AuthContext as AuthContext
+from app.auth.authentication import Client as Client
+from app.auth.authentication import authenticate as authenticate
+from app.auth.authentication import hash_token as hash_token
+from app.auth.authentication import reauthenticate as reauthenticate
+from app.auth.models import ApiKey, LoginSession
 from app.auth.schemas import TokenRead
-from app.core.database import Database, locks_rows
-from app.core.errors import Unauthenticated
-from app.models.user import Permission, User, user_permissions
+from app.core.errors import NotFound
+from app.models.user import User
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 MAX_SESSIONS = 20
-# `last_used_at` is only this precise, so that most requests write nothing.
-_TOUCH_AFTER = timedelta(minutes=5)
 # Expired sessions are kept for a while, so that a clock that runs ahead deletes no valid ones.
 _DELETE_AFTER = timedelta(days=30)
 # A login deletes at most this many, so that none takes long after many have expired.
 _MAX_DELETED = 100
-_TOKEN = re.compile(re.escape(SLUG) + r"_[\w-]{43}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class AuthContext:
-    """Who sent a request, and what they may do at this moment."""
-
-    user_id: int
-    username: str
-    email: str
-    session_id: int
-    token_hash: str = field(repr=False)
-    logged_in_at: datetime
-    last_used_at: datetime
-    permissions: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Client:
-    """Where a login comes from."""
-
-    address: str
-    user_agent: str
-    # What the client sent before it logged in. The new token replaces it.
-    token: str | None = field(default=None, repr=False)
-
-
-def hash_token(token: str) -> str:
-    """What is stored of a token. A fast hash is enough, since a token cannot be guessed."""
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _new_token() -> str:
-    """256 random bits, with a prefix by which secret scanners recognize it."""
-    return f"{SLUG}_{secrets.token_urlsafe(32)}"
-
-
-# Neither idle for too long nor too old. A wrong clock may have dated a session far ahead. Without
-# the upper bounds, such a session would never expire.
-_IS_LIVE = and_(
-    LoginSession.created_at.between(bindparam("oldest"), bindparam("youngest")),
-    LoginSession.last_used_at.between(bindparam("unused_since"), bindparam("used_until")),
-)
-
-
-def _lifetimes(settings: Settings) -> dict[str, datetime]:
-    """The parameters of _IS_LIVE."""
-    now = datetime.now(UTC)
-    idle = timedelta(days=settings.session_idle_days)
-    absolute = timedelta(days=settings.session_absolute_days)
-    return {
-        "oldest": now - absolute,
-        "youngest": now + absolute,
-        "unused_since": now - idle,
-        "used_until": now + idle,
-    }
-
-
-# Every request with a token runs one query: from the token to its session, user and permissions.
-# It is built once and from tables: an ORM query that each request builds takes twice as long.
-_users, _sessions, _permissions = User.__table__, LoginSession.__table__, Permission.__table__
-# ASCII's unit separator, which no name contains.
-_SEPARATOR = "\x1f"
-_PERMISSION_NAMES = (
-    select(func.aggregate_strings(_permissions.c.name, _SEPARATOR))
-    .join_from(_permissions, user_permissions)
-    .where(user_permissions.c.user_id == _users.c.id)
-    .scalar_subquery()
-)
-_HAS_TOKEN = and_(
-    _sessions.c.token_hash == bindparam("token_hash"),
-    _users.c.id == _sessions.c.user_id,
-    _users.c.is_active,
-)
-_AUTH_CONTEXT = select(
-    _users.c.id,
-    _users.c.username,
-    _users.c.email,
-    _sessions.c.id,
-    _sessions.c.token_hash,
-    _sessions.c.created_at,
-    _sessions.c.last_used_at,
-    _PERMISSION_NAMES,
-).where(_HAS_TOKEN, _IS_LIVE)
-
-# Users are always locked before their sessions and throttles, and in the order of their ids.
-# Otherwise two changes could deadlock.
-_LOCK_USERS = (
-    select(_users.c.id)
-    .where(_users.c.id.in_(bindparam("ids", expanding=True)))
-    .order_by(_users.c.id)
-    .with_for_update()
-)
-# On PostgreSQL, the lock keeps the session from ending before the change is committed.
-_LOCK_SESSION = select(_PERMISSION_NAMES).where(_HAS_TOKEN).with_for_update(read=True, of=_sessions)
-
-
-def _split(names: str | None) -> frozenset[str]:
-    return frozenset(names.split(_SEPARATOR) if names else ())
-
-
-async def authenticate(session: AsyncSession, settings: Settings, token: str) -> AuthContext | None:
-    """Who sends requests with this token, or None if its login session has ended."""
-    if not _TOKEN.fullmatch(token):
-        return None
-    parameters = {"token_hash": hash_token(token), **_lifetimes(settings)}
-    row = (await session.execute(_AUTH_CONTEXT, parameters)).one_or_none()
-    return row and AuthContext(*row[:-1], _split(row[-1]))
-
-
-async def reauthenticate(
-    session: AsyncSession, caller: AuthContext, user_id: int | None = None
-) -> frozenset[str]:
-    """Check the login session again, in the transaction of a change.
-
-    Returns the permissions that the caller holds now. The change may have waited since the request
-    was authenticated. From here on, no other transaction can change the caller, or the user with
-    `user_id`.
-    """
-    if locks_rows(session):
-        await session.execute(_LOCK_USERS, {"ids": [caller.user_id, user_id or caller.user_id]})
-    parameters = {"token_hash": caller.token_hash}
-    row = (await session.execute(_LOCK_SESSION, parameters)).one_or_none()
-    if row is None:
-        raise Unauthenticated
-    return _split(row[0])
-
-
-def needs_touch(caller: AuthContext) -> bool:
-    return abs(datetime.now(UTC) - caller.last_used_at) > _TOUCH_AFTER
-
-
-async def touch(database: Database, caller: AuthContext) -> None:
-    """Record that a session is in use. Runs after the response, so that no request waits for it."""
-    statement = update(LoginSession).where(LoginSession.id == caller.session_id)
-    try:
-        async with database.writers.begin() as session:
-            await session.execute(statement.values(last_used_at=datetime.now(UTC)))
-    except SQLAlchemyError as error:
-        logger.warning("Cannot record the use of a session: %s", getattr(error, "orig", error))
 
 
 async def create_login_session(
     session: AsyncSession, settings: Settings, user_id: int, client: Client
 ) -> TokenRead:
     """Begin a session. Ends the client's previous one, and the user's oldest over the limit."""
-    now, token = datetime.now(UTC), _new_token()
+    now, token = datetime.now(UTC), f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}"
     newest = (
         select(LoginSession.id)
         .where(LoginSession.user_id == user_id)
@@ -207,13 +65,13 @@ async def create_login_session(
 
 async def _end_previous(session: AsyncSession, caller: AuthContext, client: Client) -> None:
     """End the session whose token the client sent (ASVS 7.2.4), also if it is of another user."""
-    if client.token is None or not _TOKEN.fullmatch(client.token):
+    if client.token is None or not TOKEN.fullmatch(client.token):
         return
     previous = delete(LoginSession).where(LoginSession.token_hash == hash_token(client.token))
     ended = previous.returning(LoginSession.id, LoginSession.user_id)
     for session_id, user_id in (await session.execute(ended)).all():
         user = await session.get_one(User, user_id)
-        log_end(session, caller, session_id, user.id, user.username)
+        _log_end(session, caller, session_id, user.id, user.username)
 
 
 async def _delete_expired(session: AsyncSession, settings: Settings, now: datetime) -> None:
@@ -228,12 +86,12 @@ async def _delete_expired(session: AsyncSession, settings: Settings, now: dateti
 async def list_login_sessions(
     session: AsyncSession, settings: Settings, user_id: int
 ) -> list[LoginSession]:
-    statement = select(LoginSession).where(LoginSession.user_id == user_id, _IS_LIVE)
-    found = await session.scalars(statement.order_by(LoginSession.id), _lifetimes(settings))
+    statement = select(LoginSession).where(LoginSession.user_id == user_id, IS_LIVE)
+    found = await session.scalars(statement.order_by(LoginSession.id), lifetimes(settings))
     return list(found)
 
 
-def log_end(
+def _log_end(
     session: AsyncSession, caller: AuthContext, session_id: int, user_id: int, username: str
 ) -> None:
     audit.record(session, caller, "logout", audit.Target("sessions", session_id, username))
@@ -241,9 +99,36 @@ def log_end(
 
 
 async def revoke_all(session: AsyncSession, user_id: int, *, keep: int | None = None) -> None:
+    """End all sessions of a user and delete their API keys, or end all sessions but one."""
     statement = delete(LoginSession).where(LoginSession.user_id == user_id)
     if keep is not None:
         statement = statement.where(LoginSession.id != keep)
+    else:
+        # Otherwise, an attacker who had created a key would still have access.
+        await session.execute(delete(ApiKey).where(ApiKey.user_id == user_id))
     await session.execute(statement)
     fields = {"event": "sessions_revoked", "target_user_id": user_id}
     logger.info("Logged out everywhere", extra=fields)
+
+
+async def revoke(session: AsyncSession, caller: AuthContext, session_id: int | None) -> bool:
+    """End one session of the caller; False if they have none with this id."""
+    one = and_(LoginSession.user_id == caller.user_id, LoginSession.id == session_id)
+    ended = await session.scalars(delete(LoginSession).where(one).returning(LoginSession.id))
+    found = ended.all()
+    for ended_id in found:
+        _log_end(session, caller, ended_id, caller.user_id, caller.username)
+    return bool(found)
+
+
+async def revoke_own(session: AsyncSession, caller: AuthContext, session_id: int) -> None:
+    await reauthenticate(session, caller)
+    if not await revoke(session, caller, session_id):
+        raise NotFound(f"You have no session {session_id}.")
+
+
+async def revoke_others(session: AsyncSession, caller: AuthContext) -> None:
+    await reauthenticate(session, caller)
+    await revoke_all(session, caller.user_id, keep=caller.session_id)
+    target = audit.Target("users", caller.user_id, caller.username)
+    audit.record(session, caller, "sessions_revoked", target)
