@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.render.test_project_documents import code_blocks
-from tests.support.hosts import Host, booted_host
+from tests.support.hosts import Host, booted_host, obstacle
 from tests.support.projects import Generate, Project
 from tests.support.proxies import make_certificate
 from tests.update.edits import git
@@ -46,6 +46,8 @@ def rendered(generate: Generate) -> Project:
 @pytest.fixture(scope="module")
 def shared(rendered: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the host gets from outside: the repository with two releases, and the libraries."""
+    if reason := obstacle():
+        pytest.skip(reason)
     shared = tmp_path_factory.mktemp("shared")
     repository = shared / "my-app.git"
     shutil.copytree(rendered.path, repository)

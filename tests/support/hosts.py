@@ -73,6 +73,24 @@ class Host:
         return run.stdout
 
 
+def obstacle() -> str:
+    """What keeps this machine from booting a host, as in many containers; empty if nothing does."""
+    cgroup = _cgroup2()
+    if not cgroup or not os.access(cgroup, os.W_OK):
+        return "this machine has no cgroup2 that can be written"
+    with tempfile.TemporaryDirectory() as folder:
+        script = (
+            f"mount -t tmpfs none {folder} && mkdir {folder}/upper {folder}/work {folder}/root && "
+            f"mount -t overlay overlay -o lowerdir=/,upperdir={folder}/upper,"
+            f"workdir={folder}/work {folder}/root && touch {folder}/root/dev/new"
+        )
+        command = [find("unshare"), "--mount", "--pid", "--net", "--cgroup", "--fork"]
+        tried = subprocess.run(
+            [*command, "sh", "-c", script], capture_output=True, text=True, check=False
+        )
+    return f"this machine can't mount an overlay: {tried.stderr.strip()}" * bool(tried.returncode)
+
+
 @contextmanager
 def booted_host(shared: Path) -> Iterator[Host]:
     """The host, once its systemd accepts commands. It has the shared folder at /mnt."""
@@ -108,7 +126,7 @@ def booted_host(shared: Path) -> Iterator[Host]:
 
 def _cgroup2() -> str:
     mounts = [line.split() for line in Path("/proc/mounts").read_text("utf-8").splitlines()]
-    return next(mount[1] for mount in mounts if mount[2] == "cgroup2")
+    return next((mount[1] for mount in mounts if mount[2] == "cgroup2"), "")
 
 
 def _children(process: int) -> list[int]:
