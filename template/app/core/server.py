@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 # How long a client may take for the headers, from the connection or from the last response.
 HEADER_SECONDS = 30.0
 
-
 # The owner and the group may connect: put the user of the proxy into the group.
 _SOCKET_MODE = 0o660
 
