@@ -24,6 +24,7 @@ from tests.auth_internals.helpers import (
     operations,
 )
 
+AUDIT, KEYS = "/api/v1/audit", "/api/v1/auth/keys"
 Statements = list[tuple[str, Any]]
 # Neither grows with the number of users: the permissions that the code declares, and the schema.
 SMALL = {"permissions", "sqlite_master"}
@@ -69,6 +70,12 @@ def test_no_route_reads_a_whole_table(
         ("GET", ME, {}),
         ("PATCH", ME, {"json": {"email": "new@example.com"}}),
         ("GET", SESSIONS, {}),
+        ("POST", KEYS, {"json": {"name": "backup", "scopes": []}}),
+        ("GET", KEYS, {}),
+        ("DELETE", f"{KEYS}/1", {}),
+        ("GET", AUDIT, {"params": {"actor_id": 1}}),
+        ("GET", AUDIT, {"params": {"target_id": 1}}),
+        ("GET", AUDIT, {"params": {"since": "2026-01-01T00:00:00Z"}}),
         ("DELETE", f"{SESSIONS}/{other + 100}", {}),
         ("DELETE", SESSIONS, {}),
         ("POST", CHANGE_PASSWORD, {"json": new_password}),
