@@ -425,6 +425,8 @@ def test_l4_old_events_are_deleted_in_bounded_steps(
         {"until": "9999-12-31T23:59:59-14:00"},
         {"until": "9" * 5000},
         {"since": "1e999"},
+        {"since": "0.5"},
+        {"until": "1767225600"},
         {"since": "NaN"},
     ],
     ids=lambda params: repr(params)[:40],

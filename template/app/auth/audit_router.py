@@ -1,10 +1,11 @@
 """The audit trail over HTTP."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from app.auth import audit
 from app.auth.dependencies import SessionDep, require
@@ -16,10 +17,19 @@ from app.core.types import MAX_ID, ShortText
 
 router = Router(prefix="/audit", tags=["audit"])
 
+
+def _reject_number(text: str) -> str:
+    # Pydantic would take it for the seconds since 1970.
+    if not re.match(r"\d{4}-", text):
+        raise ValueError("use a time such as 2026-01-31T12:00:00Z")
+    return text
+
+
 _Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 # Times that every database can store, also after they were converted to UTC.
 _Time = Annotated[
     AwareDatetime,
+    BeforeValidator(_reject_number),
     Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(3000, 1, 1, tzinfo=UTC)),
 ]
 _TargetType = Annotated[ShortText, Field(max_length=64)]
