@@ -19,7 +19,7 @@ from tests.support.internals import add_internal_tests
 from tests.support.machines import Machine
 from tests.support.postgres import Postgres, running
 from tests.support.projects import Generate, Project
-from tests.support.revisions import template_head
+from tests.support.revisions import head
 from tests.support.servers import Server
 
 Report = Callable[[str], None]
@@ -70,7 +70,7 @@ def test_migrations_go_up_and_down_with_rows(probed: Path, url: str, scheme: str
     project.succeed("alembic", "upgrade", "head", **place)
     query_none(url, "INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', true)")
 
-    assert f"{template_head()} (head)" in project.succeed("alembic", "current", **place)
+    assert f"{head(probed)} (head)" in project.succeed("alembic", "current", **place)
     project.succeed("alembic", "check", **place)
     project.succeed("alembic", "downgrade", "base", **place)
     project.succeed("app", "db", "upgrade", **place)
