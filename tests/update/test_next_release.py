@@ -183,7 +183,7 @@ def test_an_update_that_cannot_be_migrated_leaves_the_database_at_its_revision(
         )
 
     assert dump(project) == before
-    assert "0003_people" in before
+    assert b"0003_people" in before
     assert git(project.path, "ls-files", "--unmerged") == ""
 
 
@@ -383,9 +383,10 @@ def shared_files() -> list[str]:
     return files
 
 
-def dump(project: Project) -> str:
+def dump(project: Project) -> bytes:
     with closing(sqlite3.connect(project.path / "app.db")) as connection:
-        return "\n".join(connection.iterdump())
+        # iterdump() cannot read a full-text index without content.
+        return connection.serialize()
 
 
 def test_an_update_that_was_killed_and_committed_is_not_built_upon(
