@@ -98,7 +98,7 @@ def rendering(folder: Path, checkout: Path) -> list[Row]:
     project = render(checkout, folder / "rendered")
     bare = folder / "without-options"
     command = [COPIER, "copy", "--skip-tasks", "--defaults", "--quiet"]
-    off = ["--data", "auth=false", "--data", "github=false"]
+    off = ["--data", "auth=false", "--data", "github=false", "--data", "docker=false"]
     subprocess.run([*command, *off, str(checkout), str(bare)], check=True, capture_output=True)
     plain = plain_template(folder, project)
     commit_all(project)

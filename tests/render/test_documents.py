@@ -95,3 +95,13 @@ def test_the_numbers_of_the_readme_are_goals_that_were_reached() -> None:
         assert figure
         assert [name for name in names if name.startswith(what)], what
         assert any(name.startswith(what) and at == figure[0] for name, at in reached), what
+
+
+def test_the_figures_are_those_of_the_newest_release() -> None:
+    """Fails after a release until `python -m benchmarks` has measured it."""
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    text = (ROOT / "docs/performance.md").read_text("utf-8")
+    measured = re.findall(r"^(?:Release ([\d.]+)|(Unreleased)), Python", text, re.MULTILINE)
+
+    assert len(measured) == 1
+    assert {*measured[0]} & {package["project"]["version"], "Unreleased"}
