@@ -280,6 +280,14 @@ def test_r22_a_command_that_changes_nothing_copies_nothing(database: Path) -> No
     assert not (database.parent / "backups").exists()
 
 
+def test_an_upgrade_that_has_nothing_to_do_leaves_the_file_as_it_is(database: Path) -> None:
+    before = database.read_bytes()
+
+    command.upgrade(alembic_config(f"sqlite:///{database}"), "head")
+
+    assert database.read_bytes() == before
+
+
 def test_r22_a_migration_says_what_it_copies_before_it_does(
     database: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,7 +19,7 @@ from app.core.backup import BackupError, back_up, file_has_own_rows, open_file, 
 from app.core.batches import BatchSQLiteImpl
 from app.core.compatibility import CompatibilityRecorder, is_ahead_and_compatible
 from app.core.database import parse_url
-from app.core.seed_data import seed_statements
+from app.core.seed_data import insert_missing_seed_rows, seed_statements
 from app.core.settings import CoreSettings
 from app.core.sqlite import WAL, configure_sqlite_begin
 
@@ -175,8 +175,7 @@ def _migrate(connection: Connection, metadata: MetaData, copied: Heads | None = 
         context.run_migrations()
     guard.reject_new_orphans()
     if _is_upgraded_to_head() and not guard.has_stamped:
-        for statement in seed_statements(connection.dialect.name, metadata):
-            connection.execute(statement)
+        insert_missing_seed_rows(connection, metadata)
 
 
 def _is_upgraded_to_head() -> bool:

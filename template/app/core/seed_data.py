@@ -64,15 +64,29 @@ def seed_statements(dialect: str, metadata: MetaData) -> list[Insert]:
     ]
 
 
-def missing_seed_rows(connection: Connection, metadata: MetaData) -> list[str]:
-    """What an upgrade would add."""
-    missing = []
+def insert_missing_seed_rows(connection: Connection, metadata: MetaData) -> None:
+    """Insert only what is missing: on SQLite, a row that is in conflict takes an id, too."""
     for table in metadata.sorted_tables:
         if seed := _seed_rows(table):
-            present = set(connection.scalars(select(table.c[seed.key])))
-            keys = (row[seed.key] for row in seed.rows)
-            missing += [f"{table.name}: {key}" for key in keys if key not in present]
-    return missing
+            rows = _missing_rows(connection, table, seed)
+            insert = insert_for(connection.dialect.name, table)
+            if rows:
+                connection.execute(insert.values(rows).on_conflict_do_nothing())
+
+
+def missing_seed_rows(connection: Connection, metadata: MetaData) -> list[str]:
+    """What an upgrade would add."""
+    return [
+        f"{table.name}: {row[seed.key]}"
+        for table in metadata.sorted_tables
+        if (seed := _seed_rows(table))
+        for row in _missing_rows(connection, table, seed)
+    ]
+
+
+def _missing_rows(connection: Connection, table: Table, seed: SeedRows) -> list[dict[str, str]]:
+    present = set(connection.scalars(select(table.c[seed.key])))
+    return [dict(row) for row in seed.rows if row[seed.key] not in present]
 
 
 def delete_seed_rows(connection: Connection, metadata: MetaData) -> None:
