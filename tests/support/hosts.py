@@ -80,9 +80,9 @@ def obstacle() -> str:
         return "this machine has no cgroup2 that can be written"
     with tempfile.TemporaryDirectory() as folder:
         script = (
-            f"mount -t tmpfs none {folder} && mkdir {folder}/upper {folder}/work {folder}/root && "
+            f"mount -t tmpfs none {folder} && mkdir {folder}/upper {folder}/work {folder}/merged && "
             f"mount -t overlay overlay -o lowerdir=/,upperdir={folder}/upper,"
-            f"workdir={folder}/work {folder}/root && touch {folder}/root/dev/new"
+            f"workdir={folder}/work {folder}/merged && touch {folder}/merged/new"
         )
         command = [find("unshare"), "--mount", "--pid", "--net", "--cgroup", "--fork"]
         tried = subprocess.run(
