@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import SLUG
 from app.auth.models import ApiKey, LoginSession
+from app.auth.schemas import MAX_KEY_DAYS
 from app.core.database import Database, locks_rows
 from app.core.errors import Unauthenticated
 from app.models.user import Permission, User, user_permissions
@@ -21,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 # `last_used_at` is only this precise, so that most requests write nothing.
 _TOUCH_AFTER = timedelta(minutes=5)
-MAX_KEY_DAYS = 365
 
 # 256 random bits, with a prefix by which secret scanners recognize them.
 TOKEN_PREFIX = f"{SLUG}_"
@@ -202,7 +202,7 @@ def needs_touch(caller: AuthContext) -> bool:
 
 
 async def touch(database: Database, caller: AuthContext) -> None:
-    """Record that a session or a key is in use. Runs after the response, so that no request waits for it."""
+    """Record the use of a session or a key. Runs after the response, so that no request waits."""
     statement = update(LoginSession).where(LoginSession.id == caller.session_id)
     if caller.api_key_id is not None:
         statement = update(ApiKey).where(ApiKey.id == caller.api_key_id)

@@ -78,6 +78,9 @@ class PasswordChange(BaseModel):
     new_password: Password
 
 
+# Of an API key.
+MAX_KEY_DAYS = 365
+
 PermissionNames = Annotated[
     list[Annotated[str, Field(pattern=r"^[a-z0-9_-]+(:[a-z0-9_-]+)*$", max_length=64)]],
     Field(max_length=1000),
@@ -89,7 +92,7 @@ class ApiKeyCreate(BaseModel):
 
     name: Annotated[ShortText, Field(min_length=1, max_length=100)]
     scopes: Annotated[PermissionNames, Field(description="Permissions that you hold.")]
-    expires_in_days: Annotated[int, Field(ge=1, le=365)] = 90
+    expires_in_days: Annotated[int, Field(ge=1, le=MAX_KEY_DAYS)] = 90
 
 
 class ApiKeyRead(BaseModel):
