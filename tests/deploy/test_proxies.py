@@ -162,13 +162,22 @@ def test_the_proxy_and_the_app_have_one_limit_for_bodies(proxy: Proxy) -> None:
         return proxy.send("POST", "/api/v1/probe/size", b"x" * size)
 
     assert upload(2**20).json() == 2**20
-    for size in (2**20 + 1, 2**20 + 2**16):
+    # The app refuses while the proxy is still sending: an answer must not be cut off by that.
+    for size in (2**20 + 1, 2**20 + 2**16) * 50:
         answer = upload(size)
         assert answer.status == 413, answer
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["status"] == 413
-    chunks = (b"x" * 2**16 for _ in range(17))
-    assert proxy.send("POST", "/api/v1/probe/size", chunks).status == 413
+    for _ in range(20):
+        chunks = (b"x" * 2**16 for _ in range(17))
+        assert proxy.send("POST", "/api/v1/probe/size", chunks).status == 413
+
+
+def test_a_refusal_before_nginx_has_sent_the_body_arrives(folder: Path, server: Server) -> None:
+    with nginx(site(folder, "nginx"), server.port) as proxy:
+        for _ in range(50):
+            answer = proxy.send("POST", "/api/v1/unknown", b"x" * 2**20)
+            assert (answer.status, answer.json()["status"]) == (404, 404)
 
 
 def test_a_response_that_streams_arrives_in_parts(proxy: Proxy, server: Server) -> None:
