@@ -1,10 +1,8 @@
 """SQLite under production load: many clients, held locks, kills, faults. Prints measurements."""
 
 import http.client
-import json
 import os
 import random
-import re
 import shutil
 import signal
 import socket
@@ -322,36 +320,6 @@ def test_three_upgrades_at_once_all_succeed(probed: Path) -> None:
         assert sum("Running upgrade" in text for text in said) == 1
 
 
-def test_a_migration_killed_at_any_statement_can_be_repeated(probed: Path, report: Report) -> None:
-    """Kills Alembic just before its n-th statement, for every n."""
-    killer = probed / "killer.py"
-    killer.write_text(
-        "import os, signal, sys\n"
-        "from alembic.config import main\n"
-        "from sqlalchemy import Engine, event\n"
-        "left = int(sys.argv.pop(1))\n"
-        "@event.listens_for(Engine, 'before_cursor_execute')\n"
-        "def count(*_):\n"
-        "    global left\n"
-        "    left -= 1\n"
-        "    if left < 0: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "main(sys.argv[1:])\n"
-    )
-    database = probed / "killed.db"
-    url = {"DATABASE_URL": f"sqlite:///{database}"}
-    project, kills = Project(probed, {}), 0
-    for statements in range(200):
-        database.unlink(missing_ok=True)
-        if project.run("killer", str(statements), "upgrade", "head", **url).returncode == 0:
-            break
-        kills += 1
-        project.succeed("alembic", "upgrade", "head", **url)
-        assert is_whole(database)
-        project.succeed("alembic", "check", **url)
-    report(f"a migration killed at each of {kills} statements")
-    assert kills > 5
-
-
 def test_a_client_that_disconnects_leaves_a_pair_or_nothing(server: Server, probed: Path) -> None:
     for number in range(100):
         with closing(_connect(server.port)) as connection:
@@ -370,42 +338,3 @@ def test_a_client_that_disconnects_leaves_a_pair_or_nothing(server: Server, prob
 
 def _connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=10)
-
-
-def test_memory_descriptors_and_log_do_not_grow(
-    server: Server, probed: Path, report: Report
-) -> None:
-    """Runs for SOAK_SECONDS and compares the last third with the middle third."""
-    seconds = float(os.environ.get("SOAK_SECONDS", "60"))
-    proc = Path("/proc", str(server.process.pid))
-
-    def measure() -> dict[str, int]:
-        resident = re.findall(r"VmRSS:\s+(\d+)", (proc / "status").read_text())[0]
-        wal = probed / "app.db-wal"
-        return {
-            "KiB": int(resident),
-            "descriptors": len(list((proc / "fd").iterdir())),
-            "wal bytes": wal.stat().st_size if wal.exists() else 0,
-        }
-
-    deadline = time.monotonic() + seconds
-    samples, requests = [], 0
-    next_sample = 0.0
-    while time.monotonic() < deadline:
-        assert server.get(f"/pairs/{requests}", "POST").status == 200
-        assert server.get("/rows").status == 200
-        assert server.get("/nowhere").status == 404
-        requests += 3
-        # Leave time for the tests that run in parallel.
-        time.sleep(0.01)
-        if time.monotonic() > next_sample:
-            samples.append(measure())
-            next_sample = time.monotonic() + seconds / 60
-    third = len(samples) // 3
-    middle, last = samples[third : 2 * third], samples[2 * third :]
-    report(
-        f"{seconds:.0f} s, {requests} requests: "
-        f"{json.dumps(samples[0])} -> {json.dumps(samples[-1])}"
-    )
-    for name, slack in (("KiB", 8192), ("descriptors", 2), ("wal bytes", 2**22)):
-        assert max(s[name] for s in last) <= max(s[name] for s in middle) + slack
