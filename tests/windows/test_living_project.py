@@ -21,7 +21,7 @@ from tests.windows.conftest import Run
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.alone,
+    pytest.mark.wine,
     pytest.mark.skipif(os.name == "nt", reason="on Windows, the CI workflow does this"),
 ]
 

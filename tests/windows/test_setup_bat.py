@@ -14,7 +14,7 @@ from tests.support.wine import Wine, windows_path
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.alone,
+    pytest.mark.wine,
     pytest.mark.skipif(os.name == "nt", reason="on Windows, the CI workflow runs setup.bat"),
 ]
 
