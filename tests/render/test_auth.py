@@ -7,13 +7,14 @@ import pytest
 
 from tests.support.projects import Generate
 
-WORDS = ["argon2", "email-validator", "pwdlib", "session_idle", "throttle", "zxcvbn"]
+WORDS = ["argon2", "email-validator", "outgoing_mails", "pwdlib", "session_idle", "throttle", "zxcvbn"]
 FILES = [
     "alembic/versions/41d7a60c93be_auth.py",
     "alembic/versions/5e2c9a71d8b4_audit.py",
     "alembic/versions/6c0f4b83e2a9_api_keys.py",
     "alembic/versions/7a90e4d1c6f8_login_session_ids.py",
     "alembic/versions/b5d20e9f4a37_user_search.py",
+    "alembic/versions/e58b1f0c27d4_outgoing_mails.py",
     "app/auth/api_keys.py",
     "app/auth/audit.py",
     "app/auth/audit_router.py",
@@ -21,6 +22,7 @@ FILES = [
     "app/auth/cli.py",
     "app/auth/dependencies.py",
     "app/auth/keys_router.py",
+    "app/auth/mail.py",
     "app/auth/models.py",
     "app/auth/passwords.py",
     "app/auth/permissions.py",
@@ -32,6 +34,8 @@ FILES = [
     "app/auth/throttle.py",
     "app/auth/users.py",
     "app/auth/users_router.py",
+    "app/mails/__init__.py",
+    "app/mails/password_reset.txt",
     "app/permissions.py",
     "tests/auth/test_login.py",
 ]

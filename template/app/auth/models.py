@@ -112,6 +112,27 @@ class AuditEvent(Base):
     request_id: Mapped[str | None] = mapped_column(String(128))
 
 
+class OutgoingMail(Base):
+    """A mail that waits to be sent. Its row is deleted when the mail server has accepted it."""
+
+    __tablename__ = "outgoing_mails"
+    __table_args__ = (
+        CheckConstraint("length(recipient) <= 254", "recipient_length"),
+        CheckConstraint("length(template) <= 64", "template_length"),
+        CheckConstraint("length(last_error) <= 500", "last_error_length"),
+    )
+
+    recipient: Mapped[str] = mapped_column(String(254))
+    # The name of files in app/mails, and what their placeholders stand for.
+    template: Mapped[str] = mapped_column(String(64))
+    variables: Mapped[dict[str, str]] = mapped_column(JSON)
+    queued_at: Mapped[datetime] = mapped_column(index=True)
+    attempts: Mapped[int] = mapped_column(default=0)
+    # Without this time, the mail is not sent anymore. In development, it never was.
+    next_attempt_at: Mapped[datetime | None] = mapped_column(index=True)
+    last_error: Mapped[str | None] = mapped_column(String(500))
+
+
 # `alembic upgrade head` adds the missing ones.
 register_seed_rows(
     Base.metadata,

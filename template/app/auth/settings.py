@@ -1,9 +1,16 @@
 """The settings of the login."""
 
+from email.errors import HeaderParseError
+from email.headerregistry import Address
+from email.policy import SMTP
 from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
 
 from annotated_types import Interval
+from pydantic import SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
+
+_MAX_MAIL_FROM_LENGTH = 320
 
 
 class AuthSettings(BaseSettings):
@@ -16,3 +23,59 @@ class AuthSettings(BaseSettings):
     recent_login_minutes: Annotated[int, Interval(ge=1, le=1440)] = 60
     # An event in the audit trail is deleted after this many days.
     audit_retention_days: Annotated[int, Interval(ge=1, le=3650)] = 365
+    # The mail server, such as smtps://user:password@smtp.example.com (TLS, port 465), or
+    # smtp://user:password@smtp.example.com:587 (STARTTLS). Development sends no mail.
+    smtp_url: SecretStr | None = None
+    # Who mails are from, such as "Book Shelf <no-reply@example.com>".
+    mail_from: str | None = None
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _validate_smtp_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _validate_smtp_url(value.get_secret_value())
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _validate_mail_from(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            if info.data.get("smtp_url") is not None:
+                raise ValueError("SMTP_URL needs it: Book Shelf <no-reply@example.com>")
+            return None
+        if not _is_mailbox(value):
+            raise ValueError("use one address: Book Shelf <no-reply@example.com>")
+        return value
+
+
+def _validate_smtp_url(value: str) -> None:
+    example = "smtps://user:password@smtp.example.com"
+    try:
+        url = urlsplit(value)
+        port, query = url.port, parse_qs(url.query, strict_parsing=bool(url.query))
+    except ValueError:
+        # Python's own message may quote a part of the password.
+        raise ValueError(f"use a URL, such as {example}") from None
+    if url.scheme not in ("smtp", "smtps") or not url.hostname or port == 0:
+        raise ValueError(f"use a URL, such as {example}")
+    if url.path.strip("/") or url.fragment:
+        raise ValueError(f"write / ? # in a password as %2F %3F %23: {example}")
+    if query not in ({}, {"tls": ["none"]}) or (query and url.scheme == "smtps"):
+        raise ValueError("the only option is ?tls=none, for smtp:// within a private network")
+    if (url.username is None) != (url.password is None):
+        raise ValueError(f"give both a user and a password, or none: {example}")
+    if query and url.username is not None:
+        raise ValueError("without TLS, others could read the password: leave out ?tls=none")
+
+
+def _is_mailbox(value: str) -> bool:
+    """Whether this is one address, with or without a name, that can stand in a From header."""
+    if not value.isprintable() or len(value) > _MAX_MAIL_FROM_LENGTH:
+        return False
+    try:
+        header = SMTP.header_factory("From", value)
+    except (HeaderParseError, IndexError):
+        return False
+    addresses: tuple[Address, ...] = getattr(header, "addresses", ())
+    is_complete = len(addresses) == 1 and bool(addresses[0].username and addresses[0].domain)
+    return is_complete and not header.defects and addresses[0].addr_spec.isascii()

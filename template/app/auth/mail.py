@@ -1,0 +1,78 @@
+"""Mails: queued in the transaction of a change, and written from the templates in app/mails.
+
+`await queue_mail(session, to=user.email, template="password_reset", link=link)` adds a row to the
+table outgoing_mails, so the mail exists if the change is committed, and only then.
+app/auth/mail_sender.py sends it.
+"""
+
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import TITLE
+from app.auth.models import OutgoingMail
+
+_FOLDER = files("app").joinpath("mails")
+# A longer value is cut, so that none can fill a mail or the table.
+_MAX_VALUE_LENGTH = 1000
+_MAX_SUBJECT_LENGTH = 200
+
+
+async def queue_mail(session: AsyncSession, *, to: str, template: str, **values: str) -> None:
+    """Send a mail after this transaction is committed. `to` is an address, without a name.
+
+    `template` names a file in app/mails, and `values` replace its placeholders. A value is one
+    line: otherwise it could pass for a part of the mail.
+    """
+    now = datetime.now(UTC)
+    session.add(
+        OutgoingMail(
+            recipient=to,
+            template=template,
+            variables={name: _shorten(value, _MAX_VALUE_LENGTH) for name, value in values.items()},
+            queued_at=now,
+            next_attempt_at=now,
+        )
+    )
+    await session.flush()
+
+
+def write_mail(mail: OutgoingMail, sender: str) -> EmailMessage:
+    """The mail as it is sent. Raises an error if its template is missing or invalid.
+
+    It is written only now, so that a mistake in a template fails no request, and can be fixed
+    before the mail is sent again.
+    """
+    values = {"app": TITLE, **mail.variables}
+    text = _FOLDER.joinpath(f"{mail.template}.txt").read_text("utf-8")
+    first_line, _, body = text.partition("\n")
+    message = EmailMessage()
+    message["Subject"] = _shorten(
+        Template(first_line.removeprefix("Subject:")).substitute(values), _MAX_SUBJECT_LENGTH
+    )
+    message["From"] = sender
+    message["To"] = mail.recipient
+    message["Date"] = format_datetime(mail.queued_at)
+    domain = message["From"].addresses[0].domain
+    # The same for every attempt, so that a mail program can recognize a mail that it has.
+    message["Message-ID"] = f"<{mail.id}.{mail.queued_at.timestamp():.0f}@{domain}>"
+    # RFC 3834: nobody's automatic reply is wanted.
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(Template(body.lstrip()).substitute(values))
+    page = _FOLDER.joinpath(f"{mail.template}.html")
+    if page.is_file():
+        escaped = {name: escape(value) for name, value in values.items()}
+        html = Template(page.read_text("utf-8")).substitute(escaped)
+        message.add_alternative(html, subtype="html")
+    return message
+
+
+def _shorten(text: str, limit: int) -> str:
+    """One line, without control characters, of at most this length."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
