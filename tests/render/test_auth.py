@@ -7,7 +7,17 @@ import pytest
 
 from tests.support.projects import Generate
 
-WORDS = ["argon2", "email-validator", "outgoing_mails", "pwdlib", "session_idle", "throttle", "zxcvbn"]
+WORDS = [
+    "aiosmtplib",
+    "argon2",
+    "email-validator",
+    "outgoing_mails",
+    "pwdlib",
+    "session_idle",
+    "smtp",
+    "throttle",
+    "zxcvbn",
+]
 FILES = [
     "alembic/versions/41d7a60c93be_auth.py",
     "alembic/versions/5e2c9a71d8b4_audit.py",
@@ -23,6 +33,9 @@ FILES = [
     "app/auth/dependencies.py",
     "app/auth/keys_router.py",
     "app/auth/mail.py",
+    "app/auth/mail_sender.py",
+    "app/auth/mailbox.html",
+    "app/auth/mailbox.py",
     "app/auth/models.py",
     "app/auth/passwords.py",
     "app/auth/permissions.py",

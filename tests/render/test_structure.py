@@ -31,6 +31,9 @@ TRANSACTIONS = {
     # The note that a login session is in use is written after the response.
     "app.auth.authentication.touch",
     # These run outside of requests.
+    "app.auth.mail_sender._claim",
+    "app.auth.mail_sender._send",
+    "app.auth.mail_sender._update",
     "app.core.copy_database._copy_tables",
     "app.core.copy_database._insert",
     "app.core.migrations._migrate_async",

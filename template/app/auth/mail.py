@@ -5,22 +5,28 @@ table outgoing_mails, so the mail exists if the change is committed, and only th
 app/auth/mail_sender.py sends it.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime
 from html import escape
 from importlib.resources import files
 from string import Template
 
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import TITLE
 from app.auth.models import OutgoingMail
+from app.settings import Settings
 
 _FOLDER = files("app").joinpath("mails")
 # A longer value is cut, so that none can fill a mail or the table.
 _MAX_VALUE_LENGTH = 1000
 _MAX_SUBJECT_LENGTH = 200
+# Mails that could not be sent, and all of development, are kept for a while to be read. A new one
+# deletes at most this many.
+_DELETE_AFTER = timedelta(days=30)
+_MAX_DELETED = 20
 
 
 async def queue_mail(session: AsyncSession, *, to: str, template: str, **values: str) -> None:
@@ -30,6 +36,11 @@ async def queue_mail(session: AsyncSession, *, to: str, template: str, **values:
     line: otherwise it could pass for a part of the mail.
     """
     now = datetime.now(UTC)
+    old = select(OutgoingMail.id).where(OutgoingMail.queued_at < now - _DELETE_AFTER)
+    oldest = old.order_by(OutgoingMail.queued_at).limit(_MAX_DELETED)
+    # Skips a mail that a process is about to send, to avoid a deadlock.
+    unlocked = oldest.with_for_update(skip_locked=True)
+    await session.execute(delete(OutgoingMail).where(OutgoingMail.id.in_(unlocked)))
     session.add(
         OutgoingMail(
             recipient=to,
@@ -42,7 +53,7 @@ async def queue_mail(session: AsyncSession, *, to: str, template: str, **values:
     await session.flush()
 
 
-def write_mail(mail: OutgoingMail, sender: str) -> EmailMessage:
+def write_mail(mail: OutgoingMail, settings: Settings) -> EmailMessage:
     """The mail as it is sent. Raises an error if its template is missing or invalid.
 
     It is written only now, so that a mistake in a template fails no request, and can be fixed
@@ -55,13 +66,13 @@ def write_mail(mail: OutgoingMail, sender: str) -> EmailMessage:
     message["Subject"] = _shorten(
         Template(first_line.removeprefix("Subject:")).substitute(values), _MAX_SUBJECT_LENGTH
     )
-    message["From"] = sender
+    message["From"] = settings.mail_from or "no-reply@localhost"
     message["To"] = mail.recipient
     message["Date"] = format_datetime(mail.queued_at)
     domain = message["From"].addresses[0].domain
     # The same for every attempt, so that a mail program can recognize a mail that it has.
     message["Message-ID"] = f"<{mail.id}.{mail.queued_at.timestamp():.0f}@{domain}>"
-    # RFC 3834: nobody's automatic reply is wanted.
+    # Asks for no automatic reply (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(Template(body.lstrip()).substitute(values))
     page = _FOLDER.joinpath(f"{mail.template}.html")
@@ -70,6 +81,13 @@ def write_mail(mail: OutgoingMail, sender: str) -> EmailMessage:
         html = Template(page.read_text("utf-8")).substitute(escaped)
         message.add_alternative(html, subtype="html")
     return message
+
+
+def read_mail(message: EmailMessage) -> str:
+    """The text of a mail, with its subject, to be read in development."""
+    body = message.get_body(["plain"])
+    text = body.get_content() if body else ""
+    return f"To: {message['To']}\nSubject: {message['Subject']}\n\n{text}"
 
 
 def _shorten(text: str, limit: int) -> str:

@@ -14,6 +14,7 @@ from app.auth.dependencies import (
     SessionDep,
     SettingsDep,
 )
+from app.auth.mail_sender import sending_mails
 from app.auth.schemas import LoginForm, LoginSessionRead, PasswordChange, TokenRead
 from app.auth.service import InvalidCredentials, WrongCurrentPassword
 from app.auth.throttle import TooManyAttempts
@@ -21,7 +22,7 @@ from app.core.openapi import error_responses
 from app.core.routing import IdPath, Router
 
 # Small, since the body of a login is read before the user is known.
-router = Router(prefix="/auth", tags=["auth"], max_body_size=16 * 1024)
+router = Router(prefix="/auth", tags=["auth"], max_body_size=16 * 1024, lifespan=sending_mails)
 
 
 @router.post(

@@ -3,7 +3,7 @@
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.policy import SMTP
-from typing import Annotated
+from typing import Annotated, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from annotated_types import Interval
@@ -14,6 +14,8 @@ _MAX_MAIL_FROM_LENGTH = 320
 
 
 class AuthSettings(BaseSettings):
+    further_checks: ClassVar[tuple[str, ...]] = ("app.auth.mail_sender:check_mail",)
+
     # NIST SP 800-63B-4: 15 where the password is the only factor. OWASP: never fewer than 8.
     password_min_length: Annotated[int, Interval(ge=8, le=64)] = 15
     # A login session ends after this many days without use, or this many days after the login.
@@ -69,7 +71,7 @@ def _validate_smtp_url(value: str) -> None:
 
 
 def _is_mailbox(value: str) -> bool:
-    """Whether this is one address, with or without a name, that can stand in a From header."""
+    """Whether this is one address, with or without a name, that a From header can have."""
     if not value.isprintable() or len(value) > _MAX_MAIL_FROM_LENGTH:
         return False
     try:

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Literal
 
 from sqlalchemy import MetaData, text
@@ -52,6 +53,8 @@ async def run_checks(
             results += await _check_database(session, metadata)
     except SQLAlchemyError as error:
         results.append(CheckResult("error", f"database: {getattr(error, 'orig', None) or error}"))
+    for name in settings.further_checks:
+        results += await resolve_name(name)(settings)
     return results
 
 

@@ -5,7 +5,7 @@ import re
 from importlib.util import find_spec
 from ipaddress import IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from annotated_types import Ge, Interval
 from dotenv import dotenv_values
@@ -53,6 +53,9 @@ class CoreSettings(BaseSettings):
         # A default that suits development may be invalid in production.
         validate_default=True,
     )
+
+    # What `check` calls with the settings after its own checks, as import strings.
+    further_checks: ClassVar[tuple[str, ...]] = ()
 
     # Unset is as strict as production, but only serves this machine.
     environment: Literal["development", "production"] | None = None
