@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -313,13 +314,10 @@ def test_m2_a_killed_process_loses_nothing_and_repeats_only_the_mail_in_hand(
 ) -> None:
     inbox = serve()
     recipients = [f"{name}@example.com" for name in ("ada", "bob", "cyd")]
-    values = {"username": "Ada", "link": "https://example.com"}
-    queue(settings, *recipients, template="password_reset", **values)
+    queue(settings, *recipients, template="password_reset", username="Ada")
     inbox.delays["bob@example.com"] = 60
-    variables = {"DATABASE_URL": database_url, "MAIL_FROM": "shelf@example.com"}
-    variables["SMTP_URL"] = str(settings.smtp_url and settings.smtp_url.get_secret_value())
     command = [sys.executable, "-m", "app", "mail", "send"]
-    env = {**os.environ, **variables, "ENVIRONMENT": "", "ALLOWED_HOSTS": ""}
+    env = {**os.environ, **variables(settings, database_url)}
 
     process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE)
     wait_for(lambda: [row.attempts for row in waiting(rows)] == [1, 0])
@@ -335,6 +333,66 @@ def test_m2_a_killed_process_loses_nothing_and_repeats_only_the_mail_in_hand(
     assert subprocess.run(command, cwd=ROOT, env=env, check=True).returncode == 0
     assert inbox.recipients == ["ada@example.com", "cyd@example.com", "bob@example.com"]
     assert waiting(rows) == []
+
+
+def test_commands_list_the_mails_and_queue_those_again_that_were_given_up(
+    settings: Settings, rows: Engine, serve: Serve, run_mail: Callable[..., str]
+) -> None:
+    inbox = serve()
+    inbox.refusals["bob@example.com"] = "550 No such user"
+    names = {"username": "Ada", "template": "password_reset"}
+    queue(settings, "bob@example.com", "ada@example.com", link="https://x.org", **names)
+
+    assert run_mail("send") == "Sent 1; 1 failed.\n"
+
+    listed = run_mail("list")
+    assert listed.startswith("1\tbob@example.com\tpassword_reset\t1\tgiven up\t")
+    assert "No such user" in listed
+    assert "https://x.org" not in listed
+    inbox.refusals.clear()
+    assert run_mail("retry") == "Queued 1 again.\n"
+    assert run_mail("send") == "Sent 1; 0 failed.\n"
+    assert inbox.recipients == ["ada@example.com", "bob@example.com"]
+    assert waiting(rows) == []
+
+
+def test_the_command_says_that_the_server_fails(
+    settings: Settings, run_mail: Callable[..., str]
+) -> None:
+    queue(settings, "ada@example.com", username="Ada", template="password_reset")
+
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run_mail("send")
+
+    assert "Error: sent 0; the mail server failed, see `mail list`" in error.value.stderr
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run_mail("send", SMTP_URL="")
+    assert "Error: set SMTP_URL first" in error.value.stderr
+
+
+@pytest.fixture
+def run_mail(settings: Settings, database_url: str) -> Callable[..., str]:
+    """Run `python -m app mail ...` with the mail server of `settings`."""
+
+    def run(command: str, **more: str) -> str:
+        env = {**os.environ, **variables(settings, database_url), **more}
+        arguments = [sys.executable, "-m", "app", "mail", command]
+        return subprocess.run(
+            arguments, cwd=ROOT, env=env, check=True, capture_output=True, text=True
+        ).stdout
+
+    return run
+
+
+def variables(settings: Settings, database_url: str) -> dict[str, str]:
+    assert settings.smtp_url is not None
+    return {
+        "ENVIRONMENT": "",
+        "ALLOWED_HOSTS": "",
+        "DATABASE_URL": database_url,
+        "MAIL_FROM": "shelf@example.com",
+        "SMTP_URL": settings.smtp_url.get_secret_value(),
+    }
 
 
 # ---- TLS
@@ -574,6 +632,37 @@ def test_m3_m4_a_slow_server_is_cut_off_and_holds_no_lock(
     assert outcome is UNAVAILABLE
     assert seconds < 2
     assert "TimeoutError" in (waiting(rows)[0].last_error or "")
+
+
+def test_m3_an_answer_that_is_no_text_stops_no_other_mail(
+    make_settings: MakeSettings, rows: Engine
+) -> None:
+    """Also one that no database could store."""
+    answers = {b"RCPT": b"550 caf\xe9 \x00 " + b"x" * 300, b"QUIT": b"221 Bye"}
+
+    def serve(server: socket.socket) -> None:
+        for _ in range(2):
+            client, _address = server.accept()
+            with client, client.makefile("rb") as lines:
+                client.sendall(b"220 hello\r\n")
+                for line in lines:
+                    client.sendall(answers.get(line[:4].strip(), b"250 OK") + b"\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        settings = make_settings(
+            environment=None,
+            smtp_url=f"smtp://127.0.0.1:{server.getsockname()[1]}",
+            mail_from="shelf@example.com",
+        )
+        queue(settings, "ada@example.com", "bob@example.com")
+        assert send(settings) == [FAILED, FAILED]
+        thread.join()
+
+    for row in waiting(rows):
+        assert row.next_attempt_at is None
+        assert (row.last_error or "").startswith("SMTPRecipientsRefused")
 
 
 def test_m3_a_template_that_fails_stops_no_other_mail(

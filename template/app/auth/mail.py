@@ -45,7 +45,7 @@ async def queue_mail(session: AsyncSession, *, to: str, template: str, **values:
         OutgoingMail(
             recipient=to,
             template=template,
-            variables={name: _shorten(value, _MAX_VALUE_LENGTH) for name, value in values.items()},
+            variables={name: one_line(value, _MAX_VALUE_LENGTH) for name, value in values.items()},
             queued_at=now,
             next_attempt_at=now,
         )
@@ -63,7 +63,7 @@ def write_mail(mail: OutgoingMail, settings: Settings) -> EmailMessage:
     text = _FOLDER.joinpath(f"{mail.template}.txt").read_text("utf-8")
     first_line, _, body = text.partition("\n")
     message = EmailMessage()
-    message["Subject"] = _shorten(
+    message["Subject"] = one_line(
         Template(first_line.removeprefix("Subject:")).substitute(values), _MAX_SUBJECT_LENGTH
     )
     message["From"] = settings.mail_from or "no-reply@localhost"
@@ -90,7 +90,7 @@ def read_mail(message: EmailMessage) -> str:
     return f"To: {message['To']}\nSubject: {message['Subject']}\n\n{text}"
 
 
-def _shorten(text: str, limit: int) -> str:
+def one_line(text: str, limit: int) -> str:
     """One line, without control characters, of at most this length."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"

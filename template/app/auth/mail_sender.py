@@ -20,9 +20,8 @@ from email_validator import validate_email
 from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import delete, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
-from app.auth.mail import read_mail, write_mail
+from app.auth.mail import one_line, read_mail, write_mail
 from app.auth.models import OutgoingMail
 from app.core.database import Database
 from app.settings import Settings
@@ -46,6 +45,7 @@ _GIVE_UP_AFTER = timedelta(days=3)
 # A mail in hand may take this long when the app stops.
 _STOP_SECONDS = 10
 _CHECK_SECONDS = 15
+_MAX_REASON_LENGTH = 500
 _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -83,7 +83,8 @@ async def _send_until(stopped: asyncio.Event, database: Database, settings: Sett
                 outcome = await send_next(database, settings)
                 if outcome in (None, Outcome.UNAVAILABLE):
                     break
-        except SQLAlchemyError as error:
+        except Exception as error:
+            # Such as a database that is down or not migrated. The task must outlive everything.
             logger.warning("Cannot read the mails to send: %s", getattr(error, "orig", error))
         seconds = _POLL_SECONDS if outcome is None else _PAUSE_SECONDS
 
@@ -209,7 +210,8 @@ async def _note_failure(
     next_attempt_at = mail.next_attempt_at
     if gives_up or next_attempt_at is None or next_attempt_at > mail.queued_at + _GIVE_UP_AFTER:
         next_attempt_at = None
-    reason = f"{type(error).__name__}: {error}"[:500]
+    # A server may answer with anything, also with invalid text.
+    reason = one_line(f"{type(error).__name__}: {error}", _MAX_REASON_LENGTH)
     await _update(database, mail, next_attempt_at=next_attempt_at, last_error=reason)
     # The text of an error may quote the address. `mail list` shows it.
     fields = {**_fields("mail_failed", mail), "error": type(error).__name__}
