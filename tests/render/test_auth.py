@@ -33,6 +33,7 @@ FILES = [
     "app/auth/dependencies.py",
     "app/auth/keys_router.py",
     "app/auth/mail.py",
+    "app/auth/mail_cli.py",
     "app/auth/mail_sender.py",
     "app/auth/mailbox.html",
     "app/auth/mailbox.py",

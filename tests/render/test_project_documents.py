@@ -167,6 +167,7 @@ RUN_BY = {
     "`serve`": "tests/app/test_server.py",
     "Run it in containers": "tests/deploy/test_image.py",
     "What to watch": "tests/app/test_telemetry.py",
+    "Mail": "tests/auth_internals/test_mail.py",
     "PostgreSQL": "tests/app/test_postgres.py",
     "Past one machine": "tests/app/test_several_machines.py",
 }

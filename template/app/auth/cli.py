@@ -1,6 +1,5 @@
-"""Users, permissions and mails on the command line. The first administrator is created here."""
+"""Users and permissions on the command line. The first administrator is created here."""
 
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from contextvars import copy_context
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 # Each command imports what it needs, so that --help stays fast.
 user = typer.Typer(no_args_is_help=True, help="Create, list and change users.")
 permission = typer.Typer(no_args_is_help=True, help="Grant and revoke permissions.")
-mail = typer.Typer(no_args_is_help=True, help="Send the mails that wait, and list them.")
 
 Username = Annotated[str, typer.Argument(help="3 to 32 of a-z, 0-9, dot, _ and -.")]
 Email = Annotated[str, typer.Argument(help="An email address.")]
@@ -31,7 +29,7 @@ Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Such as use
 @user.command()
 def create(username: Username, email: Email) -> None:
     """Create a user without permissions. Asks for the password, or reads it from stdin."""
-    _run("user create", _create_user(username, email, prompt_secret("Password"), []))
+    run_command("user create", _create_user(username, email, prompt_secret("Password"), []))
     typer.echo(f"Created {username}.")
 
 
@@ -41,35 +39,35 @@ def create_admin(username: Username, email: Email) -> None:
     from app.permissions import PermissionName
 
     work = _create_user(username, email, prompt_secret("Password"), [*PermissionName])
-    _run("user create-admin", work)
+    run_command("user create-admin", work)
     typer.echo(f"Created {username} with every permission.")
 
 
 @user.command()
 def set_password(username: ExistingUser) -> None:
     """Set a new password, which ends all sessions of the user and resets failed logins."""
-    _run("user set-password", _set_password(username, prompt_secret("Password")))
+    run_command("user set-password", _set_password(username, prompt_secret("Password")))
     typer.echo(f"Changed the password of {username} and ended all sessions.")
 
 
 @user.command(name="list")
 def list_users() -> None:
     """List all users: id, username, email, active or inactive, permissions."""
-    _run("user list", _list_users())
+    run_command("user list", _list_users())
 
 
 @permission.command()
 def grant(username: ExistingUser, names: Names) -> None:
     """Grant permissions to a user."""
     work = _change_permissions(username, names, lambda held: held | {*names})
-    _run("permission grant", work)
+    run_command("permission grant", work)
 
 
 @permission.command()
 def revoke(username: ExistingUser, names: Names) -> None:
     """Revoke permissions from a user."""
     work = _change_permissions(username, names, lambda held: held - {*names})
-    _run("permission revoke", work)
+    run_command("permission revoke", work)
 
 
 def audit(
@@ -82,25 +80,7 @@ def audit(
     limit: Annotated[int, typer.Option(min=1, help="At most this many events.")] = 100,
 ) -> None:
     """List who changed which user, permission or login session. The newest event is first."""
-    _run("audit", _list_events(by, on, since, limit))
-
-
-@mail.command()
-def send() -> None:
-    """Send the mails that are due, as a running app does. Exits with 1 if the server fails."""
-    _run("mail send", _send_mails())
-
-
-@mail.command(name="list")
-def list_mails() -> None:
-    """List the mails that are not sent: id, recipient, template, attempts, next one, error."""
-    _run("mail list", _list_mails())
-
-
-@mail.command()
-def retry() -> None:
-    """Queue all mails again that were given up, after you have fixed the reason."""
-    _run("mail retry", _retry_mails())
+    run_command("audit", _list_events(by, on, since, limit))
 
 
 async def _create_user(username: str, email: str, password: str, names: list[str]) -> None:
@@ -202,54 +182,6 @@ async def _change_permissions(
     typer.echo(f"{username} holds {', '.join(wanted) or 'no permission'}.")
 
 
-async def _send_mails() -> None:
-    from app.auth.mail_sender import Outcome, send_next
-    from app.core.database import Database
-
-    settings, counts = load_settings(), Counter[Outcome]()
-    if settings.smtp_url is None and not settings.in_development:
-        raise fail("set SMTP_URL first, such as smtps://user:password@smtp.example.com")
-    async with Database(settings) as database:
-        while outcome := await send_next(database, settings):
-            counts[outcome] += 1
-            if outcome is Outcome.UNAVAILABLE:
-                raise fail(f"sent {counts[Outcome.SENT]}; the mail server failed, see `mail list`")
-    typer.echo(f"Sent {counts[Outcome.SENT]}; {counts[Outcome.FAILED]} failed.")
-
-
-async def _list_mails() -> None:
-    from sqlalchemy import select
-
-    from app.auth.models import OutgoingMail
-    from app.core.database import Database
-
-    statement = select(OutgoingMail).order_by(OutgoingMail.id)
-    async with Database(load_settings()) as database, database.readers() as session:
-        rows = await session.stream_scalars(statement.execution_options(yield_per=500))
-        async for row in rows:
-            state = f"{row.next_attempt_at:%Y-%m-%d %H:%M}" if row.next_attempt_at else "given up"
-            columns = (row.id, row.recipient, row.template, row.attempts, state, row.last_error)
-            typer.echo("\t".join(str("-" if value is None else value) for value in columns))
-
-
-async def _retry_mails() -> None:
-    from datetime import UTC, datetime
-
-    from sqlalchemy import update
-
-    from app.auth.models import OutgoingMail
-    from app.core.database import Database
-
-    now = datetime.now(UTC)
-    given_up = update(OutgoingMail).where(
-        OutgoingMail.next_attempt_at.is_(None), OutgoingMail.last_error.is_not(None)
-    )
-    again = given_up.values(queued_at=now, next_attempt_at=now, attempts=0)
-    async with Database(load_settings()) as database, database.writers.begin() as session:
-        ids = (await session.scalars(again.returning(OutgoingMail.id))).all()
-    typer.echo(f"Queued {len(ids)} again.")
-
-
 def _is_named(username: str) -> "ColumnElement[bool]":
     """The user with this name in any spelling. No user, if none can have it."""
     from app.auth.schemas import normalize_login
@@ -274,7 +206,7 @@ def _run_logged(command: str, work: Coroutine[Any, Any, None]) -> None:
     run(work)
 
 
-def _run(command: str, work: Coroutine[Any, Any, None]) -> None:
+def run_command(command: str, work: Coroutine[Any, Any, None]) -> None:
     """Run a command; an error becomes one line on standard error."""
     from pydantic import ValidationError
     from sqlalchemy.exc import DBAPIError

@@ -1,0 +1,78 @@
+"""The mails that wait to be sent, on the command line."""
+
+from collections import Counter
+
+import typer
+
+from app.auth.cli import run_command
+from app.core.commands import fail
+from app.settings import load_settings
+
+# Each command imports what it needs, so that --help stays fast.
+mail = typer.Typer(no_args_is_help=True, help="Send the mails that wait, and list them.")
+
+
+@mail.command()
+def send() -> None:
+    """Send the mails that are due, as a running app does. Exits with 1 if the server fails."""
+    run_command("mail send", _send_mails())
+
+
+@mail.command(name="list")
+def list_mails() -> None:
+    """List the mails that are not sent: id, recipient, template, attempts, next one, error."""
+    run_command("mail list", _list_mails())
+
+
+@mail.command()
+def retry() -> None:
+    """Queue all mails again that were given up, after you have fixed the reason."""
+    run_command("mail retry", _retry_mails())
+
+
+async def _send_mails() -> None:
+    from app.auth.mail_sender import Outcome, send_next
+    from app.core.database import Database
+
+    settings, counts = load_settings(), Counter[Outcome]()
+    if settings.smtp_url is None and not settings.in_development:
+        raise fail("set SMTP_URL first, such as smtps://user:password@smtp.example.com")
+    async with Database(settings) as database:
+        while outcome := await send_next(database, settings):
+            counts[outcome] += 1
+            if outcome is Outcome.UNAVAILABLE:
+                raise fail(f"sent {counts[Outcome.SENT]}; the mail server failed, see `mail list`")
+    typer.echo(f"Sent {counts[Outcome.SENT]}; {counts[Outcome.FAILED]} failed.")
+
+
+async def _list_mails() -> None:
+    from sqlalchemy import select
+
+    from app.auth.models import OutgoingMail
+    from app.core.database import Database
+
+    statement = select(OutgoingMail).order_by(OutgoingMail.id)
+    async with Database(load_settings()) as database, database.readers() as session:
+        rows = await session.stream_scalars(statement.execution_options(yield_per=500))
+        async for row in rows:
+            state = f"{row.next_attempt_at:%Y-%m-%d %H:%M}" if row.next_attempt_at else "given up"
+            columns = (row.id, row.recipient, row.template, row.attempts, state, row.last_error)
+            typer.echo("\t".join(str("-" if value is None else value) for value in columns))
+
+
+async def _retry_mails() -> None:
+    from datetime import UTC, datetime
+
+    from sqlalchemy import update
+
+    from app.auth.models import OutgoingMail
+    from app.core.database import Database
+
+    now = datetime.now(UTC)
+    given_up = update(OutgoingMail).where(
+        OutgoingMail.next_attempt_at.is_(None), OutgoingMail.last_error.is_not(None)
+    )
+    again = given_up.values(queued_at=now, next_attempt_at=now, attempts=0)
+    async with Database(load_settings()) as database, database.writers.begin() as session:
+        ids = (await session.scalars(again.returning(OutgoingMail.id))).all()
+    typer.echo(f"Queued {len(ids)} again.")
