@@ -30,4 +30,9 @@ PUBLIC_ROUTES = {
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("POST", "/api/v1/auth/login"),
+    ("POST", "/api/v1/auth/password/forgot"),
+    ("POST", "/api/v1/auth/password/reset"),
+    # The pages that links in emails open.
+    ("GET", "/account/reset-password"),
+    ("POST", "/account/reset-password"),
 }

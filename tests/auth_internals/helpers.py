@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -83,3 +83,21 @@ def operations(app: FastAPI) -> Iterator[Operation]:
 
 def fill(path: str, value: str = "1") -> str:
     return re.sub(r"{\w+}", value, path)
+
+
+class Mail(NamedTuple):
+    to: str
+    template: str
+    text: str
+
+
+def mails(rows: Engine) -> list[Mail]:
+    """The emails that are queued, in order."""
+    query = "SELECT recipient, template, variables FROM outgoing_mails ORDER BY id"
+    return [Mail(*map(str, row)) for row in execute(rows, query)]
+
+
+def token_in(mail: Mail) -> str:
+    found = re.search(r"[?#]token=([\w-]{43})\b", mail.text)
+    assert found, mail
+    return found[1]

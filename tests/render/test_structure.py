@@ -12,8 +12,8 @@ MAX_FUNCTION = 40
 MAX_IMPORTS = 8
 MAX_FILE = 260
 
-# They bring everything about users together: rules, schemas, sessions and passwords. The routers
-# are a list of all.
+# They bring everything about users together: rules, schemas, sessions, passwords and emails. The
+# routers are a list of all.
 MAY_IMPORT_MORE = {
     "app.api.routers",
     "app.auth.service",
@@ -30,6 +30,8 @@ TRANSACTIONS = {
     "app.core.postgresql._prepare_nothing_in_a_pooler",
     "app.db.session.get_session",
     # Attempts count even if the request fails, and logins must not wait for a lock while hashing.
+    "app.auth.recovery.request_password_reset",
+    "app.auth.recovery.reset_password",
     "app.auth.service.change_password",
     "app.auth.service._verify_and_log_in",
     "app.auth.throttle._count",

@@ -113,7 +113,7 @@ async def _set_password(username: str, password: str) -> None:
         hashed = await hash_new_password(settings, password, found.username, found.email)
         async with database.writers.begin() as session:
             found = await users.load_user(session, is_wanted)
-            await users.reset_password(session, found, hashed)
+            await users.reset_password(session, settings, found, hashed)
 
 
 async def _list_users() -> None:

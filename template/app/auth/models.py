@@ -1,6 +1,7 @@
 """The tables of the login. Those of users and permissions are in app/models/user.py."""
 
 from datetime import datetime
+from enum import StrEnum
 
 from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -131,6 +132,37 @@ class OutgoingMail(Base):
     # Without this time, the mail is not sent anymore. In development, it never was.
     next_attempt_at: Mapped[datetime | None] = mapped_column(index=True)
     last_error: Mapped[str | None] = mapped_column(String(500))
+
+
+class Purpose(StrEnum):
+    """What the link with a token does."""
+
+    RESET_PASSWORD = "reset_password"  # noqa: S105  (no password)
+
+
+class OneTimeToken(Base):
+    """The token of a link in an email, which acts once. Only a hash is stored.
+
+    A request for an unknown address leaves a row, too, which has no user and no known token.
+    """
+
+    __tablename__ = "one_time_tokens"
+    __table_args__ = (
+        CheckConstraint("length(purpose) <= 32", "purpose_length"),
+        CheckConstraint("length(token_hash) = 64", "token_hash_length"),
+        CheckConstraint("length(email) <= 254", "email_length"),
+        # These ids are not public.
+        {"sqlite_autoincrement": False},
+    )
+
+    user_id: Mapped[int | None] = mapped_column(
+        BigInt, ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    purpose: Mapped[str] = mapped_column(String(32))
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    # The address that the link was sent to.
+    email: Mapped[str] = mapped_column(String(254), index=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 # `alembic upgrade head` adds the missing ones.

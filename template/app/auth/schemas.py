@@ -47,6 +47,10 @@ def normalize_login(login: str) -> str | None:
 Search = Annotated[ShortText, Field(max_length=100), BeforeValidator(normalize_name)]
 
 
+# The token of a link in an email.
+OneTimeSecret = Annotated[str, Field(max_length=100, json_schema_extra={"format": "password"})]
+
+
 def _reject_scope(scope: str) -> str:
     if scope.strip():
         raise PydanticCustomError(
@@ -108,6 +112,19 @@ class ApiKeyRead(BaseModel):
 
 class NewApiKeyRead(ApiKeyRead):
     key: Annotated[str, Field(description="Shown only now.")]
+
+
+class PasswordForgotten(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    email: Annotated[Email, AfterValidator(normalize_email)]
+
+
+class PasswordReset(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    token: OneTimeSecret
+    new_password: Password
 
 
 class LoginSessionRead(BaseModel):

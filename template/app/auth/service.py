@@ -11,7 +11,7 @@ import time
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth import audit, sessions, throttle
+from app.auth import audit, sessions, throttle, users
 from app.auth.passwords import DUMMY_HASH, hash_new_password, verify_password
 from app.auth.schemas import TokenRead, normalize_login
 from app.auth.sessions import AuthContext, Client
@@ -136,6 +136,7 @@ async def change_password(
         await sessions.revoke_all(session, user.id)
         target = audit.target_user(user)
         audit.record(session, caller, "password_changed", target, changed=["password"])
+        await users.tell_of_new_password(session, settings, user)
         token = await sessions.create_login_session(session, settings, user.id, client)
     logger.info("Password changed", extra={"event": "password_changed"})
     return token

@@ -14,7 +14,7 @@ from app.auth.authentication import Client as Client
 from app.auth.authentication import authenticate as authenticate
 from app.auth.authentication import hash_token as hash_token
 from app.auth.authentication import reauthenticate as reauthenticate
-from app.auth.models import ApiKey, LoginSession
+from app.auth.models import ApiKey, LoginSession, OneTimeToken, Purpose
 from app.auth.schemas import TokenRead
 from app.core.errors import NotFound
 from app.models.user import User
@@ -42,6 +42,9 @@ async def create_login_session(
     )
     surplus = and_(LoginSession.user_id == user_id, LoginSession.id.not_in(newest))
     await session.execute(delete(LoginSession).where(surplus))
+    # A link for a new password has become useless to its user, but not to others.
+    is_link = OneTimeToken.user_id == user_id, OneTimeToken.purpose == Purpose.RESET_PASSWORD
+    await session.execute(delete(OneTimeToken).where(*is_link))
     await _delete_expired(session, settings, now)
     await audit.delete_expired(session, settings, now)
     new = LoginSession(

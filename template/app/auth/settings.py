@@ -1,5 +1,6 @@
 """The settings of the login."""
 
+import re
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.policy import SMTP
@@ -7,10 +8,26 @@ from typing import Annotated, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from annotated_types import Interval
-from pydantic import SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
 _MAX_MAIL_FROM_LENGTH = 320
+
+
+# Without a query and a fragment, which a link adds.
+_URL = re.compile(r"(https?)://([\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\])(:\d+)?(/[\w.~/-]*)?", re.ASCII)
+
+
+def _validate_link_base(url: str, info: ValidationInfo) -> str:
+    found = _URL.fullmatch(url)
+    if found is None:
+        raise ValueError("use an address such as https://www.example.com, without ? and #")
+    if found[1] == "http" and info.data.get("environment") == "production":
+        raise ValueError("use https: a link must not be readable on its way")
+    return url.rstrip("/")
+
+
+LinkBase = Annotated[str, AfterValidator(_validate_link_base)]
 
 
 class AuthSettings(BaseSettings):
@@ -25,6 +42,10 @@ class AuthSettings(BaseSettings):
     recent_login_minutes: Annotated[int, Interval(ge=1, le=1440)] = 60
     # An event in the audit trail is deleted after this many days.
     audit_retention_days: Annotated[int, Interval(ge=1, le=3650)] = 365
+    # Links in emails begin with this address of the service, never with the `Host` of a request.
+    public_url: LinkBase | None = None
+    # Where they lead instead, if a front end has the pages: it reads the token after `#token=`.
+    frontend_url: LinkBase | None = None
     # The mail server, such as smtps://user:password@smtp.example.com (TLS, port 465), or
     # smtp://user:password@smtp.example.com:587 (STARTTLS). Development sends no mail.
     smtp_url: SecretStr | None = None

@@ -8,7 +8,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
-from app.auth import audit, permissions, sessions, throttle
+from app.auth import audit, links, permissions, sessions, throttle
+from app.auth.mail import queue_mail
+from app.auth.models import Purpose
 from app.auth.passwords import hash_new_password
 from app.auth.schemas import OwnUserUpdate, normalize_email
 from app.auth.sessions import AuthContext, Client
@@ -71,7 +73,7 @@ async def update_user(
     if data.is_active is not None:
         user.is_active = data.is_active
     if hashed is not None:
-        await set_password(session, user, hashed)
+        await set_password(session, settings, user, hashed)
     if not user.is_active:
         await sessions.revoke_all(session, user.id)
     await session.flush()
@@ -144,18 +146,30 @@ async def replace_permissions(
     return await load_user(session, User.id == user_id)
 
 
-async def set_password(session: AsyncSession, user: User, hashed: str) -> None:
-    """Set a password that someone else chose. Ends all login sessions and resets the throttle."""
+async def set_password(session: AsyncSession, settings: Settings, user: User, hashed: str) -> None:
+    """Set a password without the current one. Ends all login sessions and resets the throttle."""
     user.password = hashed
     await sessions.revoke_all(session, user.id)
+    await tell_of_new_password(session, settings, user)
     own_keys = throttle.password_key(user.id), throttle.rename_key(user.id)
     await throttle.reset(session, user.username, user.email, *own_keys)
 
 
-async def reset_password(session: AsyncSession, user: User, hashed: str) -> None:
+async def tell_of_new_password(session: AsyncSession, settings: Settings, user: User) -> None:
+    """Tell the user, and end the link with which they could have set another one."""
+    await links.end(session, Purpose.RESET_PASSWORD, user.id)
+    # Without a mail server, it would wait forever.
+    if settings.in_development or settings.smtp_url:
+        template = "password_changed"
+        await queue_mail(session, to=user.email, template=template, username=user.username)
+
+
+async def reset_password(
+    session: AsyncSession, settings: Settings, user: User, hashed: str
+) -> None:
     """As `set_password`, for the command line."""
     before = dict(vars(user))
-    await set_password(session, user, hashed)
+    await set_password(session, settings, user, hashed)
     _record_change(session, None, user, before)
 
 

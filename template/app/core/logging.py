@@ -80,6 +80,14 @@ def _has_no_query(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith('%s - "WebSocket ')
 
 
+def _hide_query(record: logging.LogRecord) -> bool:
+    """Cut the query from a line of uvicorn's own access log: the token of a link may be in it."""
+    if isinstance(record.args, tuple):
+        cut = (a.partition("?")[0] if isinstance(a, str) else a for a in record.args)
+        record.args = tuple(cut)
+    return True
+
+
 def configure_logging(settings: CoreSettings) -> None:
     """Give the root logger a handler, and send uvicorn's lines through it.
 
@@ -87,6 +95,7 @@ def configure_logging(settings: CoreSettings) -> None:
     """
     logging.getLogger("app").setLevel(settings.log_level)
     logging.getLogger("uvicorn.error").addFilter(_has_no_query)
+    logging.getLogger("uvicorn.access").addFilter(_hide_query)
     # Alembic lists its plugins when it is imported, which is at the first check of readiness.
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     if logging.getLogger().hasHandlers():

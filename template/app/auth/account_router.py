@@ -1,0 +1,42 @@
+"""What people do with their accounts before they can log in, through links by email."""
+
+from http import HTTPStatus
+
+from app.auth import recovery
+from app.auth.dependencies import ClientDep, DatabaseDep, SettingsDep
+from app.auth.links import InvalidLink, LinksUnavailable
+from app.auth.schemas import PasswordForgotten, PasswordReset
+from app.auth.throttle import TooManyAttempts
+from app.core.openapi import error_responses
+from app.core.routing import Router
+
+router = Router(prefix="/auth", tags=["auth"], max_body_size=16 * 1024)
+
+
+@router.post(
+    "/password/forgot",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=error_responses(LinksUnavailable, TooManyAttempts),
+)
+async def forgot_password(
+    data: PasswordForgotten, client: ClientDep, database: DatabaseDep, settings: SettingsDep
+) -> None:
+    """Send a link for a new password to your email address.
+
+    The response is the same for an address that no user has. The link works once, for half an hour,
+    and until you log in.
+    """
+    await recovery.request_password_reset(database, settings, data.email, client.address)
+
+
+@router.post(
+    "/password/reset",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=error_responses(InvalidLink, TooManyAttempts),
+)
+async def reset_password(
+    data: PasswordReset, client: ClientDep, database: DatabaseDep, settings: SettingsDep
+) -> None:
+    """Choose a new password with the token of a link. Ends all your login sessions."""
+    token, password = data.token, data.new_password
+    await recovery.reset_password(database, settings, token, password, client.address)

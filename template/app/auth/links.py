@@ -1,0 +1,110 @@
+"""Links in emails: one-time tokens, each for one purpose and a limited time."""
+
+import secrets
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+
+from sqlalchemy import and_, delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.auth.models import OneTimeToken
+from app.auth.models import Purpose as Purpose
+from app.auth.sessions import hash_token
+from app.core.errors import AppError, NotFound
+from app.settings import Settings
+
+# A new link deletes at most this many expired ones, so that no request takes long.
+_MAX_DELETED = 100
+# Where `fastapi dev` and the README start the app.
+_DEVELOPMENT_URL = "http://localhost:8001"
+
+
+# How long a link works, and the name of its page.
+_LIFETIMES = {Purpose.RESET_PASSWORD: timedelta(minutes=30)}
+_PAGES = {Purpose.RESET_PASSWORD: "reset-password"}
+
+
+class InvalidLink(AppError):
+    """The same for a link that never existed, has expired, was replaced or was used."""
+
+    status_code = HTTPStatus.BAD_REQUEST
+    detail = "This link is invalid or has expired. Request a new one."
+    event = "link_rejected"
+
+
+class LinksUnavailable(NotFound):
+    detail = "This service sends no links by email."
+
+
+def check_available(settings: Settings) -> None:
+    """LinksUnavailable, unless emails can be sent and somebody has set where links lead."""
+    base = settings.public_url or settings.frontend_url
+    if not (settings.in_development or (settings.smtp_url and base)):
+        raise LinksUnavailable
+
+
+def url(settings: Settings, purpose: Purpose, token: str) -> str:
+    if settings.frontend_url:
+        # What comes after # stays in the browser.
+        return f"{settings.frontend_url}/{_PAGES[purpose]}#token={token}"
+    base = settings.public_url or _DEVELOPMENT_URL
+    return f"{base}/account/{_PAGES[purpose]}?token={token}"
+
+
+def request_key(email: str) -> str:
+    """The name under which the throttle counts the emails that strangers request for an address."""
+    return f"mail to {email}"
+
+
+def use_key(token_hash: str) -> str:
+    """The name under which the throttle counts the attempts to use a link."""
+    return f"link {token_hash}"
+
+
+async def create(session: AsyncSession, purpose: Purpose, user_id: int | None, email: str) -> str:
+    """A new token, which ends the earlier ones of the user with the same purpose."""
+    now, token = datetime.now(UTC), secrets.token_urlsafe(32)
+    # No user has the id 0: an unknown address costs the same statement.
+    await end(session, purpose, user_id or 0)
+    expired = select(OneTimeToken.id).where(OneTimeToken.expires_at < now)
+    # Skips those that another request has just locked, to avoid a deadlock.
+    unlocked = expired.limit(_MAX_DELETED).with_for_update(skip_locked=True)
+    await session.execute(delete(OneTimeToken).where(OneTimeToken.id.in_(unlocked)))
+    row = OneTimeToken(
+        user_id=user_id,
+        purpose=purpose,
+        token_hash=hash_token(token),
+        email=email,
+        expires_at=now + _LIFETIMES[purpose],
+    )
+    session.add(row)
+    await session.flush()
+    return token
+
+
+async def find(session: AsyncSession, token: str, *purposes: Purpose) -> OneTimeToken:
+    """The row of a valid token, or InvalidLink."""
+    now = datetime.now(UTC)
+    is_valid = and_(
+        OneTimeToken.token_hash == hash_token(token),
+        OneTimeToken.purpose.in_(purposes),
+        # The upper bound is for a clock that was wrong when the link was created.
+        OneTimeToken.expires_at.between(now, now + max(_LIFETIMES[p] for p in purposes)),
+    )
+    row: OneTimeToken | None = await session.scalar(select(OneTimeToken).where(is_valid))
+    if row is None:
+        raise InvalidLink
+    return row
+
+
+async def take(session: AsyncSession, row: OneTimeToken) -> None:
+    """Use a token up; InvalidLink, if another request has done so or has ended it."""
+    used = delete(OneTimeToken).where(OneTimeToken.id == row.id)
+    used = used.where(OneTimeToken.token_hash == row.token_hash)
+    if (await session.scalars(used.returning(OneTimeToken.id))).one_or_none() is None:
+        raise InvalidLink
+
+
+async def end(session: AsyncSession, purpose: Purpose, user_id: int) -> None:
+    is_theirs = and_(OneTimeToken.user_id == user_id, OneTimeToken.purpose == purpose)
+    await session.execute(delete(OneTimeToken).where(is_theirs))

@@ -1,0 +1,110 @@
+"""The pages that links in emails open. GET shows a form, and only POST acts.
+
+So a program that opens every link in a mailbox does not use it up.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from html import escape
+from http import HTTPStatus
+from importlib.resources import files
+from string import Template
+from typing import Annotated, Any
+
+from fastapi import Form, Query
+from fastapi.responses import HTMLResponse
+from pydantic import TypeAdapter, ValidationError
+
+from app import TITLE
+from app.auth import recovery
+from app.auth.dependencies import ClientDep, DatabaseDep, SettingsDep
+from app.auth.schemas import OneTimeSecret
+from app.core.errors import AppError
+from app.core.routing import Router
+from app.core.types import Password
+
+router = Router(prefix="/account", include_in_schema=False, max_body_size=16 * 1024)
+
+_PAGE = files("app.auth").joinpath("page.html").read_text("utf-8")
+_STYLE = hashlib.sha256(re.findall("<style>(.*?)</style>", _PAGE, re.DOTALL)[0].encode()).digest()
+# No script, and no way to send the form elsewhere. `Referrer-Policy: no-referrer` keeps the token
+# in the address from other sites; every response has it.
+_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{base64.b64encode(_STYLE).decode()}'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+_PASSWORD: TypeAdapter[str] = TypeAdapter(Password)
+
+TokenQuery = Annotated[OneTimeSecret, Query()]
+TokenForm = Annotated[OneTimeSecret, Form()]
+
+
+@router.get("/reset-password")
+async def show_password_form(token: TokenQuery = "") -> HTMLResponse:
+    return _password_form(token)
+
+
+@router.post("/reset-password")
+async def choose_password(
+    token: TokenForm,
+    new_password: Annotated[str, Form()],
+    client: ClientDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+) -> HTMLResponse:
+    try:
+        _PASSWORD.validate_python(new_password)
+        await recovery.reset_password(database, settings, token, new_password, client.address)
+    except ValidationError:
+        reason = f"Use {settings.password_min_length} to 256 characters."
+        return _password_form(token, reason, HTTPStatus.UNPROCESSABLE_ENTITY)
+    except AppError as error:
+        return _password_form(token, _reason(error), error.status_code, error.headers)
+    return _page("Your password is changed", "<p>Log in with the new password.</p>")
+
+
+def _password_form(token: str, *refusal: Any) -> HTMLResponse:
+    return _form(
+        "Choose a new password",
+        token,
+        "<p>This ends all your login sessions.</p>"
+        '<label>New password<input type="password" name="new_password" maxlength="256" '
+        'autocomplete="new-password" required autofocus></label>',
+        "Change the password",
+        *refusal,
+    )
+
+
+def _reason(error: AppError) -> str:
+    return error.errors[0].msg if error.errors else error.detail
+
+
+def _form(
+    heading: str,
+    token: str,
+    fields: str,
+    button: str,
+    reason: str = "",
+    status: int = HTTPStatus.OK,
+    headers: Mapping[str, str] | None = None,
+) -> HTMLResponse:
+    alert = f'<p role="alert">{escape(reason)}</p>' if reason else ""
+    # The form is sent to the path of the page, without the token in the address.
+    content = (
+        f'{alert}<form method="post" action="?">'
+        f'<input type="hidden" name="token" value="{escape(token)}">'
+        f"{fields}<button>{button}</button></form>"
+    )
+    return _page(heading, content, status, headers)
+
+
+def _page(
+    heading: str,
+    content: str,
+    status: int = HTTPStatus.OK,
+    headers: Mapping[str, str] | None = None,
+) -> HTMLResponse:
+    page = Template(_PAGE).substitute(service=escape(TITLE), heading=heading, content=content)
+    return HTMLResponse(page, status, {**(headers or {}), "Content-Security-Policy": _POLICY})

@@ -1,0 +1,76 @@
+"""Forgotten passwords: a link by email, with which users choose a new one."""
+
+import asyncio
+import logging
+import time
+
+from sqlalchemy import select
+
+from app.auth import links, throttle, users
+from app.auth.links import InvalidLink, Purpose
+from app.auth.mail import queue_mail
+from app.auth.passwords import hash_new_password
+from app.core.database import Database
+from app.models.user import User
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# A request takes at least this long, whether the address belongs to a user or not.
+_REQUEST_SECONDS = 0.5
+
+
+async def request_password_reset(
+    database: Database, settings: Settings, email: str, address: str
+) -> None:
+    """Send a link to this address, if an active user has it.
+
+    If not, the same statements run, and the transaction keeps the token but no email. So neither
+    the response nor the work tells strangers who has an account here.
+    """
+    links.check_available(settings)
+    started = time.monotonic()
+    await throttle.record(database, links.request_key(email), address)
+    async with database.writers.begin() as session:
+        is_theirs = User.email == email, User.is_active
+        user = await session.scalar(select(User).where(*is_theirs).with_for_update())
+        user_id, stored = (user.id, user.email) if user else (None, "")
+        token = await links.create(session, Purpose.RESET_PASSWORD, user_id, stored)
+        async with session.begin_nested() as savepoint:
+            await queue_mail(
+                session,
+                # The stored address: the typed one may be another spelling of it.
+                to=stored or email,
+                template="password_reset",
+                username=user.username if user else email,
+                link=links.url(settings, Purpose.RESET_PASSWORD, token),
+            )
+            if user is None:
+                await savepoint.rollback()
+    # Not logged here: the line would tell readers of the log what the response hides.
+    await asyncio.sleep(_REQUEST_SECONDS - (time.monotonic() - started))
+
+
+async def reset_password(
+    database: Database, settings: Settings, token: str, new_password: str, address: str
+) -> None:
+    """Set the password that the owner of a link has chosen. Ends all login sessions."""
+    async with database.readers() as session:
+        row = await links.find(session, token, Purpose.RESET_PASSWORD)
+        user = await session.get(User, row.user_id)
+    if user is None:
+        raise InvalidLink
+    # Limited, since the check of a new password is slow.
+    await throttle.record(database, links.use_key(row.token_hash), address)
+    hashed = await hash_new_password(
+        settings, new_password, user.username, user.email, field="new_password"
+    )
+    async with database.writers.begin() as session:
+        user = await session.get(User, user.id, with_for_update=True)
+        if user is None or not user.is_active or user.email != row.email:
+            raise InvalidLink
+        await links.take(session, row)
+        await users.set_password(session, settings, user, hashed)
+        await throttle.reset(session, links.use_key(row.token_hash))
+    fields = {"event": "password_reset", "target_user_id": user.id}
+    logger.info("Password reset", extra=fields)
