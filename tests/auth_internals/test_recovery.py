@@ -520,7 +520,7 @@ def test_t14_opening_the_page_does_not_use_the_link_up(
     response = client.post(PAGE, data={"token": link, "new_password": NEW_PASSWORD})
 
     assert response.status_code == 200
-    assert "is changed" in response.text
+    assert "is saved" in response.text
     assert can_log_in(client, NEW_PASSWORD)
 
 

@@ -55,6 +55,7 @@ FILES = [
     "app/auth/users.py",
     "app/auth/users_router.py",
     "app/mails/__init__.py",
+    "app/mails/invitation.txt",
     "app/mails/password_changed.txt",
     "app/mails/password_reset.txt",
     "app/permissions.py",

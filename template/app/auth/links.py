@@ -4,7 +4,7 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
-from sqlalchemy import and_, delete, select
+from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.models import OneTimeToken
@@ -20,8 +20,12 @@ _DEVELOPMENT_URL = "http://localhost:8001"
 
 
 # How long a link works, and the name of its page.
-_LIFETIMES = {Purpose.RESET_PASSWORD: timedelta(minutes=30)}
-_PAGES = {Purpose.RESET_PASSWORD: "reset-password"}
+_LIFETIMES = {
+    Purpose.RESET_PASSWORD: timedelta(minutes=30),
+    # After that, the person asks for a new password instead.
+    Purpose.INVITATION: timedelta(days=3),
+}
+_PAGES = {Purpose.RESET_PASSWORD: "reset-password", Purpose.INVITATION: "reset-password"}
 
 
 class InvalidLink(AppError):
@@ -65,7 +69,7 @@ async def create(session: AsyncSession, purpose: Purpose, user_id: int | None, e
     """A new token, which ends the earlier ones of the user with the same purpose."""
     now, token = datetime.now(UTC), secrets.token_urlsafe(32)
     # No user has the id 0: an unknown address costs the same statement.
-    await end(session, purpose, user_id or 0)
+    await end(session, user_id or 0, purpose)
     expired = select(OneTimeToken.id).where(OneTimeToken.expires_at < now)
     # Skips those that another request has just locked, to avoid a deadlock.
     unlocked = expired.limit(_MAX_DELETED).with_for_update(skip_locked=True)
@@ -85,13 +89,16 @@ async def create(session: AsyncSession, purpose: Purpose, user_id: int | None, e
 async def find(session: AsyncSession, token: str, *purposes: Purpose) -> OneTimeToken:
     """The row of a valid token, or InvalidLink."""
     now = datetime.now(UTC)
-    is_valid = and_(
-        OneTimeToken.token_hash == hash_token(token),
-        OneTimeToken.purpose.in_(purposes),
-        # The upper bound is for a clock that was wrong when the link was created.
-        OneTimeToken.expires_at.between(now, now + max(_LIFETIMES[p] for p in purposes)),
+    # The upper bound is for a clock that was wrong when the link was created.
+    is_valid = or_(
+        *(
+            and_(OneTimeToken.purpose == p, OneTimeToken.expires_at.between(now, now + lifetime))
+            for p, lifetime in _LIFETIMES.items()
+            if p in purposes
+        )
     )
-    row: OneTimeToken | None = await session.scalar(select(OneTimeToken).where(is_valid))
+    has_token = OneTimeToken.token_hash == hash_token(token)
+    row: OneTimeToken | None = await session.scalar(select(OneTimeToken).where(has_token, is_valid))
     if row is None:
         raise InvalidLink
     return row
@@ -105,6 +112,6 @@ async def take(session: AsyncSession, row: OneTimeToken) -> None:
         raise InvalidLink
 
 
-async def end(session: AsyncSession, purpose: Purpose, user_id: int) -> None:
-    is_theirs = and_(OneTimeToken.user_id == user_id, OneTimeToken.purpose == purpose)
+async def end(session: AsyncSession, user_id: int, *purposes: Purpose) -> None:
+    is_theirs = and_(OneTimeToken.user_id == user_id, OneTimeToken.purpose.in_(purposes))
     await session.execute(delete(OneTimeToken).where(is_theirs))

@@ -138,6 +138,7 @@ class Purpose(StrEnum):
     """What the link with a token does."""
 
     RESET_PASSWORD = "reset_password"  # noqa: S105  (no password)
+    INVITATION = "invitation"
 
 
 class OneTimeToken(Base):

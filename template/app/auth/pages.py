@@ -62,17 +62,17 @@ async def choose_password(
         return _password_form(token, reason, HTTPStatus.UNPROCESSABLE_ENTITY)
     except AppError as error:
         return _password_form(token, _reason(error), error.status_code, error.headers)
-    return _page("Your password is changed", "<p>Log in with the new password.</p>")
+    return _page("Your password is saved", "<p>Log in with the new password.</p>")
 
 
 def _password_form(token: str, *refusal: Any) -> HTMLResponse:
     return _form(
-        "Choose a new password",
+        "Choose a password",
         token,
         "<p>This ends all your login sessions.</p>"
         '<label>New password<input type="password" name="new_password" maxlength="256" '
         'autocomplete="new-password" required autofocus></label>',
-        "Change the password",
+        "Save the password",
         *refusal,
     )
 

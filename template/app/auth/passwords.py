@@ -31,7 +31,7 @@ HASHER = PasswordHash(
     (Argon2Hasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=_LANES),)
 )
 # Verified when there is no such user, so that the response takes as long. No password has this
-# hash.
+# hash, so users who have not chosen a password have it, too.
 DUMMY_HASH = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}${'A' * 22}${'A' * 43}"
 
 # Hashing takes memory and a processor. This limits how many hashes run at once; others queue.

@@ -56,7 +56,7 @@ async def reset_password(
 ) -> None:
     """Set the password that the owner of a link has chosen. Ends all login sessions."""
     async with database.readers() as session:
-        row = await links.find(session, token, Purpose.RESET_PASSWORD)
+        row = await links.find(session, token, Purpose.RESET_PASSWORD, Purpose.INVITATION)
         user = await session.get(User, row.user_id)
     if user is None:
         raise InvalidLink

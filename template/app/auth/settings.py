@@ -4,7 +4,7 @@ import re
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.policy import SMTP
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from annotated_types import Interval
@@ -51,6 +51,19 @@ class AuthSettings(BaseSettings):
     smtp_url: SecretStr | None = None
     # Who mails are from, such as "Book Shelf <no-reply@example.com>".
     mail_from: str | None = None
+
+    # How users get their password: an administrator chooses it, an invitation by email lets them
+    # choose, or they register without an administrator.
+    registration: Literal["closed", "invite", "open"] = "closed"
+
+    @field_validator("registration")
+    @classmethod
+    def _validate_registration(cls, value: str, info: ValidationInfo) -> str:
+        found = info.data
+        has_links = found.get("smtp_url") and (found.get("public_url") or found.get("frontend_url"))
+        if value != "closed" and found.get("environment") != "development" and not has_links:
+            raise ValueError("set SMTP_URL and PUBLIC_URL first: it sends links by email")
+        return value
 
     @field_validator("smtp_url")
     @classmethod

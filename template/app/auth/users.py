@@ -11,11 +11,11 @@ from sqlalchemy.orm import selectinload
 from app.auth import audit, links, permissions, sessions, throttle
 from app.auth.mail import queue_mail
 from app.auth.models import Purpose
-from app.auth.passwords import hash_new_password
+from app.auth.passwords import DUMMY_HASH, hash_new_password
 from app.auth.schemas import OwnUserUpdate, normalize_email
 from app.auth.sessions import AuthContext, Client
 from app.core.database import Database, is_integrity_error
-from app.core.errors import Conflict, NotFound, PermissionDenied
+from app.core.errors import Conflict, FieldError, Invalid, NotFound, PermissionDenied
 from app.models.user import User
 from app.schemas.user import UserCreate, UserUpdate
 from app.settings import Settings
@@ -35,15 +35,36 @@ async def load_user(session: AsyncSession, *criteria: ColumnElement[bool]) -> Us
 async def create_user(
     session: AsyncSession, settings: Settings, caller: AuthContext, data: UserCreate
 ) -> User:
+    """Create a user. Unless REGISTRATION is closed, it has no password, and gets an invitation."""
+    invites = settings.registration != "closed"
+    if data.password is None and not invites:
+        raise Invalid([FieldError(["body", "password"], "Field required", "missing")])
+    if data.password is not None and invites:
+        raise _password_is_private()
     user = await new_user(settings, data)
     await permissions.recheck(session, caller, "users:write")
-    return await add_user(session, user, caller)
+    await add_user(session, user, caller)
+    if invites:
+        token = await links.create(session, Purpose.INVITATION, user.id, user.email)
+        link = links.url(settings, Purpose.INVITATION, token)
+        values = {"username": user.username, "inviter": caller.username, "link": link}
+        await queue_mail(session, to=user.email, template="invitation", **values)
+    return user
+
+
+def _password_is_private() -> Invalid:
+    reason = "Leave out the password. The user chooses it through a link by email."
+    return Invalid([FieldError(["body", "password"], reason, "private")])
 
 
 async def new_user(settings: Settings, data: UserCreate) -> User:
-    """A user that is not stored yet. Hashing is slow, so call this before a transaction begins."""
-    email = normalize_email(data.email)
-    hashed = await hash_new_password(settings, data.password, data.username, email)
+    """A user that is not stored yet. Hashing is slow, so call this before a transaction begins.
+
+    Without a password, the user cannot log in until a link by email has set one.
+    """
+    email, hashed = normalize_email(data.email), DUMMY_HASH
+    if data.password is not None:
+        hashed = await hash_new_password(settings, data.password, data.username, email)
     user = User(username=data.username, email=email, password=hashed, is_active=True)
     # Set explicitly: a relationship that was never set cannot be read after the flush.
     user.permissions = []
@@ -93,6 +114,8 @@ async def _hash_for(
         return None
     if user_id == caller.user_id:
         raise PermissionDenied("Change your own password with your current one.")
+    if settings.registration != "closed":
+        raise _password_is_private()
     async with database.readers() as reader:
         user = await load_user(reader, User.id == user_id)
         await permissions.check_manageable(reader, caller.permissions, user)
@@ -156,8 +179,8 @@ async def set_password(session: AsyncSession, settings: Settings, user: User, ha
 
 
 async def tell_of_new_password(session: AsyncSession, settings: Settings, user: User) -> None:
-    """Tell the user, and end the link with which they could have set another one."""
-    await links.end(session, Purpose.RESET_PASSWORD, user.id)
+    """Tell the user, and end the links with which they could have set another one."""
+    await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
     # Without a mail server, it would wait forever.
     if settings.in_development or settings.smtp_url:
         template = "password_changed"

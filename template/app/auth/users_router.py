@@ -83,7 +83,10 @@ async def create_user(
     session: SessionDep,
     settings: SettingsDep,
 ) -> User:
-    """Create a user without permissions. Needs a recent login."""
+    """Create a user without permissions. Needs a recent login.
+
+    With REGISTRATION, leave out the password: the user gets an invitation by email instead.
+    """
     created = await users.create_user(session, settings, user, data)
     response.headers["Location"] = f"{request.scope['path']}/{created.id}"
     return created

@@ -16,7 +16,8 @@ class UserCreate(BaseModel):
 
     username: Username
     email: Email
-    password: Password
+    # Missing where users choose their own, through a link by email.
+    password: Password | None = None
 
 
 class UserUpdate(BaseModel):
