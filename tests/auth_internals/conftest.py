@@ -9,7 +9,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Engine, create_engine, event, select
 from sqlalchemy.orm import Session
 
-from app.auth import passwords, recovery, service
+from app.auth import links, passwords, service
 from app.core.database import Database, synchronous_url
 from app.models.user import Permission, User
 from app.permissions import PermissionName
@@ -21,7 +21,7 @@ CHEAP_DUMMY_HASH = REAL_DUMMY_HASH.replace("m=19456,t=2,p=1", "m=8,t=1,p=1")
 
 
 REAL_FAILURE_SECONDS = service._FAILURE_SECONDS
-REAL_REQUEST_SECONDS = recovery._REQUEST_SECONDS
+REAL_REQUEST_SECONDS = links._REQUEST_SECONDS
 
 
 def use_hasher(monkeypatch: pytest.MonkeyPatch, hasher: PasswordHash, dummy_hash: str) -> None:
@@ -35,7 +35,7 @@ def _cheap_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashing and failing are slow on purpose, and would take most of the time here."""
     use_hasher(monkeypatch, CHEAP_HASHER, CHEAP_DUMMY_HASH)
     monkeypatch.setattr(service, "_FAILURE_SECONDS", 0)
-    monkeypatch.setattr(recovery, "_REQUEST_SECONDS", 0)
+    monkeypatch.setattr(links, "_REQUEST_SECONDS", 0)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def real_hashing(_cheap_hashing: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a test that depends on the cost of a hash, or of a failed login."""
     use_hasher(monkeypatch, REAL_HASHER, REAL_DUMMY_HASH)
     monkeypatch.setattr(service, "_FAILURE_SECONDS", REAL_FAILURE_SECONDS)
-    monkeypatch.setattr(recovery, "_REQUEST_SECONDS", REAL_REQUEST_SECONDS)
+    monkeypatch.setattr(links, "_REQUEST_SECONDS", REAL_REQUEST_SECONDS)
 
 
 @pytest.fixture(scope="session")

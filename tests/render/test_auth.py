@@ -46,6 +46,7 @@ FILES = [
     "app/auth/passwords.py",
     "app/auth/permissions.py",
     "app/auth/recovery.py",
+    "app/auth/registration.py",
     "app/auth/router.py",
     "app/auth/schemas.py",
     "app/auth/service.py",
@@ -58,6 +59,8 @@ FILES = [
     "app/mails/invitation.txt",
     "app/mails/password_changed.txt",
     "app/mails/password_reset.txt",
+    "app/mails/registration.txt",
+    "app/mails/registration_known.txt",
     "app/permissions.py",
     "tests/auth/test_login.py",
 ]

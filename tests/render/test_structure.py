@@ -32,6 +32,8 @@ TRANSACTIONS = {
     # Attempts count even if the request fails, and logins must not wait for a lock while hashing.
     "app.auth.recovery.request_password_reset",
     "app.auth.recovery.reset_password",
+    "app.auth.registration.register",
+    "app.auth.registration.request_registration",
     "app.auth.service.change_password",
     "app.auth.service._verify_and_log_in",
     "app.auth.throttle._count",

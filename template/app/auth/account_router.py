@@ -2,10 +2,10 @@
 
 from http import HTTPStatus
 
-from app.auth import recovery
+from app.auth import recovery, registration
 from app.auth.dependencies import ClientDep, DatabaseDep, SettingsDep
 from app.auth.links import InvalidLink, LinksUnavailable
-from app.auth.schemas import PasswordForgotten, PasswordReset
+from app.auth.schemas import LinkRequest, PasswordReset, Registration
 from app.auth.throttle import TooManyAttempts
 from app.core.openapi import error_responses
 from app.core.routing import Router
@@ -19,7 +19,7 @@ router = Router(prefix="/auth", tags=["auth"], max_body_size=16 * 1024)
     responses=error_responses(LinksUnavailable, TooManyAttempts),
 )
 async def forgot_password(
-    data: PasswordForgotten, client: ClientDep, database: DatabaseDep, settings: SettingsDep
+    data: LinkRequest, client: ClientDep, database: DatabaseDep, settings: SettingsDep
 ) -> None:
     """Send a link for a new password to your email address.
 
@@ -40,3 +40,31 @@ async def reset_password(
     """Choose a new password with the token of a link. Ends all your login sessions."""
     token, password = data.token, data.new_password
     await recovery.reset_password(database, settings, token, password, client.address)
+
+
+@router.post(
+    "/register",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=error_responses(LinksUnavailable, TooManyAttempts),
+)
+async def register(
+    data: LinkRequest, client: ClientDep, database: DatabaseDep, settings: SettingsDep
+) -> None:
+    """Send a link for a new account to your email address. Needs REGISTRATION=open.
+
+    The response is the same for an address that has an account. The link works once, for an hour.
+    """
+    await registration.request_registration(database, settings, data.email, client.address)
+
+
+@router.post(
+    "/register/complete",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=error_responses(InvalidLink, LinksUnavailable, TooManyAttempts),
+)
+async def complete_registration(
+    data: Registration, client: ClientDep, database: DatabaseDep, settings: SettingsDep
+) -> None:
+    """Choose your username and password with the token of a link. Then you can log in."""
+    choice = data.username, data.password
+    await registration.register(database, settings, data.token, *choice, client.address)

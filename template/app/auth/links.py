@@ -1,6 +1,10 @@
 """Links in emails: one-time tokens, each for one purpose and a limited time."""
 
+import asyncio
 import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
@@ -24,8 +28,15 @@ _LIFETIMES = {
     Purpose.RESET_PASSWORD: timedelta(minutes=30),
     # After that, the person asks for a new password instead.
     Purpose.INVITATION: timedelta(days=3),
+    Purpose.REGISTER: timedelta(hours=1),
 }
-_PAGES = {Purpose.RESET_PASSWORD: "reset-password", Purpose.INVITATION: "reset-password"}
+_PAGES = {
+    Purpose.RESET_PASSWORD: "reset-password",
+    Purpose.INVITATION: "reset-password",
+    Purpose.REGISTER: "register",
+}
+# A request for a link takes at least this long, whether the address belongs to a user or not.
+_REQUEST_SECONDS = 0.5
 
 
 class InvalidLink(AppError):
@@ -55,6 +66,14 @@ def url(settings: Settings, purpose: Purpose, token: str) -> str:
     return f"{base}/account/{_PAGES[purpose]}?token={token}"
 
 
+@asynccontextmanager
+async def hiding_duration() -> AsyncIterator[None]:
+    """Let a request take as long whatever it finds."""
+    started = time.monotonic()
+    yield
+    await asyncio.sleep(_REQUEST_SECONDS - (time.monotonic() - started))
+
+
 def request_key(email: str) -> str:
     """The name under which the throttle counts the emails that strangers request for an address."""
     return f"mail to {email}"
@@ -66,10 +85,11 @@ def use_key(token_hash: str) -> str:
 
 
 async def create(session: AsyncSession, purpose: Purpose, user_id: int | None, email: str) -> str:
-    """A new token, which ends the earlier ones of the user with the same purpose."""
+    """A new token, which ends the earlier ones for the same purpose and user or address."""
     now, token = datetime.now(UTC), secrets.token_urlsafe(32)
-    # No user has the id 0: an unknown address costs the same statement.
-    await end(session, user_id or 0, purpose)
+    # No user has the id 0, and no address is "-": an unknown one costs the same statement.
+    is_theirs = or_(OneTimeToken.user_id == (user_id or 0), OneTimeToken.email == (email or "-"))
+    await session.execute(delete(OneTimeToken).where(OneTimeToken.purpose == purpose, is_theirs))
     expired = select(OneTimeToken.id).where(OneTimeToken.expires_at < now)
     # Skips those that another request has just locked, to avoid a deadlock.
     unlocked = expired.limit(_MAX_DELETED).with_for_update(skip_locked=True)

@@ -139,6 +139,7 @@ class Purpose(StrEnum):
 
     RESET_PASSWORD = "reset_password"  # noqa: S105  (no password)
     INVITATION = "invitation"
+    REGISTER = "register"
 
 
 class OneTimeToken(Base):

@@ -18,12 +18,12 @@ from fastapi.responses import HTMLResponse
 from pydantic import TypeAdapter, ValidationError
 
 from app import TITLE
-from app.auth import recovery
+from app.auth import recovery, registration
 from app.auth.dependencies import ClientDep, DatabaseDep, SettingsDep
 from app.auth.schemas import OneTimeSecret
 from app.core.errors import AppError
 from app.core.routing import Router
-from app.core.types import Password
+from app.core.types import Password, Username
 
 router = Router(prefix="/account", include_in_schema=False, max_body_size=16 * 1024)
 
@@ -36,6 +36,7 @@ _POLICY = (
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 _PASSWORD: TypeAdapter[str] = TypeAdapter(Password)
+_USERNAME: TypeAdapter[str] = TypeAdapter(Username)
 
 TokenQuery = Annotated[OneTimeSecret, Query()]
 TokenForm = Annotated[OneTimeSecret, Form()]
@@ -63,6 +64,49 @@ async def choose_password(
     except AppError as error:
         return _password_form(token, _reason(error), error.status_code, error.headers)
     return _page("Your password is saved", "<p>Log in with the new password.</p>")
+
+
+@router.get("/register")
+async def show_registration_form(token: TokenQuery = "") -> HTMLResponse:
+    return _registration_form(token, "")
+
+
+@router.post("/register")
+async def register(
+    token: TokenForm,
+    username: Annotated[str, Form()],
+    new_password: Annotated[str, Form()],
+    client: ClientDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+) -> HTMLResponse:
+    try:
+        choice = _USERNAME.validate_python(username), _PASSWORD.validate_python(new_password)
+        await registration.register(database, settings, token, *choice, client.address)
+    except ValidationError:
+        reason = (
+            "Use 3 to 32 of a-z, 0-9, dot, _ and - for the username, and "
+            f"{settings.password_min_length} to 256 characters for the password."
+        )
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+        return _registration_form(token, username, reason, status)
+    except AppError as error:
+        reason = _reason(error)
+        return _registration_form(token, username, reason, error.status_code, error.headers)
+    return _page("Welcome", "<p>Log in with your username and password.</p>")
+
+
+def _registration_form(token: str, username: str, *refusal: Any) -> HTMLResponse:
+    return _form(
+        "Choose a username and a password",
+        token,
+        '<label>Username<input name="username" maxlength="32" autocomplete="username" required '
+        f'autofocus value="{escape(username)}"></label>'
+        '<label>Password<input type="password" name="new_password" maxlength="256" '
+        'autocomplete="new-password" required></label>',
+        "Create the account",
+        *refusal,
+    )
 
 
 def _password_form(token: str, *refusal: Any) -> HTMLResponse:

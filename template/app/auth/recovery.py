@@ -1,8 +1,6 @@
 """Forgotten passwords: a link by email, with which users choose a new one."""
 
-import asyncio
 import logging
-import time
 
 from sqlalchemy import select
 
@@ -16,9 +14,6 @@ from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# A request takes at least this long, whether the address belongs to a user or not.
-_REQUEST_SECONDS = 0.5
-
 
 async def request_password_reset(
     database: Database, settings: Settings, email: str, address: str
@@ -29,9 +24,8 @@ async def request_password_reset(
     the response nor the work tells strangers who has an account here.
     """
     links.check_available(settings)
-    started = time.monotonic()
     await throttle.record(database, links.request_key(email), address)
-    async with database.writers.begin() as session:
+    async with links.hiding_duration(), database.writers.begin() as session:
         is_theirs = User.email == email, User.is_active
         user = await session.scalar(select(User).where(*is_theirs).with_for_update())
         user_id, stored = (user.id, user.email) if user else (None, "")
@@ -47,8 +41,6 @@ async def request_password_reset(
             )
             if user is None:
                 await savepoint.rollback()
-    # Not logged here: the line would tell readers of the log what the response hides.
-    await asyncio.sleep(_REQUEST_SECONDS - (time.monotonic() - started))
 
 
 async def reset_password(

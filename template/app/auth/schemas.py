@@ -114,7 +114,7 @@ class NewApiKeyRead(ApiKeyRead):
     key: Annotated[str, Field(description="Shown only now.")]
 
 
-class PasswordForgotten(BaseModel):
+class LinkRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     email: Annotated[Email, AfterValidator(normalize_email)]
@@ -125,6 +125,14 @@ class PasswordReset(BaseModel):
 
     token: OneTimeSecret
     new_password: Password
+
+
+class Registration(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    token: OneTimeSecret
+    username: Username
+    password: Password
 
 
 class LoginSessionRead(BaseModel):
