@@ -415,7 +415,7 @@ def test_t4_z7_a_change_that_waited_is_refused_if_its_actor_was_removed_in_betwe
                 lambda session: users.create_user(session, settings, caller, UserCreate(**BOB)),
                 lambda session: users.replace_permissions(session, caller, user_id, []),
                 lambda session: users.update_own_user(
-                    database, session, caller, client, OwnUserUpdate(username="adam")
+                    database, session, settings, caller, client, OwnUserUpdate(username="adam")
                 ),
                 lambda session: sessions.revoke_others(session, caller),
                 lambda session: sessions.revoke_own(session, caller, own_session),

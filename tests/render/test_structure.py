@@ -30,6 +30,8 @@ TRANSACTIONS = {
     "app.core.postgresql._prepare_nothing_in_a_pooler",
     "app.db.session.get_session",
     # Attempts count even if the request fails, and logins must not wait for a lock while hashing.
+    "app.auth.emails.confirm",
+    "app.auth.emails.request_change",
     "app.auth.recovery.request_password_reset",
     "app.auth.recovery.reset_password",
     "app.auth.registration.register",

@@ -1,12 +1,11 @@
-"""What people do with their accounts before they can log in, through links by email."""
+"""What people do with their accounts through links by email."""
 
 from http import HTTPStatus
 
-from app.auth import recovery, registration
-from app.auth.dependencies import ClientDep, DatabaseDep, SettingsDep
-from app.auth.links import InvalidLink, LinksUnavailable
-from app.auth.schemas import LinkRequest, PasswordReset, Registration
-from app.auth.throttle import TooManyAttempts
+from app.auth import emails, recovery, registration
+from app.auth.dependencies import ClientDep, DatabaseDep, RecentLogin, SettingsDep
+from app.auth.links import InvalidLink, LinksUnavailable, TooManyAttempts
+from app.auth.schemas import LinkRequest, LinkToken, PasswordReset, Registration
 from app.core.openapi import error_responses
 from app.core.routing import Router
 
@@ -68,3 +67,36 @@ async def complete_registration(
     """Choose your username and password with the token of a link. Then you can log in."""
     choice = data.username, data.password
     await registration.register(database, settings, data.token, *choice, client.address)
+
+
+@router.post(
+    "/email/change",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=error_responses(LinksUnavailable, TooManyAttempts),
+)
+async def change_email(
+    data: LinkRequest,
+    user: RecentLogin,
+    client: ClientDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+) -> None:
+    """Send a link to your new email address, which confirms it. Needs a recent login.
+
+    The link works once, for an hour. Until then, your address stays the same.
+    """
+    await emails.request_change(database, settings, user, data.email, client.address)
+
+
+@router.post(
+    "/email/verify",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses=error_responses(InvalidLink),
+)
+async def verify_email(data: LinkToken, database: DatabaseDep, settings: SettingsDep) -> None:
+    """Confirm your new email address, or go back to the previous one, with the token of a link.
+
+    The previous address gets a link with which to go back for seven days. That link also ends all
+    login sessions and the password, and sends a link for a new one.
+    """
+    await emails.confirm(database, settings, data.token)

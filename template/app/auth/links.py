@@ -11,9 +11,10 @@ from http import HTTPStatus
 from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth.models import OneTimeToken
+from app.auth.models import OneTimeToken as OneTimeToken
 from app.auth.models import Purpose as Purpose
 from app.auth.sessions import hash_token
+from app.auth.throttle import TooManyAttempts as TooManyAttempts
 from app.core.errors import AppError, NotFound
 from app.settings import Settings
 
@@ -29,11 +30,16 @@ _LIFETIMES = {
     # After that, the person asks for a new password instead.
     Purpose.INVITATION: timedelta(days=3),
     Purpose.REGISTER: timedelta(hours=1),
+    Purpose.CHANGE_EMAIL: timedelta(hours=1),
+    # The way back, after someone else has changed the address.
+    Purpose.RESTORE_EMAIL: timedelta(days=7),
 }
 _PAGES = {
     Purpose.RESET_PASSWORD: "reset-password",
     Purpose.INVITATION: "reset-password",
     Purpose.REGISTER: "register",
+    Purpose.CHANGE_EMAIL: "confirm-email",
+    Purpose.RESTORE_EMAIL: "confirm-email",
 }
 # A request for a link takes at least this long, whether the address belongs to a user or not.
 _REQUEST_SECONDS = 0.5
@@ -87,8 +93,10 @@ def use_key(token_hash: str) -> str:
 async def create(session: AsyncSession, purpose: Purpose, user_id: int | None, email: str) -> str:
     """A new token, which ends the earlier ones for the same purpose and user or address."""
     now, token = datetime.now(UTC), secrets.token_urlsafe(32)
+    # Nothing that a thief does with an account may end the ways back to earlier addresses.
+    owner = None if purpose is Purpose.RESTORE_EMAIL else user_id
     # No user has the id 0, and no address is "-": an unknown one costs the same statement.
-    is_theirs = or_(OneTimeToken.user_id == (user_id or 0), OneTimeToken.email == (email or "-"))
+    is_theirs = or_(OneTimeToken.user_id == (owner or 0), OneTimeToken.email == (email or "-"))
     await session.execute(delete(OneTimeToken).where(OneTimeToken.purpose == purpose, is_theirs))
     expired = select(OneTimeToken.id).where(OneTimeToken.expires_at < now)
     # Skips those that another request has just locked, to avoid a deadlock.

@@ -140,6 +140,8 @@ class Purpose(StrEnum):
     RESET_PASSWORD = "reset_password"  # noqa: S105  (no password)
     INVITATION = "invitation"
     REGISTER = "register"
+    CHANGE_EMAIL = "change_email"
+    RESTORE_EMAIL = "restore_email"
 
 
 class OneTimeToken(Base):

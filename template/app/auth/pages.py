@@ -15,15 +15,14 @@ from typing import Annotated, Any
 
 from fastapi import Form, Query
 from fastapi.responses import HTMLResponse
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from app import TITLE
-from app.auth import recovery, registration
+from app.auth import emails, recovery, registration
 from app.auth.dependencies import ClientDep, DatabaseDep, SettingsDep
-from app.auth.schemas import OneTimeSecret
+from app.auth.schemas import OneTimeSecret, PasswordReset, Registration
 from app.core.errors import AppError
 from app.core.routing import Router
-from app.core.types import Password, Username
 
 router = Router(prefix="/account", include_in_schema=False, max_body_size=16 * 1024)
 
@@ -35,8 +34,6 @@ _POLICY = (
     f"default-src 'none'; style-src 'sha256-{base64.b64encode(_STYLE).decode()}'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-_PASSWORD: TypeAdapter[str] = TypeAdapter(Password)
-_USERNAME: TypeAdapter[str] = TypeAdapter(Username)
 
 TokenQuery = Annotated[OneTimeSecret, Query()]
 TokenForm = Annotated[OneTimeSecret, Form()]
@@ -56,8 +53,8 @@ async def choose_password(
     settings: SettingsDep,
 ) -> HTMLResponse:
     try:
-        _PASSWORD.validate_python(new_password)
-        await recovery.reset_password(database, settings, token, new_password, client.address)
+        data = PasswordReset(token=token, new_password=new_password)
+        await recovery.reset_password(database, settings, token, data.new_password, client.address)
     except ValidationError:
         reason = f"Use {settings.password_min_length} to 256 characters."
         return _password_form(token, reason, HTTPStatus.UNPROCESSABLE_ENTITY)
@@ -81,7 +78,8 @@ async def register(
     settings: SettingsDep,
 ) -> HTMLResponse:
     try:
-        choice = _USERNAME.validate_python(username), _PASSWORD.validate_python(new_password)
+        data = Registration(token=token, username=username, password=new_password)
+        choice = data.username, data.password
         await registration.register(database, settings, token, *choice, client.address)
     except ValidationError:
         reason = (
@@ -94,6 +92,26 @@ async def register(
         reason = _reason(error)
         return _registration_form(token, username, reason, error.status_code, error.headers)
     return _page("Welcome", "<p>Log in with your username and password.</p>")
+
+
+@router.get("/confirm-email")
+async def show_email_form(token: TokenQuery = "") -> HTMLResponse:
+    return _email_form(token)
+
+
+@router.post("/confirm-email")
+async def confirm_email(
+    token: TokenForm, database: DatabaseDep, settings: SettingsDep
+) -> HTMLResponse:
+    try:
+        await emails.confirm(database, settings, token)
+    except AppError as error:
+        return _email_form(token, _reason(error), error.status_code, error.headers)
+    return _page("Your email address is confirmed", "<p>You can close this page.</p>")
+
+
+def _email_form(token: str, *refusal: Any) -> HTMLResponse:
+    return _form("Confirm your email address", token, "", "Confirm", *refusal)
 
 
 def _registration_form(token: str, username: str, *refusal: Any) -> HTMLResponse:

@@ -127,6 +127,12 @@ class PasswordReset(BaseModel):
     new_password: Password
 
 
+class LinkToken(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    token: OneTimeSecret
+
+
 class Registration(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

@@ -90,7 +90,7 @@ async def update_user(
     hashed = await _hash_for(database, settings, caller, user_id, data)
     user = await _load_for_change(session, caller, user_id)
     needed, before = permissions.needed_from(user), dict(vars(user))
-    await _rename(session, user, data)
+    await rename(session, user, data.username, data.email)
     if data.is_active is not None:
         user.is_active = data.is_active
     if hashed is not None:
@@ -126,10 +126,14 @@ async def _hash_for(
 async def update_own_user(
     database: Database,
     session: AsyncSession,
+    settings: Settings,
     caller: AuthContext,
     client: Client,
     data: OwnUserUpdate,
 ) -> User:
+    if data.email is not None and settings.registration != "closed":
+        reason = "Use POST /api/v1/auth/email/change: a link confirms the new address."
+        raise Invalid([FieldError(["body", "email"], reason, "unconfirmed")])
     if data.username is not None or data.email is not None:
         # Limited, since a 409 reveals that another user has this name.
         name = throttle.rename_key(caller.user_id)
@@ -137,7 +141,7 @@ async def update_own_user(
     await sessions.reauthenticate(session, caller)
     user = await load_user(session, User.id == caller.user_id)
     before = dict(vars(user))
-    await _rename(session, user, data)
+    await rename(session, user, data.username, data.email)
     _record_change(session, caller, user, before)
     return user
 
@@ -176,6 +180,14 @@ async def set_password(session: AsyncSession, settings: Settings, user: User, ha
     await tell_of_new_password(session, settings, user)
     own_keys = throttle.password_key(user.id), throttle.rename_key(user.id)
     await throttle.reset(session, user.username, user.email, *own_keys)
+
+
+async def remove_password(session: AsyncSession, user: User) -> None:
+    """End all ways into an account: its user needs a link by email to choose a password."""
+    user.password = DUMMY_HASH
+    await sessions.revoke_all(session, user.id)
+    purposes = Purpose.RESET_PASSWORD, Purpose.INVITATION, Purpose.CHANGE_EMAIL
+    await links.end(session, user.id, *purposes)
 
 
 async def tell_of_new_password(session: AsyncSession, settings: Settings, user: User) -> None:
@@ -217,10 +229,12 @@ async def _load_for_change(session: AsyncSession, caller: AuthContext, user_id: 
     return user
 
 
-async def _rename(session: AsyncSession, user: User, data: OwnUserUpdate | UserUpdate) -> None:
+async def rename(
+    session: AsyncSession, user: User, username: str | None = None, email: str | None = None
+) -> None:
     """Change the username and email. Failed logins stay counted, under the new ones."""
-    username = data.username or user.username
-    email = normalize_email(data.email) if data.email is not None else user.email
+    username = username or user.username
+    email = normalize_email(email) if email is not None else user.email
     await throttle.rename(session, {user.username: username, user.email: email})
     user.username, user.email = username, email
     await _flush_names(session)

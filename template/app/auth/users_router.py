@@ -49,9 +49,13 @@ async def update_own_user(
     client: ClientDep,
     database: DatabaseDep,
     session: SessionDep,
+    settings: SettingsDep,
 ) -> User:
-    """Change your username or email address. Needs a recent login."""
-    return await users.update_own_user(database, session, user, client, data)
+    """Change your username or email address. Needs a recent login.
+
+    Unless REGISTRATION is closed, a new address needs a link: `POST /api/v1/auth/email/change`.
+    """
+    return await users.update_own_user(database, session, settings, user, client, data)
 
 
 @router.get("", response_model=Page[UserRead], dependencies=[require("users:read")])

@@ -1,0 +1,79 @@
+"""A new email address: confirmed there, and with a way back for the previous one."""
+
+import logging
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.auth import links, sessions, throttle, users
+from app.auth.links import OneTimeToken, Purpose
+from app.auth.mail import queue_mail
+from app.core.database import Database
+from app.models.user import User
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+async def request_change(
+    database: Database,
+    settings: Settings,
+    caller: sessions.AuthContext,
+    email: str,
+    address: str,
+) -> None:
+    """Send a link to the new address. Whether another user has it shows only when it is used."""
+    links.check_available(settings)
+    await throttle.record(database, throttle.rename_key(caller.user_id), address)
+    await throttle.record(database, links.request_key(email), address)
+    async with database.writers.begin() as session:
+        await sessions.reauthenticate(session, caller)
+        token = await links.create(session, Purpose.CHANGE_EMAIL, caller.user_id, email)
+        link = links.url(settings, Purpose.CHANGE_EMAIL, token)
+        values = {"username": caller.username, "link": link}
+        await queue_mail(session, to=email, template="email_change", **values)
+
+
+async def confirm(database: Database, settings: Settings, token: str) -> None:
+    """Do what the link is for: set the new address, or go back to the previous one."""
+    async with database.readers() as session:
+        row = await links.find(session, token, Purpose.CHANGE_EMAIL, Purpose.RESTORE_EMAIL)
+    async with database.writers.begin() as session:
+        query = select(User).where(User.id == row.user_id).with_for_update()
+        user = (await session.scalars(query)).one_or_none()
+        if user is None or not user.is_active:
+            raise links.InvalidLink
+        await links.take(session, row)
+        previous = user.email
+        await users.rename(session, user, email=row.email)
+        if row.purpose == Purpose.CHANGE_EMAIL:
+            await _offer_way_back(session, settings, user, previous)
+        else:
+            await _lock_out_thief(session, settings, user, row)
+    fields = {"event": "user_changed", "target_user_id": row.user_id, "changed": ["email"]}
+    logger.info("User changed", extra=fields)
+
+
+async def _offer_way_back(
+    session: AsyncSession, settings: Settings, user: User, previous: str
+) -> None:
+    await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
+    token = await links.create(session, Purpose.RESTORE_EMAIL, user.id, previous)
+    link = links.url(settings, Purpose.RESTORE_EMAIL, token)
+    values = {"username": user.username, "email": user.email, "link": link}
+    await queue_mail(session, to=previous, template="email_changed", **values)
+
+
+async def _lock_out_thief(
+    session: AsyncSession, settings: Settings, user: User, row: OneTimeToken
+) -> None:
+    """End all that someone had who changed the address: sessions, password, links."""
+    # Not the ways back to still earlier addresses: this one may be the thief's.
+    is_later = OneTimeToken.user_id == user.id, OneTimeToken.expires_at > row.expires_at
+    is_way_back = OneTimeToken.purpose == Purpose.RESTORE_EMAIL
+    await session.execute(delete(OneTimeToken).where(*is_later, is_way_back))
+    await users.remove_password(session, user)
+    token = await links.create(session, Purpose.RESET_PASSWORD, user.id, user.email)
+    link = links.url(settings, Purpose.RESET_PASSWORD, token)
+    values = {"username": user.username, "link": link}
+    await queue_mail(session, to=user.email, template="password_reset", **values)

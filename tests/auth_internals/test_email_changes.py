@@ -1,0 +1,247 @@
+"""A new email address: confirmed at the new one, with a way back from the old one."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine
+
+from tests.auth_internals.helpers import (
+    LOGIN,
+    ME,
+    NEW_PASSWORD,
+    PASSWORD,
+    LogIn,
+    MakeUser,
+    execute,
+    mails,
+    move_clock,
+    token_in,
+)
+from tests.conftest import MakeSettings
+
+CHANGE = "/api/v1/auth/email/change"
+VERIFY = "/api/v1/auth/email/verify"
+FORGOT = "/api/v1/auth/password/forgot"
+RESET = "/api/v1/auth/password/reset"
+PAGE = "/account/confirm-email"
+OLD, NEW = "ada@example.com", "new@example.com"
+
+Headers = dict[str, str]
+
+
+@pytest.fixture
+def ada(make_user: MakeUser, log_in: LogIn) -> Headers:
+    make_user("ada")
+    return log_in("ada")
+
+
+def email_of(rows: Engine, username: str = "ada") -> object:
+    query = "SELECT email FROM users WHERE username = :username"
+    ((email,),) = execute(rows, query, username=username)
+    return email
+
+
+def ask(client: TestClient, header: Headers, rows: Engine, email: str = NEW) -> str:
+    """The token of the link to a new address."""
+    assert client.post(CHANGE, json={"email": email}, headers=header).status_code == 204
+    return token_in(mails(rows)[-1])
+
+
+def verify(client: TestClient, token: str) -> int:
+    return client.post(VERIFY, json={"token": token}).status_code
+
+
+def change(client: TestClient, header: Headers, rows: Engine, email: str = NEW) -> str:
+    """Change the address; the token of the way back."""
+    assert verify(client, ask(client, header, rows, email)) == 204
+    return token_in(mails(rows)[-1])
+
+
+def can_log_in(client: TestClient, username: str, password: str) -> bool:
+    form = {"username": username, "password": password}
+    return client.post(LOGIN, data=form).status_code == 200
+
+
+def test_a_new_address_counts_only_when_it_is_confirmed(
+    client: TestClient, ada: Headers, rows: Engine
+) -> None:
+    token = ask(client, ada, rows)
+    assert (mails(rows)[-1].to, email_of(rows)) == (NEW, OLD)
+    assert not can_log_in(client, NEW, PASSWORD)
+
+    assert [verify(client, token) for _ in range(2)] == [204, 400]
+
+    assert email_of(rows) == NEW
+    assert client.get(ME, headers=ada).json()["email"] == NEW
+    assert can_log_in(client, NEW, PASSWORD)
+    assert not can_log_in(client, OLD, PASSWORD)
+    told = mails(rows)[-1]
+    assert (told.to, told.template) == (OLD, "email_changed")
+    assert NEW in told.text
+
+
+def test_the_way_back_locks_a_thief_out(
+    client: TestClient, ada: Headers, log_in: LogIn, rows: Engine
+) -> None:
+    back = change(client, ada, rows)
+    client.post(FORGOT, json={"email": NEW})
+    reset = {"token": token_in(mails(rows)[-1]), "new_password": NEW_PASSWORD}
+    assert client.post(RESET, json=reset).status_code == 204
+    thief = log_in("ada", NEW_PASSWORD)
+
+    assert verify(client, back) == 204
+
+    assert email_of(rows) == OLD
+    assert client.get(ME, headers=thief).status_code == 401
+    assert [can_log_in(client, "ada", p) for p in (PASSWORD, NEW_PASSWORD)] == [False, False]
+    mail = mails(rows)[-1]
+    assert (mail.to, mail.template) == (OLD, "password_reset")
+    own = {"token": token_in(mail), "new_password": "ten green birds in the old tree"}
+    assert client.post(RESET, json=own).status_code == 204
+    assert can_log_in(client, OLD, own["new_password"])
+
+
+def test_a_thief_cannot_close_the_way_back_by_changing_the_address_again(
+    client: TestClient, ada: Headers, rows: Engine
+) -> None:
+    back = change(client, ada, rows, "thief@example.com")
+    second = change(client, ada, rows, "another@example.com")
+    third = change(client, ada, rows, "third@example.com")
+
+    assert verify(client, third) == 204
+    assert email_of(rows) == "another@example.com"
+    assert verify(client, back) == 204
+    assert email_of(rows) == OLD
+    # The thief's own ways back have ended with it.
+    assert verify(client, second) == 400
+    assert email_of(rows) == OLD
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(-6 * 86400, 204), (-7 * 86400, 400)])
+def test_the_way_back_is_open_for_seven_days(
+    client: TestClient, ada: Headers, rows: Engine, seconds: int, status: int
+) -> None:
+    back = change(client, ada, rows)
+    move_clock(rows, "one_time_tokens", "expires_at", seconds)
+
+    assert verify(client, back) == status
+
+
+@pytest.mark.parametrize("end", ["time", "newer", "deactivated", "deleted", "logged out"])
+def test_t9_a_link_to_a_new_address_ends(
+    client: TestClient, ada: Headers, rows: Engine, end: str
+) -> None:
+    token = ask(client, ada, rows)
+    statements = {
+        "time": "",
+        "newer": "",
+        "deactivated": "UPDATE users SET is_active = false",
+        "deleted": "DELETE FROM users",
+        "logged out": "DELETE FROM sessions",
+    }
+    if end == "time":
+        move_clock(rows, "one_time_tokens", "expires_at", -60 * 60)
+    elif end == "newer":
+        ask(client, ada, rows, "newer@example.com")
+    else:
+        execute(rows, statements[end])
+
+    # The new address may be confirmed on another device.
+    assert verify(client, token) == (204 if end == "logged out" else 400)
+
+
+def test_t9_a_link_for_an_address_resets_no_password_and_the_other_way_around(
+    client: TestClient, ada: Headers, rows: Engine
+) -> None:
+    token = ask(client, ada, rows)
+    assert (
+        client.post(RESET, json={"token": token, "new_password": NEW_PASSWORD}).status_code == 400
+    )
+
+    client.post(FORGOT, json={"email": OLD})
+    assert verify(client, token_in(mails(rows)[-1])) == 400
+
+
+def test_t9_a_link_for_a_password_ends_with_the_address(
+    client: TestClient, ada: Headers, rows: Engine
+) -> None:
+    client.post(FORGOT, json={"email": OLD})
+    reset = {"token": token_in(mails(rows)[-1]), "new_password": NEW_PASSWORD}
+    change(client, ada, rows)
+
+    assert client.post(RESET, json=reset).status_code == 400
+
+
+def test_t9_of_several_uses_at_once_one_succeeds(
+    client: TestClient, ada: Headers, rows: Engine
+) -> None:
+    token = ask(client, ada, rows)
+
+    with ThreadPoolExecutor(10) as people:
+        statuses = Counter(people.map(lambda _: verify(client, token), range(20)))
+
+    assert statuses == {204: 1, 400: 19}
+    assert Counter(mail.template for mail in mails(rows))["email_changed"] == 1
+
+
+def test_an_address_that_another_user_got_first_is_a_conflict(
+    client: TestClient, ada: Headers, make_user: MakeUser, rows: Engine
+) -> None:
+    token = ask(client, ada, rows)
+    make_user("new")
+
+    assert verify(client, token) == 409
+    assert email_of(rows) == OLD
+
+
+def test_t13_a_stolen_token_needs_a_recent_login_to_change_the_address(
+    client: TestClient, ada: Headers, rows: Engine
+) -> None:
+    move_clock(rows, "sessions", "created_at", -61 * 60)
+
+    assert client.post(CHANGE, json={"email": NEW}, headers=ada).status_code == 401
+    assert mails(rows) == []
+
+
+def test_t15_a_user_cannot_flood_addresses(client: TestClient, ada: Headers, rows: Engine) -> None:
+    statuses = [
+        client.post(CHANGE, json={"email": f"u{n}@example.com"}, headers=ada).status_code
+        for n in range(8)
+    ]
+
+    assert statuses == [204] * 5 + [429] * 3
+
+
+@pytest.mark.parametrize("registration", ["invite", "open"])
+def test_where_addresses_are_verified_only_a_link_changes_them(
+    app: FastAPI,
+    client: TestClient,
+    make_settings: MakeSettings,
+    ada: Headers,
+    rows: Engine,
+    registration: str,
+) -> None:
+    app.state.settings = make_settings(registration=registration)
+
+    response = client.patch(ME, json={"email": NEW, "username": "eva"}, headers=ada)
+
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["loc"] == ["body", "email"]
+    assert client.patch(ME, json={"username": "eva"}, headers=ada).status_code == 200
+    assert email_of(rows, "eva") == OLD
+
+
+def test_t14_opening_the_page_confirms_nothing(
+    client: TestClient, ada: Headers, rows: Engine
+) -> None:
+    token = ask(client, ada, rows)
+    for method in ("GET", "HEAD"):
+        assert client.request(method, PAGE, params={"token": token}).status_code == 200
+    assert email_of(rows) == OLD
+
+    assert "is confirmed" in client.post(PAGE, data={"token": token}).text
+    assert email_of(rows) == NEW
+    assert client.post(PAGE, data={"token": token}).status_code == 400
