@@ -91,10 +91,11 @@ class Mail(NamedTuple):
     text: str
 
 
-def mails(rows: Engine) -> list[Mail]:
-    """The emails that are queued, in order."""
+def mails(rows: Engine, *, about_logins: bool = False) -> list[Mail]:
+    """The emails that are queued, in order; those about new logins only if they are wanted."""
     query = "SELECT recipient, template, variables FROM outgoing_mails ORDER BY id"
-    return [Mail(*map(str, row)) for row in execute(rows, query)]
+    found = [Mail(*map(str, row)) for row in execute(rows, query)]
+    return [mail for mail in found if about_logins == (mail.template == "new_login")]
 
 
 def token_in(mail: Mail) -> str:

@@ -83,7 +83,9 @@ async def _verify_and_log_in(
                 continue
             current.password = check.new_hash or stored_hash
             await throttle.undo(session, counted_name, client.address)
-            await throttle.remember(session, current.password, client.address)
+            if await throttle.remember(session, current.password, client.address):
+                place = {"address": client.address, "device": client.user_agent[:200]}
+                await users.tell(session, settings, current, "new_login", **place)
             token = await sessions.create_login_session(session, settings, user.id, client)
         logger.info("Logged in", extra={"event": "login", "user_id": user.id})
         return token

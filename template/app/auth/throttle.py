@@ -145,11 +145,13 @@ async def choose_name(session: AsyncSession, name: str, stored_hash: str, addres
     return f"{_network_of(address)}, known to {stored_hash}"
 
 
-async def remember(session: AsyncSession, stored_hash: str, address: str) -> None:
-    """Make the network of a login known. The caller has locked the user, to avoid a deadlock."""
+async def remember(session: AsyncSession, stored_hash: str, address: str) -> bool:
+    """Make the network of a login known. True if it is new. The caller has locked the user."""
     now = datetime.now(UTC)
     row = await _lock(session, _hash_known_network(stored_hash, address), now)
+    was_known = row.timer_started_at > now
     row.timer_started_at = now + _KNOWN_FOR
+    return not was_known
 
 
 async def undo(session: AsyncSession, name: str, address: str) -> None:

@@ -163,12 +163,21 @@ async def revoke_login_sessions(session: AsyncSession, caller: AuthContext, user
 
 
 async def replace_permissions(
-    session: AsyncSession, caller: AuthContext, user_id: int, names: list[str]
+    session: AsyncSession,
+    settings: Settings,
+    caller: AuthContext,
+    user_id: int,
+    names: list[str],
 ) -> User:
     held = await permissions.recheck(session, caller, "permissions:write", user_id)
     user = await load_user(session, User.id == user_id)
     await permissions.check_manageable(session, held, user)
+    before = permissions.granted(user)
     await permissions.replace_permissions(session, caller, held, user, names)
+    after = permissions.granted(user)
+    if before != after:
+        values = {"by": caller.username, "permissions": ", ".join(sorted(after)) or "none"}
+        await tell(session, settings, user, "permissions_changed", **values)
     # The response lists them by name, not in the order of the request.
     return await load_user(session, User.id == user_id)
 
@@ -193,10 +202,17 @@ async def remove_password(session: AsyncSession, user: User) -> None:
 async def tell_of_new_password(session: AsyncSession, settings: Settings, user: User) -> None:
     """Tell the user, and end the links with which they could have set another one."""
     await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
+    await tell(session, settings, user, "password_changed")
+
+
+async def tell(
+    session: AsyncSession, settings: Settings, user: User, template: str, **values: str
+) -> None:
+    """Tell a user by email what happened to the account."""
     # Without a mail server, it would wait forever.
     if settings.in_development or settings.smtp_url:
-        template = "password_changed"
-        await queue_mail(session, to=user.email, template=template, username=user.username)
+        values["username"] = user.username
+        await queue_mail(session, to=user.email, template=template, **values)
 
 
 async def reset_password(

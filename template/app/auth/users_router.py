@@ -133,13 +133,17 @@ async def revoke_login_sessions(user_id: IdPath, user: UserWriter, session: Sess
 
 @router.put("/{user_id:id}/permissions", response_model=UserRead)
 async def replace_permissions(
-    user_id: IdPath, data: UserPermissions, user: RecentGranter, session: SessionDep
+    user_id: IdPath,
+    data: UserPermissions,
+    user: RecentGranter,
+    session: SessionDep,
+    settings: SettingsDep,
 ) -> User:
     """Replace all permissions of a user. You can only grant those that you hold.
 
     Needs a recent login.
     """
-    return await users.replace_permissions(session, user, user_id, data.permissions)
+    return await users.replace_permissions(session, settings, user, user_id, data.permissions)
 
 
 @permissions_router.get(
