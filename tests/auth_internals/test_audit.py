@@ -15,11 +15,14 @@ from typer.testing import CliRunner
 from app.api.deps import CurrentUser, SessionDep
 from app.auth import audit
 from app.auth.cli import permission, user
-from app.auth.models import AuditEvent
+from app.auth.mail_cli import mail
+from app.auth.models import AuditEvent, OneTimeToken, OutgoingMail, Purpose
+from app.auth.sessions import hash_token
 from app.cli import cli
 from app.core.database import Database
 from app.db.base import Base
 from app.main import create_app
+from app.permissions import PUBLIC_ROUTES
 from tests.auth_internals.helpers import (
     ADA,
     BOB,
@@ -42,10 +45,14 @@ from tests.conftest import SERVER, MakeSettings
 AUDIT = "/api/v1/audit"
 KEYS = "/api/v1/auth/keys"
 NEW_KEY = {"name": "backup", "scopes": ["users:read"]}
+FORGOT, RESET = "/api/v1/auth/password/forgot", "/api/v1/auth/password/reset"
+REGISTER, COMPLETE = "/api/v1/auth/register", "/api/v1/auth/register/complete"
+CHANGE_EMAIL, VERIFY = "/api/v1/auth/email/change", "/api/v1/auth/email/verify"
 Events = list[dict[str, Any]]
 
 # A request that changes something, for every route that is not a GET. The users are admin (1), who
-# sends it and has two login sessions and an API key, and bob (2).
+# sends it and has two login sessions and an API key, and bob (2). Of each purpose, there is a link,
+# whose token is the name of the purpose.
 CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", LOGIN): {"data": {"username": "admin", "password": PASSWORD}},
     ("POST", LOGOUT): {},
@@ -62,7 +69,17 @@ CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", f"{USERS}/{{user_id}}"): {},
     ("DELETE", f"{USERS}/{{user_id}}/sessions"): {},
     ("PUT", f"{USERS}/{{user_id}}/permissions"): {"json": {"permissions": ["users:read"]}},
+    ("POST", CHANGE_EMAIL): {"json": {"email": "new@example.com"}},
+    ("POST", FORGOT): {"json": {"email": "bob@example.com"}},
+    ("POST", RESET): {"json": {"token": Purpose.RESET_PASSWORD, "new_password": NEW_PASSWORD}},
+    ("POST", REGISTER): {"json": {"email": "ada@example.com"}},
+    ("POST", COMPLETE): {
+        "json": {"token": Purpose.REGISTER, "username": "ada", "password": PASSWORD}
+    },
+    ("POST", VERIFY): {"json": {"token": Purpose.CHANGE_EMAIL}},
 }
+# They ignore a token of the login: the event is of a visitor.
+BY_VISITORS = {*PUBLIC_ROUTES} - {("POST", LOGIN)}
 
 # The same for every command that changes something. The user is bob, who holds users:write.
 COMMANDS = {
@@ -71,8 +88,11 @@ COMMANDS = {
     "user set-password": ["bob"],
     "permission grant": ["bob", "users:read"],
     "permission revoke": ["bob", "users:write"],
+    "mail retry": [],
 }
-READING_COMMANDS = {"user list"}
+READING_COMMANDS = {"user list", "mail list"}
+# It sends what recorded changes have queued, as a running app does.
+SENDING_COMMANDS = {"mail send"}
 
 
 def snapshot(rows: Engine) -> dict[str, list[Any]]:
@@ -98,6 +118,24 @@ def listed(client: TestClient, headers: dict[str, str], **params: Any) -> Events
     return found
 
 
+def add_links(rows: Engine) -> None:
+    """A link of each purpose for bob, and one for a visitor who wants to register."""
+    expires_at = datetime.now(UTC) + timedelta(minutes=10)
+    emails = {Purpose.REGISTER: "ada@example.com", Purpose.CHANGE_EMAIL: "robert@example.com"}
+    values = [
+        {
+            "purpose": purpose,
+            "user_id": None if purpose is Purpose.REGISTER else 2,
+            "token_hash": hash_token(purpose),
+            "email": emails.get(purpose, "bob@example.com"),
+            "expires_at": expires_at,
+        }
+        for purpose in Purpose
+    ]
+    with rows.begin() as connection:
+        connection.execute(insert(OneTimeToken), values)
+
+
 def writes(app: FastAPI) -> list[tuple[str, str]]:
     return [(method, path) for method, path, _ in operations(app) if method != "GET"]
 
@@ -108,7 +146,9 @@ def test_l1_every_route_that_writes_has_an_example_here(app: FastAPI) -> None:
 
 @pytest.mark.parametrize("route", CHANGES, ids=" ".join)
 def test_l1_every_change_over_http_leaves_an_event(
+    app: FastAPI,
     client: TestClient,
+    make_settings: MakeSettings,
     admin: dict[str, str],
     make_user: MakeUser,
     log_in: LogIn,
@@ -119,6 +159,9 @@ def test_l1_every_change_over_http_leaves_an_event(
     log_in("bob")
     log_in("admin")
     client.post(KEYS, json=NEW_KEY, headers=admin)
+    add_links(rows)
+    if route in BY_VISITORS:
+        app.state.settings = make_settings(registration="open")
     before, known = snapshot(rows), len(events(rows))
     method, path = route
     path = path.replace("{user_id}", "2").replace("{session_id}", "3").replace("{key_id}", "1")
@@ -132,19 +175,20 @@ def test_l1_every_change_over_http_leaves_an_event(
     for found in new:
         assert found["request_id"] == response.headers["X-Request-ID"]
         assert found["address"] == "testclient"
-        assert (found["actor_id"], found["actor_name"]) == (1, "admin")
-        assert found["session_id"]
+        actor = (None, "anonymous") if route in BY_VISITORS else (1, "admin")
+        assert (found["actor_id"], found["actor_name"]) == actor
+        assert bool(found["session_id"]) == (route not in BY_VISITORS)
         assert found["command"] is None
 
 
 def commands() -> Iterator[str]:
-    for name, group in (("user", user), ("permission", permission)):
+    for name, group in (("user", user), ("permission", permission), ("mail", mail)):
         for command in typer.main.get_group(group).commands:
             yield f"{name} {command}"
 
 
 def test_l1_every_command_that_writes_has_an_example_here() -> None:
-    assert {*commands()} == {*COMMANDS} | READING_COMMANDS
+    assert {*commands()} == {*COMMANDS} | READING_COMMANDS | SENDING_COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -157,6 +201,10 @@ def test_l1_every_change_by_a_command_leaves_an_event(
 ) -> None:
     make_user("bob", "users:write")
     make_user("admin", "users:write", "permissions:write")
+    given_up = {"recipient": "bob@example.com", "template": "new_login", "variables": {}}
+    given_up |= {"queued_at": datetime.now(UTC), "last_error": "refused"}
+    with rows.begin() as connection:
+        connection.execute(insert(OutgoingMail), given_up)
     monkeypatch.setenv("DATABASE_URL", database_url)
     # A name that is not UTF-8 is still a name.
     monkeypatch.setenv("LOGNAME", "ope\udcffrator")
@@ -205,6 +253,26 @@ def test_l1_a_grant_names_the_permissions(
 
     assert grant["action"] == "grant"
     assert grant["changes"] == {"granted": ["users:read"], "revoked": ["users:write"]}
+
+
+def test_l1_a_link_leaves_events_of_its_request_and_of_its_use(
+    client: TestClient, make_user: MakeUser, rows: Engine
+) -> None:
+    make_user("admin")
+    bob_id = make_user("bob")
+    for email in ("bob@example.com", "nobody@example.com"):
+        assert client.post(FORGOT, json={"email": email}).status_code == 204
+    add_links(rows)
+    assert client.post(VERIFY, json={"token": Purpose.RESTORE_EMAIL}).status_code == 204
+
+    asked, unknown, sent, restored = events(rows)
+    assert (asked["action"], asked["changes"]) == ("link_created", {"purpose": ["reset_password"]})
+    assert (asked["target_type"], asked["target_id"]) == ("users", bob_id)
+    assert (unknown["action"], unknown["target_type"]) == ("link_created", "one_time_tokens")
+    assert (unknown["target_name"], unknown["changes"]) == ("unknown", asked["changes"])
+    assert (sent["action"], sent["target_id"]) == ("link_created", bob_id)
+    assert (restored["action"], restored["target_name"]) == ("user_changed", "bob")
+    assert restored["changes"] == {"changed": ["password"]}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """A new email address: confirmed there, and with a way back for the previous one."""
 
-import logging
-
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,8 +9,6 @@ from app.auth.mail import queue_mail
 from app.core.database import Database
 from app.models.user import User
 from app.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 
 async def request_change(
@@ -28,7 +24,8 @@ async def request_change(
     await throttle.record(database, links.request_key(email), address)
     async with database.writers.begin() as session:
         await sessions.reauthenticate(session, caller)
-        token = await links.create(session, Purpose.CHANGE_EMAIL, caller.user_id, email)
+        user = await session.get_one(User, caller.user_id)
+        token = await links.create(session, Purpose.CHANGE_EMAIL, user, email, caller)
         link = links.url(settings, Purpose.CHANGE_EMAIL, token)
         values = {"username": caller.username, "link": link}
         await queue_mail(session, to=email, template="email_change", **values)
@@ -44,21 +41,21 @@ async def confirm(database: Database, settings: Settings, token: str) -> None:
         if user is None or not user.is_active:
             raise links.InvalidLink
         await links.take(session, row)
-        previous = user.email
+        before, previous = dict(vars(user)), user.email
         await users.rename(session, user, email=row.email)
         if row.purpose == Purpose.CHANGE_EMAIL:
             await _offer_way_back(session, settings, user, previous)
         else:
             await _lock_out_thief(session, settings, user, row)
-    fields = {"event": "user_changed", "target_user_id": row.user_id, "changed": ["email"]}
-    logger.info("User changed", extra=fields)
+        # Without a caller, since the user of a link need not be logged in.
+        users.record_change(session, None, user, before)
 
 
 async def _offer_way_back(
     session: AsyncSession, settings: Settings, user: User, previous: str
 ) -> None:
     await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
-    token = await links.create(session, Purpose.RESTORE_EMAIL, user.id, previous)
+    token = await links.create(session, Purpose.RESTORE_EMAIL, user, previous)
     link = links.url(settings, Purpose.RESTORE_EMAIL, token)
     values = {"username": user.username, "email": user.email, "link": link}
     await queue_mail(session, to=previous, template="email_changed", **values)
@@ -73,7 +70,7 @@ async def _lock_out_thief(
     is_way_back = OneTimeToken.purpose == Purpose.RESTORE_EMAIL
     await session.execute(delete(OneTimeToken).where(*is_later, is_way_back))
     await users.remove_password(session, user)
-    token = await links.create(session, Purpose.RESET_PASSWORD, user.id, user.email)
+    token = await links.create(session, Purpose.RESET_PASSWORD, user, user.email)
     link = links.url(settings, Purpose.RESET_PASSWORD, token)
     values = {"username": user.username, "link": link}
     await queue_mail(session, to=user.email, template="password_reset", **values)

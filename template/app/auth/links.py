@@ -11,11 +11,13 @@ from http import HTTPStatus
 from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.auth import audit
 from app.auth.models import OneTimeToken as OneTimeToken
 from app.auth.models import Purpose as Purpose
-from app.auth.sessions import hash_token
+from app.auth.sessions import AuthContext, hash_token
 from app.auth.throttle import TooManyAttempts as TooManyAttempts
 from app.core.errors import AppError, NotFound
+from app.models.user import User
 from app.settings import Settings
 
 # A new link deletes at most this many expired ones, so that no request takes long.
@@ -90,20 +92,26 @@ def use_key(token_hash: str) -> str:
     return f"link {token_hash}"
 
 
-async def create(session: AsyncSession, purpose: Purpose, user_id: int | None, email: str) -> str:
+async def create(
+    session: AsyncSession,
+    purpose: Purpose,
+    user: User | None,
+    email: str,
+    caller: AuthContext | None = None,
+) -> str:
     """A new token, which ends the earlier ones for the same purpose and user or address."""
     now, token = datetime.now(UTC), secrets.token_urlsafe(32)
     # Nothing that a thief does with an account may end the ways back to earlier addresses.
-    owner = None if purpose is Purpose.RESTORE_EMAIL else user_id
+    owner_id = user.id if user and purpose is not Purpose.RESTORE_EMAIL else 0
     # No user has the id 0, and no address is "-": an unknown one costs the same statement.
-    is_theirs = or_(OneTimeToken.user_id == (owner or 0), OneTimeToken.email == (email or "-"))
+    is_theirs = or_(OneTimeToken.user_id == owner_id, OneTimeToken.email == (email or "-"))
     await session.execute(delete(OneTimeToken).where(OneTimeToken.purpose == purpose, is_theirs))
     expired = select(OneTimeToken.id).where(OneTimeToken.expires_at < now)
     # Skips those that another request has just locked, to avoid a deadlock.
     unlocked = expired.limit(_MAX_DELETED).with_for_update(skip_locked=True)
     await session.execute(delete(OneTimeToken).where(OneTimeToken.id.in_(unlocked)))
     row = OneTimeToken(
-        user_id=user_id,
+        user_id=user.id if user else None,
         purpose=purpose,
         token_hash=hash_token(token),
         email=email,
@@ -111,6 +119,9 @@ async def create(session: AsyncSession, purpose: Purpose, user_id: int | None, e
     )
     session.add(row)
     await session.flush()
+    unknown = audit.Target("one_time_tokens", row.id, "unknown")
+    target = audit.target_user(user) if user else unknown
+    audit.record(session, caller, "link_created", target, purpose=[purpose])
     return token
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import TITLE
 from app.auth.models import OutgoingMail
+from app.models.user import User
 from app.settings import Settings
 
 _FOLDER = files("app").joinpath("mails")
@@ -51,6 +52,16 @@ async def queue_mail(session: AsyncSession, *, to: str, template: str, **values:
         )
     )
     await session.flush()
+
+
+async def tell(
+    session: AsyncSession, settings: Settings, user: User, template: str, **values: str
+) -> None:
+    """Tell a user by email what happened to the account."""
+    # Without a mail server, it would wait forever.
+    if settings.in_development or settings.smtp_url:
+        values["username"] = user.username
+        await queue_mail(session, to=user.email, template=template, **values)
 
 
 def write_mail(mail: OutgoingMail, settings: Settings) -> EmailMessage:

@@ -65,6 +65,7 @@ async def _retry_mails() -> None:
 
     from sqlalchemy import update
 
+    from app.auth import audit
     from app.auth.models import OutgoingMail
     from app.core.database import Database
 
@@ -74,5 +75,9 @@ async def _retry_mails() -> None:
     )
     again = given_up.values(queued_at=now, next_attempt_at=now, attempts=0)
     async with Database(load_settings()) as database, database.writers.begin() as session:
-        ids = (await session.scalars(again.returning(OutgoingMail.id))).all()
-    typer.echo(f"Queued {len(ids)} again.")
+        queued = again.returning(OutgoingMail.id, OutgoingMail.template)
+        mails = (await session.execute(queued)).all()
+        for mail_id, template in mails:
+            target = audit.Target("outgoing_mails", mail_id, template)
+            audit.record(session, None, "mail_queued", target)
+    typer.echo(f"Queued {len(mails)} again.")

@@ -28,8 +28,8 @@ async def request_password_reset(
     async with links.hiding_duration(), database.writers.begin() as session:
         is_theirs = User.email == email, User.is_active
         user = await session.scalar(select(User).where(*is_theirs).with_for_update())
-        user_id, stored = (user.id, user.email) if user else (None, "")
-        token = await links.create(session, Purpose.RESET_PASSWORD, user_id, stored)
+        stored = user.email if user else ""
+        token = await links.create(session, Purpose.RESET_PASSWORD, user, stored)
         async with session.begin_nested() as savepoint:
             await queue_mail(
                 session,
@@ -62,7 +62,7 @@ async def reset_password(
         if user is None or not user.is_active or user.email != row.email:
             raise InvalidLink
         await links.take(session, row)
-        await users.set_password(session, settings, user, hashed)
+        await users.reset_password(session, settings, user, hashed)
         await throttle.reset(session, links.use_key(row.token_hash))
     fields = {"event": "password_reset", "target_user_id": user.id}
     logger.info("Password reset", extra=fields)

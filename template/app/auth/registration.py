@@ -27,8 +27,8 @@ async def request_registration(
     await throttle.record(database, links.request_key(email), address)
     async with links.hiding_duration(), database.writers.begin() as session:
         user = await session.scalar(select(User).where(User.email == email))
-        user_id, template = (user.id, "registration_known") if user else (None, "registration")
-        token = await links.create(session, Purpose.REGISTER, user_id, email)
+        template = "registration_known" if user else "registration"
+        token = await links.create(session, Purpose.REGISTER, user, email)
         link = links.url(settings, Purpose.REGISTER, token)
         # Those who know the address have no use for the link: its user exists.
         values = {"username": user.username} if user else {"link": link}

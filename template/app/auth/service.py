@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import audit, sessions, throttle, users
+from app.auth.mail import tell
 from app.auth.passwords import DUMMY_HASH, hash_new_password, verify_password
 from app.auth.schemas import TokenRead, normalize_login
 from app.auth.sessions import AuthContext, Client
@@ -85,7 +86,7 @@ async def _verify_and_log_in(
             await throttle.undo(session, counted_name, client.address)
             if await throttle.remember(session, current.password, client.address):
                 place = {"address": client.address, "device": client.user_agent[:200]}
-                await users.tell(session, settings, current, "new_login", **place)
+                await tell(session, settings, current, "new_login", **place)
             token = await sessions.create_login_session(session, settings, user.id, client)
         logger.info("Logged in", extra={"event": "login", "user_id": user.id})
         return token

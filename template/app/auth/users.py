@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from app.auth import audit, links, permissions, sessions, throttle
-from app.auth.mail import queue_mail
+from app.auth.mail import queue_mail, tell
 from app.auth.models import Purpose
 from app.auth.passwords import DUMMY_HASH, hash_new_password
 from app.auth.schemas import OwnUserUpdate, normalize_email
@@ -45,7 +45,7 @@ async def create_user(
     await permissions.recheck(session, caller, "users:write")
     await add_user(session, user, caller)
     if invites:
-        token = await links.create(session, Purpose.INVITATION, user.id, user.email)
+        token = await links.create(session, Purpose.INVITATION, user, user.email, caller)
         link = links.url(settings, Purpose.INVITATION, token)
         values = {"username": user.username, "inviter": caller.username, "link": link}
         await queue_mail(session, to=user.email, template="invitation", **values)
@@ -99,7 +99,7 @@ async def update_user(
         await sessions.revoke_all(session, user.id)
     await session.flush()
     await permissions.require_holders(session, needed)
-    _record_change(session, caller, user, before)
+    record_change(session, caller, user, before)
     return user
 
 
@@ -142,7 +142,7 @@ async def update_own_user(
     user = await load_user(session, User.id == caller.user_id)
     before = dict(vars(user))
     await rename(session, user, data.username, data.email)
-    _record_change(session, caller, user, before)
+    record_change(session, caller, user, before)
     return user
 
 
@@ -205,26 +205,16 @@ async def tell_of_new_password(session: AsyncSession, settings: Settings, user: 
     await tell(session, settings, user, "password_changed")
 
 
-async def tell(
-    session: AsyncSession, settings: Settings, user: User, template: str, **values: str
-) -> None:
-    """Tell a user by email what happened to the account."""
-    # Without a mail server, it would wait forever.
-    if settings.in_development or settings.smtp_url:
-        values["username"] = user.username
-        await queue_mail(session, to=user.email, template=template, **values)
-
-
 async def reset_password(
     session: AsyncSession, settings: Settings, user: User, hashed: str
 ) -> None:
-    """As `set_password`, for the command line."""
+    """As `set_password`, for a command or a link: nobody is logged in."""
     before = dict(vars(user))
     await set_password(session, settings, user, hashed)
-    _record_change(session, None, user, before)
+    record_change(session, None, user, before)
 
 
-def _record_change(
+def record_change(
     session: AsyncSession, caller: AuthContext | None, user: User, before: Mapping[str, object]
 ) -> None:
     """Record which fields differ from `dict(vars(user))` before the change, never their values."""
