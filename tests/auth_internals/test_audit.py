@@ -201,10 +201,10 @@ def test_l1_every_change_by_a_command_leaves_an_event(
 ) -> None:
     make_user("bob", "users:write")
     make_user("admin", "users:write", "permissions:write")
-    given_up = {"recipient": "bob@example.com", "template": "new_login", "variables": {}}
-    given_up |= {"queued_at": datetime.now(UTC), "last_error": "refused"}
+    refused = {"recipient": "bob@example.com", "template": "new_login", "variables": {}}
     with rows.begin() as connection:
-        connection.execute(insert(OutgoingMail), given_up)
+        given_up = insert(OutgoingMail).values(queued_at=datetime.now(UTC), last_error="refused")
+        connection.execute(given_up.values(refused))
     monkeypatch.setenv("DATABASE_URL", database_url)
     # A name that is not UTF-8 is still a name.
     monkeypatch.setenv("LOGNAME", "ope\udcffrator")

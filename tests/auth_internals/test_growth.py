@@ -21,10 +21,16 @@ from tests.auth_internals.helpers import (
     USERS,
     LogIn,
     fill,
+    mails,
     operations,
+    token_in,
 )
+from tests.conftest import MakeSettings
 
 AUDIT, KEYS = "/api/v1/audit", "/api/v1/auth/keys"
+FORGOT, RESET = "/api/v1/auth/password/forgot", "/api/v1/auth/password/reset"
+REGISTER, COMPLETE = "/api/v1/auth/register", "/api/v1/auth/register/complete"
+CHANGE_EMAIL, VERIFY = "/api/v1/auth/email/change", "/api/v1/auth/email/verify"
 Statements = list[tuple[str, Any]]
 # Neither grows with the number of users: the permissions that the code declares, and the schema.
 SMALL = {"permissions", "sqlite_master"}
@@ -42,9 +48,27 @@ def sent(app: FastAPI, client: TestClient) -> Statements:
     return found
 
 
+def use_links(client: TestClient, header: dict[str, str], rows: Engine) -> list[tuple[str, str]]:
+    """Request a link of each kind and use it, as a user who chooses PASSWORD at last."""
+    choice = {"username": "mia", "password": PASSWORD}
+    links = [
+        (REGISTER, "mia@example.com", COMPLETE, choice),
+        (CHANGE_EMAIL, "newer@example.com", VERIFY, {}),
+        (FORGOT, "newer@example.com", RESET, {"new_password": PASSWORD}),
+    ]
+    for request, email, use, values in links:
+        asked = client.post(request, json={"email": email}, headers=header)
+        assert asked.status_code == 204, asked.text
+        body = {"token": token_in(mails(rows)[-1]), **values}
+        used = client.post(use, json=body)
+        assert used.status_code == 204, used.text
+    return [("POST", path) for request, _, use, _ in links for path in (request, use)]
+
+
 def test_no_route_reads_a_whole_table(
     app: FastAPI,
     client: TestClient,
+    make_settings: MakeSettings,
     admin: dict[str, str],
     log_in: LogIn,
     rows: Engine,
@@ -83,12 +107,14 @@ def test_no_route_reads_a_whole_table(
     for method, url, options in requests:
         status = client.request(method, url, headers=admin, **options).status_code
         assert status < 400 or str(other + 100) in url, (method, url, status)
-    client.post(LOGOUT, headers=log_in("admin", NEW_PASSWORD))
+    app.state.settings = make_settings(registration="open")
+    with_links = use_links(client, log_in("admin", NEW_PASSWORD), rows)
+    client.post(LOGOUT, headers=log_in("admin"))
     asked = {
         (method, url.replace(f"/{user_id}", "/1").replace(f"/{other + 100}", "/1"))
         for method, url, _ in requests
     }
-    asked |= {("POST", url) for url in (LOGIN, LOGOUT, USERS)}
+    asked |= {("POST", url) for url in (LOGIN, LOGOUT, USERS)} | {*with_links}
     known = {(method, fill(url)) for method, url, _ in operations(app) if url.startswith("/api")}
 
     plans = {}
