@@ -127,7 +127,7 @@ def test_k3_a_key_cannot_change_accounts_sessions_or_keys(
         for method, path, _ in operations(app)
         if method != "GET"
         and path.startswith(("/api/v1/auth", USERS))
-        # They ignore the header: what a visitor may do is no right of the key.
+        # They ignore the header: every visitor may do this.
         and (method, path) not in PUBLIC_ROUTES
     ]
     routes += [("GET", SESSIONS), ("GET", KEYS)]

@@ -208,7 +208,7 @@ async def tell_of_new_password(session: AsyncSession, settings: Settings, user: 
 async def reset_password(
     session: AsyncSession, settings: Settings, user: User, hashed: str
 ) -> None:
-    """As `set_password`, for a command or a link: nobody is logged in."""
+    """As `set_password`, without a caller: by a command or through a link."""
     before = dict(vars(user))
     await set_password(session, settings, user, hashed)
     record_change(session, None, user, before)
