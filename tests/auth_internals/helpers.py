@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, bindparam, text
+from sqlalchemy import Engine, bindparam, insert, text
 
+from app.auth.models import OneTimeToken, Purpose
+from app.auth.sessions import hash_token
 from app.core.types import UtcDateTime
 
 PASSWORD = "seven wet otters on a raft"
@@ -102,3 +104,21 @@ def token_in(mail: Mail) -> str:
     found = re.search(r"[?#]token=([\w-]{43})\b", mail.text)
     assert found, mail
     return found[1]
+
+
+def add_links(rows: Engine) -> None:
+    """Add a link of each purpose, for bob (2) or a new visitor; its token is the purpose."""
+    expires_at = datetime.now(UTC) + timedelta(minutes=10)
+    emails = {Purpose.REGISTER: "ada@example.com", Purpose.CHANGE_EMAIL: "robert@example.com"}
+    values = [
+        {
+            "purpose": purpose,
+            "user_id": None if purpose is Purpose.REGISTER else 2,
+            "token_hash": hash_token(purpose),
+            "email": emails.get(purpose, "bob@example.com"),
+            "expires_at": expires_at,
+        }
+        for purpose in Purpose
+    ]
+    with rows.begin() as connection:
+        connection.execute(insert(OneTimeToken), values)

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 import app as project
 from app.api.deps import CurrentUser, SessionDep
 from app.auth import permissions
+from app.auth.models import Purpose
 from app.permissions import PUBLIC_ROUTES
 from tests.auth_internals.helpers import (
     CHANGE_PASSWORD,
@@ -23,6 +24,7 @@ from tests.auth_internals.helpers import (
     USERS,
     LogIn,
     MakeUser,
+    add_links,
     bearer,
     execute,
     fill,
@@ -162,17 +164,35 @@ END_BY_ADMIN = {
     "logout everywhere": ("DELETE", f"{USERS}/2/sessions", None),
     "deletion of the user": ("DELETE", f"{USERS}/2", None),
 }
+END_BY_LINK = {
+    "forgotten password": (
+        "POST",
+        "/api/v1/auth/password/reset",
+        {"token": Purpose.RESET_PASSWORD, "new_password": NEW_PASSWORD},
+    ),
+    "return to the previous address": (
+        "POST",
+        "/api/v1/auth/email/verify",
+        {"token": Purpose.RESTORE_EMAIL},
+    ),
+}
 
 
-@pytest.mark.parametrize("end", [*END, *END_BY_ADMIN])
+@pytest.mark.parametrize("end", [*END, *END_BY_ADMIN, *END_BY_LINK])
 def test_k4_a_key_ends_at_once(
-    client: TestClient, admin: Headers, make_user: MakeUser, log_in: LogIn, end: str
+    client: TestClient,
+    admin: Headers,
+    make_user: MakeUser,
+    log_in: LogIn,
+    rows: Engine,
+    end: str,
 ) -> None:
     make_user("bob", "users:read")
     bob = log_in("bob")
     key = bearer(create_key(client, bob, "users:read")["key"])
     assert client.get(USERS, headers=key).status_code == 200
-    method, path, body = {**END, **END_BY_ADMIN}[end]
+    add_links(rows)
+    method, path, body = {**END, **END_BY_ADMIN, **END_BY_LINK}[end]
 
     response = client.request(method, path, json=body, headers=bob if end in END else admin)
 

@@ -16,8 +16,7 @@ from app.api.deps import CurrentUser, SessionDep
 from app.auth import audit
 from app.auth.cli import permission, user
 from app.auth.mail_cli import mail
-from app.auth.models import AuditEvent, OneTimeToken, OutgoingMail, Purpose
-from app.auth.sessions import hash_token
+from app.auth.models import AuditEvent, OutgoingMail, Purpose
 from app.cli import cli
 from app.core.database import Database
 from app.db.base import Base
@@ -37,6 +36,7 @@ from tests.auth_internals.helpers import (
     WRONG,
     LogIn,
     MakeUser,
+    add_links,
     execute,
     operations,
 )
@@ -116,24 +116,6 @@ def listed(client: TestClient, headers: dict[str, str], **params: Any) -> Events
     assert response.status_code == 200, response.text
     found: Events = response.json()["items"]
     return found
-
-
-def add_links(rows: Engine) -> None:
-    """A link of each purpose for bob, and one for a visitor who wants to register."""
-    expires_at = datetime.now(UTC) + timedelta(minutes=10)
-    emails = {Purpose.REGISTER: "ada@example.com", Purpose.CHANGE_EMAIL: "robert@example.com"}
-    values = [
-        {
-            "purpose": purpose,
-            "user_id": None if purpose is Purpose.REGISTER else 2,
-            "token_hash": hash_token(purpose),
-            "email": emails.get(purpose, "bob@example.com"),
-            "expires_at": expires_at,
-        }
-        for purpose in Purpose
-    ]
-    with rows.begin() as connection:
-        connection.execute(insert(OneTimeToken), values)
 
 
 def writes(app: FastAPI) -> list[tuple[str, str]]:
