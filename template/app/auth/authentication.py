@@ -202,7 +202,7 @@ def needs_touch(caller: AuthContext) -> bool:
 
 
 async def touch(database: Database, caller: AuthContext) -> None:
-    """Record the use of a session or a key. Runs after the response, so that no request waits."""
+    """Record that a session or a key is in use, after the response: no request waits for it."""
     statement = update(LoginSession).where(LoginSession.id == caller.session_id)
     if caller.api_key_id is not None:
         statement = update(ApiKey).where(ApiKey.id == caller.api_key_id)

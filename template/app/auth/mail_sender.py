@@ -2,8 +2,8 @@
 
 Each mail is claimed before an attempt: its next one is set to a time by which this one has ended.
 So several processes can send at once, a killed one loses nothing, and no transaction is open while
-the mail server is talked to. A mail is sent twice only if its process is killed between the server's
-answer and the deletion of the row.
+the mail server is talked to. A mail is sent twice only if its process is killed between the
+server's answer and the deletion of the row.
 """
 
 import asyncio
