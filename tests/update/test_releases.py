@@ -2,6 +2,8 @@
 
 import itertools
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 from plumbum import local
 
-from tests.support.projects import Project
+from tests.support.projects import Project, clean_environment
 from tests.update.conftest import Start, Update
 from tests.update.edits import (
     commit,
@@ -71,6 +73,13 @@ def migrates_alike(project: Project, tmp_path: Path) -> None:
     assert schema(project.path / "app.db") == schema(fresh)
 
 
+def setting(project: Project, name: str) -> str:
+    show = f"from app.settings import load_settings; print(load_settings().{name})"
+    return subprocess.check_output(
+        [sys.executable, "-c", show], cwd=project.path, env=clean_environment(), text=True
+    ).strip()
+
+
 def kept_files(project: Project) -> dict[str, str]:
     """What git would keep of a project, but for the README, which no update touches."""
     names = git(project.path, "ls-files", "--cached", "--others", "--exclude-standard").split()
@@ -122,6 +131,7 @@ def test_a_project_that_was_lived_with_is_updated(
     if project.has("app/auth"):
         # The table is there, and the update tells no one anything.
         assert project.succeed("app", "mail", "list") == ""
+        assert setting(project, "registration") == "closed"
     is_clean(project)
     commit(project, "Update")
     update(project, HEAD)
