@@ -56,6 +56,8 @@ class Inbox:
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]
     ) -> str:
+        # Where the first mails wait for each other.
+        self.meeting: asyncio.Barrier | None = None
         if address in self.refusals:
             return self.refusals[address]
         envelope.rcpt_tos.append(address)
@@ -72,6 +74,8 @@ class Inbox:
         self.recipients.append(address)
         content = envelope.content.replace(b"\r\n", b"\n")
         self.mails.append(message_from_bytes(content, policy=default))
+        if self.meeting and not self.recipients:
+            await self.meeting.wait()
         return "250 OK"
 
     def authenticate(self, server: Any, session: Any, envelope: Any, kind: str, data: Any) -> Any:
@@ -375,6 +379,52 @@ def run_mail(settings: Settings, database_url: str) -> Callable[..., str]:
     """Run `python -m app mail ...` with the mail server of `settings`."""
 
     def run(command: str, **more: str) -> str:
+def test_check_deploy_connects_to_the_mail_server(
+    settings: Settings, serve: Serve, database_url: str
+) -> None:
+    settled = {"ENVIRONMENT": "production", "ALLOWED_HOSTS": "api.example.com"}
+    env = {**os.environ, **variables(settings, database_url), **settled}
+    command = [sys.executable, "-m", "app", "check", "--deploy"]
+
+    def check() -> tuple[int, str]:
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, check=False, capture_output=True, text=True
+        )
+        return done.returncode, done.stdout
+
+    code, said = check()
+    assert code == 1
+    assert "error   mail: cannot use 127.0.0.1: SMTPConnectError" in said
+    inbox = serve()
+    code, said = check()
+    assert "ok      mail: 127.0.0.1 accepts the connection" in said
+    assert code == 0
+    assert inbox.mails == []
+
+
+def test_m2_two_processes_send_each_mail_once(
+    settings: Settings, rows: Engine, serve: Serve, database_url: str
+) -> None:
+    inbox = serve()
+    inbox.meeting = asyncio.Barrier(2)
+    recipients = [f"user{number}@example.com" for number in range(20)]
+    queue(settings, *recipients, template="password_reset", username="Ada")
+    command = [sys.executable, "-m", "app", "mail", "send"]
+    env = {**os.environ, **variables(settings, database_url)}
+
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in processes]
+
+    sent = [int(found) for line in said for found in re.findall(r"Sent (\d+); 0 failed", line)]
+    assert sum(sent) == 20
+    assert min(sent) > 0
+    assert sorted(inbox.recipients) == sorted(recipients)
+    assert waiting(rows) == []
+
+
         env = {**os.environ, **variables(settings, database_url), **more}
         arguments = [sys.executable, "-m", "app", "mail", command]
         return subprocess.run(
@@ -915,3 +965,5 @@ def test_an_invalid_sender_is_rejected(make_settings: MakeSettings, sender: str)
 def test_a_mail_server_needs_a_sender(make_settings: MakeSettings) -> None:
     with pytest.raises(ValidationError, match="SMTP_URL needs it"):
         make_settings(smtp_url="smtp://localhost")
+        "smtps://user:hunter2@mail..example.com",
+        f"smtps://user:hunter2@{'m' * 64}.example.com",
