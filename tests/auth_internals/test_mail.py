@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import ssl
@@ -16,7 +17,9 @@ from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
+from html import unescape
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import pytest
@@ -27,8 +30,9 @@ from pydantic import ValidationError
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
+from app import TITLE
 from app.auth import mail, mail_sender
-from app.auth.mail import queue_mail
+from app.auth.mail import queue_mail, write_mail
 from app.auth.mail_sender import Outcome, check_mail, send_next
 from app.auth.models import OutgoingMail
 from app.core.database import Database
@@ -37,6 +41,7 @@ from app.settings import Settings
 from tests.conftest import ROOT, MakeSettings
 
 SENT, FAILED, UNAVAILABLE = Outcome.SENT, Outcome.FAILED, Outcome.UNAVAILABLE
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 GREETING = "Subject: Hello $name\n\nDear $name, open $link\n"
 
 
@@ -51,13 +56,13 @@ class Inbox:
         self.late_refusals: dict[str, str] = {}
         self.delays: dict[str, float] = {}
         self.lost: set[str] = set()
+        # Where the first mails wait for each other.
+        self.meeting: asyncio.Barrier | None = None
         self.logins: list[str] = []
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]
     ) -> str:
-        # Where the first mails wait for each other.
-        self.meeting: asyncio.Barrier | None = None
         if address in self.refusals:
             return self.refusals[address]
         envelope.rcpt_tos.append(address)
@@ -69,13 +74,13 @@ class Inbox:
             assert server.transport is not None
             server.transport.abort()  # type: ignore[attr-defined]
         await asyncio.sleep(self.delays.get(address, 0))
+        if self.meeting and not self.recipients:
+            await self.meeting.wait()
         if address in self.late_refusals:
             return self.late_refusals[address]
         self.recipients.append(address)
         content = envelope.content.replace(b"\r\n", b"\n")
         self.mails.append(message_from_bytes(content, policy=default))
-        if self.meeting and not self.recipients:
-            await self.meeting.wait()
         return "250 OK"
 
     def authenticate(self, server: Any, session: Any, envelope: Any, kind: str, data: Any) -> Any:
@@ -217,21 +222,82 @@ def test_a_mail_is_sent_and_its_row_deleted(settings: Settings, rows: Engine, se
     assert waiting(rows) == []
 
 
-def test_an_html_template_adds_a_version_with_escaped_values(
+def parts(message: EmailMessage) -> tuple[str, str]:
+    text, html = message.get_body(["plain"]), message.get_body(["html"])
+    assert text is not None
+    assert html is not None
+    return text.get_content(), html.get_content()
+
+
+def test_the_html_version_has_the_paragraphs_of_the_text_and_escapes_all_of_it(
     settings: Settings, serve: Serve, templates: Path
 ) -> None:
     inbox = serve()
+    (templates / "layout.html").write_text("<title>$subject</title>$content", "utf-8")
+    text = "Subject: From $name\n\nMe & $name\nsay:\n\n$link\n\n$$5\n\n$other\n"
+    (templates / "greeting.txt").write_text(text, "utf-8")
+    values = {"name": '<i>"Ada"', "link": "https://x.org/?a=1&b=2", "other": "javascript:alert(1)"}
+    queue(settings, "ada@example.com", **values)
+
+    assert send(settings) == [SENT]
+
+    plain, html = parts(inbox.mails[0])
+    assert plain == 'Me & <i>"Ada"\nsay:\n\nhttps://x.org/?a=1&b=2\n\n$5\n\njavascript:alert(1)\n'
+    name, link = "&lt;i&gt;&quot;Ada&quot;", "https://x.org/?a=1&amp;b=2"
+    assert html.splitlines() == [
+        f"<title>From {name}</title><p>Me &amp; {name}",
+        "say:</p>",
+        f'<p><a href="{link}">{link}</a></p>',
+        "<p>$5</p>",
+        "<p>javascript:alert(1)</p>",
+    ]
+
+
+def test_an_html_template_takes_the_place_of_the_paragraphs(
+    settings: Settings, serve: Serve, templates: Path
+) -> None:
+    inbox = serve()
+    (templates / "layout.html").write_text("<main>$content</main>$app", "utf-8")
     (templates / "greeting.html").write_text("<b>$name</b>", "utf-8")
     queue(settings, "ada@example.com", name="<i>Ada & Co</i>")
 
     assert send(settings) == [SENT]
 
-    html = inbox.mails[0].get_body(["html"])
-    assert html is not None
-    assert html.get_content() == "<b>&lt;i&gt;Ada &amp; Co&lt;/i&gt;</b>\n"
-    text = inbox.mails[0].get_body(["plain"])
-    assert text is not None
-    assert "<i>Ada & Co</i>" in text.get_content()
+    plain, html = parts(inbox.mails[0])
+    assert html == f"<main><b>&lt;i&gt;Ada &amp; Co&lt;/i&gt;</b></main>{TITLE}\n"
+    assert "<i>Ada & Co</i>" in plain
+
+
+TEMPLATES = sorted(file.stem for file in Path(mail.__file__).parents[1].glob("mails/*.txt"))
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_each_mail_is_the_same_as_text_and_as_html_and_loads_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    monkeypatch.undo()
+    file = mail._FOLDER.joinpath(f"{template}.txt")
+    names = Template(file.read_text("utf-8")).get_identifiers()
+    values = {name: f"the-{name}" for name in names if name != "app"}
+    if "link" in values:
+        values["link"] = "https://www.example.com/account/register?token=x"
+    row = OutgoingMail(
+        id=1, recipient="ada@example.com", template=template, variables=values, queued_at=NOON
+    )
+
+    message = write_mail(row, settings)
+
+    plain, html = parts(message)
+    body = html.partition("<body>")[2].partition("<footer>")[0]
+    assert unescape(re.sub("<[^>]*>", "", body)).split() == plain.split()
+    assert all(f"the-{name}" in plain + message["Subject"] for name in values if name != "link")
+    # Neither pictures nor scripts, and no other address than that of the link.
+    assert {*re.findall("</?([a-z0-9]+)", body)} <= {"p", "a"}
+    assert html.count("://") == plain.count("://") * 2 == len(values.keys() & {"link"}) * 2
+    assert html.count("<a href=") == plain.count("://")
+    assert "url(" not in html
+    assert "@import" not in html
+    assert f"<title>{message['Subject']}</title>" in html
 
 
 def test_the_running_app_sends_mails(
@@ -313,6 +379,52 @@ def test_m2_several_senders_send_each_mail_once(
     assert waiting(rows) == []
 
 
+def test_check_deploy_connects_to_the_mail_server(
+    settings: Settings, serve: Serve, database_url: str
+) -> None:
+    settled = {"ENVIRONMENT": "production", "ALLOWED_HOSTS": "api.example.com"}
+    env = {**os.environ, **variables(settings, database_url), **settled}
+    command = [sys.executable, "-m", "app", "check", "--deploy"]
+
+    def check() -> tuple[int, str]:
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, check=False, capture_output=True, text=True
+        )
+        return done.returncode, done.stdout
+
+    code, said = check()
+    assert code == 1
+    assert "error   mail: cannot use 127.0.0.1: SMTPConnectError" in said
+    inbox = serve()
+    code, said = check()
+    assert "ok      mail: 127.0.0.1 accepts the connection" in said
+    assert code == 0
+    assert inbox.mails == []
+
+
+def test_m2_two_processes_send_each_mail_once(
+    settings: Settings, rows: Engine, serve: Serve, database_url: str
+) -> None:
+    inbox = serve()
+    inbox.meeting = asyncio.Barrier(2)
+    recipients = [f"user{number}@example.com" for number in range(20)]
+    queue(settings, *recipients, template="password_reset", username="Ada")
+    command = [sys.executable, "-m", "app", "mail", "send"]
+    env = {**os.environ, **variables(settings, database_url)}
+
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in processes]
+
+    sent = [int(found) for line in said for found in re.findall(r"Sent (\d+); 0 failed", line)]
+    assert sum(sent) == 20
+    assert min(sent) > 0
+    assert sorted(inbox.recipients) == sorted(recipients)
+    assert waiting(rows) == []
+
+
 def test_m2_a_killed_process_loses_nothing_and_repeats_only_the_mail_in_hand(
     settings: Settings, rows: Engine, serve: Serve, database_url: str
 ) -> None:
@@ -379,52 +491,6 @@ def run_mail(settings: Settings, database_url: str) -> Callable[..., str]:
     """Run `python -m app mail ...` with the mail server of `settings`."""
 
     def run(command: str, **more: str) -> str:
-def test_check_deploy_connects_to_the_mail_server(
-    settings: Settings, serve: Serve, database_url: str
-) -> None:
-    settled = {"ENVIRONMENT": "production", "ALLOWED_HOSTS": "api.example.com"}
-    env = {**os.environ, **variables(settings, database_url), **settled}
-    command = [sys.executable, "-m", "app", "check", "--deploy"]
-
-    def check() -> tuple[int, str]:
-        done = subprocess.run(
-            command, cwd=ROOT, env=env, check=False, capture_output=True, text=True
-        )
-        return done.returncode, done.stdout
-
-    code, said = check()
-    assert code == 1
-    assert "error   mail: cannot use 127.0.0.1: SMTPConnectError" in said
-    inbox = serve()
-    code, said = check()
-    assert "ok      mail: 127.0.0.1 accepts the connection" in said
-    assert code == 0
-    assert inbox.mails == []
-
-
-def test_m2_two_processes_send_each_mail_once(
-    settings: Settings, rows: Engine, serve: Serve, database_url: str
-) -> None:
-    inbox = serve()
-    inbox.meeting = asyncio.Barrier(2)
-    recipients = [f"user{number}@example.com" for number in range(20)]
-    queue(settings, *recipients, template="password_reset", username="Ada")
-    command = [sys.executable, "-m", "app", "mail", "send"]
-    env = {**os.environ, **variables(settings, database_url)}
-
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=120)[0] for process in processes]
-
-    sent = [int(found) for line in said for found in re.findall(r"Sent (\d+); 0 failed", line)]
-    assert sum(sent) == 20
-    assert min(sent) > 0
-    assert sorted(inbox.recipients) == sorted(recipients)
-    assert waiting(rows) == []
-
-
         env = {**os.environ, **variables(settings, database_url), **more}
         arguments = [sys.executable, "-m", "app", "mail", command]
         return subprocess.run(
@@ -837,6 +903,7 @@ def client(make_settings: MakeSettings) -> Iterator[TestClient]:
 def test_the_pages_escape_what_they_show_and_run_no_script(
     client: TestClient, make_settings: MakeSettings, templates: Path
 ) -> None:
+    (templates / "layout.html").write_text("$content", "utf-8")
     (templates / "greeting.html").write_text("<p style='color: red'>$name</p>", "utf-8")
     attack = "<script>alert(1)</script> javascript:alert(1) https://x\"onclick='alert(1)'"
     queue(make_settings(), "ada@example.com", name=attack, link="https://e.com/?a=1&b=2")
@@ -923,6 +990,8 @@ def test_a_mail_server_is_a_url(make_settings: MakeSettings, url: str) -> None:
         "smtp://example.com?tls=maybe",
         "smtps://example.com?tls=none",
         "smtps://[::1",
+        "smtps://user:hunter2@mail..example.com",
+        f"smtps://user:hunter2@{'m' * 64}.example.com",
     ],
 )
 def test_an_invalid_url_is_rejected_without_its_password(
@@ -965,5 +1034,3 @@ def test_an_invalid_sender_is_rejected(make_settings: MakeSettings, sender: str)
 def test_a_mail_server_needs_a_sender(make_settings: MakeSettings) -> None:
     with pytest.raises(ValidationError, match="SMTP_URL needs it"):
         make_settings(smtp_url="smtp://localhost")
-        "smtps://user:hunter2@mail..example.com",
-        f"smtps://user:hunter2@{'m' * 64}.example.com",

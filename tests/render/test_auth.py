@@ -60,6 +60,7 @@ FILES = [
     "app/mails/email_change.txt",
     "app/mails/email_changed.txt",
     "app/mails/invitation.txt",
+    "app/mails/layout.html",
     "app/mails/new_login.txt",
     "app/mails/password_changed.txt",
     "app/mails/password_reset.txt",

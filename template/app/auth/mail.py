@@ -5,6 +5,7 @@ table outgoing_mails, so the mail exists if the change is committed, and only th
 app/auth/mail_sender.py sends it.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -73,10 +74,9 @@ def write_mail(mail: OutgoingMail, settings: Settings) -> EmailMessage:
     values = {"app": TITLE, **mail.variables}
     text = _FOLDER.joinpath(f"{mail.template}.txt").read_text("utf-8")
     first_line, _, body = text.partition("\n")
+    subject = _fill(first_line.removeprefix("Subject:"), values)
     message = EmailMessage()
-    message["Subject"] = one_line(
-        Template(first_line.removeprefix("Subject:")).substitute(values), _MAX_SUBJECT_LENGTH
-    )
+    message["Subject"] = one_line(subject, _MAX_SUBJECT_LENGTH)
     message["From"] = settings.mail_from or "no-reply@localhost"
     message["To"] = mail.recipient
     message["Date"] = format_datetime(mail.queued_at)
@@ -85,13 +85,31 @@ def write_mail(mail: OutgoingMail, settings: Settings) -> EmailMessage:
     message["Message-ID"] = f"<{mail.id}.{mail.queued_at.timestamp():.0f}@{domain}>"
     # Asks for no automatic reply (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(Template(body.lstrip()).substitute(values))
-    page = _FOLDER.joinpath(f"{mail.template}.html")
-    if page.is_file():
+    message.set_content(_fill(body.lstrip(), values))
+    layout = _FOLDER.joinpath("layout.html")
+    if layout.is_file():
         escaped = {name: escape(value) for name, value in values.items()}
-        html = Template(page.read_text("utf-8")).substitute(escaped)
-        message.add_alternative(html, subtype="html")
+        own = _FOLDER.joinpath(f"{mail.template}.html")
+        has_own = own.is_file()
+        content = _fill(own.read_text("utf-8"), escaped) if has_own else _to_html(body, escaped)
+        frame = {**escaped, "subject": escape(message["Subject"]), "content": content}
+        message.add_alternative(_fill(layout.read_text("utf-8"), frame), subtype="html")
     return message
+
+
+def _fill(template: str, values: dict[str, str]) -> str:
+    return Template(template).substitute(values)
+
+
+def _to_html(text: str, escaped: dict[str, str]) -> str:
+    """The paragraphs of a text. One that is an address of the web becomes a link."""
+    paragraphs = []
+    # Split before the values are filled in, so that no value begins a paragraph.
+    for paragraph in re.split(r"\n\s*\n", escape(text.strip())):
+        filled = _fill(paragraph, escaped)
+        link = re.fullmatch(r"https?://\S+", filled) and f'<a href="{filled}">{filled}</a>'
+        paragraphs.append(f"<p>{link or filled}</p>")
+    return "\n".join(paragraphs)
 
 
 def read_mail(message: EmailMessage) -> str:

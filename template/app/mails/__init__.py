@@ -1,5 +1,6 @@
-"""The mails that the app sends: the text of each, and optionally the same as HTML.
+"""The mails that the app sends. The text of each is a file, such as `password_reset.txt`.
 
-The first line of `password_reset.txt` is the subject. `$name` is a placeholder, and $$ a dollar
-sign. A mail also has an HTML version if there is a `password_reset.html` with the same placeholders.
+Its first line is the subject. `$name` is a placeholder, and `$$` is a dollar sign. The HTML version
+has the same paragraphs, in the frame of `layout.html`. For other HTML, write a file such as
+`password_reset.html`, which takes the place of the paragraphs. Values are escaped in HTML.
 """
