@@ -63,6 +63,15 @@ def test_every_script_in_a_workflow_is_bash_that_parses() -> None:
                     subprocess.run(["bash", "-n", "-c", step["run"]], check=True)
 
 
+def test_the_site_is_built_strictly_before_a_job_without_its_code_publishes_it() -> None:
+    build, publish = load(ROOT / ".github/workflows/site.yml")["jobs"].values()
+
+    assert "python -m tools.site" in [step.get("run") for step in build["steps"]]
+    assert build["steps"][-1]["with"] == {"path": "site"}
+    assert publish["needs"] == "build"
+    assert [step["uses"].split("@")[0] for step in publish["steps"]] == ["actions/deploy-pages"]
+
+
 def test_github_changes_no_file_of_the_program(generate: Generate) -> None:
     with_github, without = generate(github=True), generate(github=False)
     theirs = {file for file in with_github.files() if file.parts[0] == ".github"}
