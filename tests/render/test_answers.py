@@ -92,6 +92,27 @@ def test_any_other_name_gives_a_distribution_name(
     assert slug(generate, name) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [
+        ("3D Prints", "app-3d-prints"),
+        ("News", "app-news"),
+        ("Book Shelf of the Public Library in Reykjavik", "book-shelf-of-the-public-librar"),
+        ("A Shelf for Books, Maps, and Any Other", "a-shelf-for-books-maps-and-any"),
+    ],
+)
+def test_the_user_of_the_service_has_a_name_that_every_useradd_takes(
+    generate: Generate, name: str, user: str
+) -> None:
+    project = generate(project_name=name)
+    document = project.read("docs/operating.md")
+    units = [project.read(str(file)) for file in project.files() if file.suffix == ".service"]
+
+    assert [re.findall("^User=(.*)", unit, re.MULTILINE) for unit in units] == [[user]] * 2
+    assert re.findall(r"useradd .* (\S+)$", document, re.MULTILINE) == [user]
+    assert {*re.findall(r"(?:runuser -u|install .*-o) (\S+)", document)} == {user}
+
+
 def test_every_prompt_fits_on_a_line() -> None:
     """Copier puts an emoji, which is two columns wide, and a space before it."""
     prompts = [question["help"] for question in questions().values()]
