@@ -78,6 +78,12 @@ class _Workers(Multiprocess):
             listener.close()
         super().terminate_all()
 
+    def restart_all(self) -> None:
+        before = {process.pid for process in self.processes}
+        super().restart_all()
+        new = len({process.pid for process in self.processes} - before)
+        logger.info("Reload finished: %d of %d workers are new", new, len(self.processes))
+
 
 def _name_of(listener: socket.socket) -> str:
     name = listener.getsockname()
