@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.render.test_project_documents import code_blocks
 from tests.support.internals import add_internal_tests
 from tests.support.machines import Machine
 from tests.support.postgres import Postgres, running
@@ -96,6 +97,32 @@ def test_a_role_that_may_not_create_an_extension_searches_without_an_index(
     assert "The search of users has no index and reads all rows: permission denied" in said
     project.succeed("alembic", "check", **place)
     project.succeed("app", "check", **place)
+
+
+def test_the_app_runs_as_a_role_that_cannot_change_the_schema(
+    generate: Generate, url: str
+) -> None:
+    project = generate(auth=True)
+    query_none(url, "CREATE ROLE owner LOGIN SUPERUSER; CREATE ROLE app LOGIN")
+    project.succeed("alembic", "-x", f"url={url.replace('postgres@', 'owner@')}", "upgrade", "head")
+    (grants,) = code_blocks(project.read("docs/operating.md"), "sql")
+    query_none(url.replace("postgres@", "owner@"), grants)
+    app = url.replace("postgres@", "app@")
+
+    project.succeed("app", "check", DATABASE_URL=app)
+    create = ("user", "create-admin", "ada", "ada@example.com")
+    project.succeed("app", *create, stdin="seven wet otters on a raft\n", DATABASE_URL=app)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        query_none(app, "DELETE FROM alembic_compatible")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        query_none(app, "CREATE TABLE mine (id INTEGER)")
+    query_none(url.replace("postgres@", "owner@"), "CREATE TABLE later (id SERIAL, name TEXT)")
+    query_none(app, "INSERT INTO later (name) VALUES ('new')")
+    newer = "UPDATE alembic_version SET version_num = 'f00'; INSERT INTO alembic_compatible VALUES"
+    query_none(url, f"{newer} ('f00')")
+    assert "ahead of this code, which works" in project.succeed("app", "check", DATABASE_URL=app)
+    query_none(url, "REVOKE SELECT ON alembic_compatible FROM app")
+    assert "permission denied" in project.run("app", "check", DATABASE_URL=app).stdout
 
 
 def query_none(url: str, statement: str) -> None:
