@@ -169,6 +169,7 @@ RUN_BY = {
     "What to watch": "tests/app/test_telemetry.py",
     "Mail": "tests/auth_internals/test_mail.py",
     "PostgreSQL": "tests/app/test_postgres.py",
+    "A role that can't change the schema": "tests/app/test_postgres.py",
     "Past one machine": "tests/app/test_several_machines.py",
 }
 
