@@ -86,8 +86,8 @@ def find_stale_pins(project: Path) -> list[str]:
     package = _read_package(project)["project"]
     extras = package.get("optional-dependencies", {})
     groups = [package["dependencies"], *(extras[name] for name in extras if name != "dev")]
-    names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for group in groups for line in group]
-    missing = sorted({_normalize(name) for name in names} - requirements.keys())
+    names = {_name_of(line) for group in groups for line in group}
+    missing = sorted(names - requirements.keys())
     different = [name for name, pin in requirements.items() if constraints.get(name) != pin]
     return [
         *(f"{REQUIREMENTS} lacks {name}" for name in missing),
@@ -98,8 +98,14 @@ def find_stale_pins(project: Path) -> list[str]:
 def find_other_versions(project: Path) -> list[str]:
     """Installed libraries that do not have the version of `requirements.txt`."""
     file = project / REQUIREMENTS
+    if not _is_lock(file) or not (project / "pyproject.toml").exists():
+        return []
+    # What builds the project does not run, and pip has a copy for itself.
+    builds = {_name_of(line) for line in _read_package(project)["build-system"]["requires"]}
     found = []
-    for name, pin in _read_pins(file).items() if _is_lock(file) else ():
+    for name, pin in _read_pins(file).items():
+        if name in builds:
+            continue
         try:
             installed = version(name)
         except PackageNotFoundError:
@@ -112,6 +118,10 @@ def find_other_versions(project: Path) -> list[str]:
 
 def _read_pins(file: Path) -> dict[str, str]:
     return {_normalize(name): pin for name, pin in _PIN.findall(file.read_text("utf-8"))}
+
+
+def _name_of(requirement: str) -> str:
+    return _normalize(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
 
 
 def _normalize(name: str) -> str:
