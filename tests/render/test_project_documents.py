@@ -68,8 +68,8 @@ def inspect(project: Project, *names: str) -> dict[str, Any]:
 
 
 def code_blocks(text: str, language: str = "python") -> list[str]:
-    fence = re.compile(rf"^( *)```{language}\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(code) for _, code in fence.findall(text)]
+    fence = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(code) for _, found, code in fence.findall(text) if found == language]
 
 
 def imported_names(code: str) -> set[str]:

@@ -62,9 +62,21 @@ def test_a_guide_shows_commands_and_files_that_exist(generate: Generate, guide: 
     project = generate(auth=True, github=True)
     commands = inspect(project)["commands"]
     text = guide.read_text("utf-8")
-    used = re.findall(r"my-app ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", text)
+    used = re.findall(r"my-app (?!my-app)([a-z][a-z-]*(?: [a-z][a-z-]*)?)", text)
     files = set(re.findall(r"`((?:app|docs|tests|alembic)/[\w./-]*|[\w.-]+\.(?:sh|md))`", text))
 
     assert code_blocks(text, "sh")
     assert [c for c in used if c not in commands and c.split()[0] not in commands] == []
     assert [f for f in files if not project.has(f) and not NOT_YET_THERE.fullmatch(f)] == []
+
+
+def test_the_first_deploy_shows_what_the_document_for_operators_shows(generate: Generate) -> None:
+    """A test follows those commands on a host with a real systemd."""
+    document = generate(auth=True).read("docs/operating.md")
+    followed = [*code_blocks(document, ""), *code_blocks(document, "sh")]
+    guide = (ROOT / "docs/first-deploy.md").read_text("utf-8")
+
+    shown = [*code_blocks(guide, "sh"), *code_blocks(guide, "")]
+
+    assert len(shown) == 8, shown
+    assert [block for block in shown if block not in followed] == []
