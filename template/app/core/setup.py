@@ -202,7 +202,7 @@ def commit_to_git() -> None:
             if all(map(succeeds, commands)):
                 return say("Committed.")
             say("git could not commit it. To see why, run: git commit")
-    say("Commit the project to git before its first update.")
+    say("Before the first update, commit it: git init, git add --all, git commit")
 
 
 def succeeds(command: str) -> bool:
