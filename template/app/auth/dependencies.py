@@ -154,6 +154,12 @@ def require(permission: str, *, recent_login: bool = False) -> params.Security:
     return params.Security(check, scopes=[str(permission)])
 
 
+def require_owner(user: AuthContext, owner_id: int, permission: str) -> None:
+    """Reject a change to what belongs to another user, unless the caller holds the permission."""
+    if owner_id != user.user_id and permission not in user.permissions:
+        raise PermissionDenied(f"This is not yours. It needs the permission {permission}.")
+
+
 async def get_client(connection: HTTPConnection) -> Client:
     address = connection.client.host if connection.client else "unknown"
     scheme, _, token = connection.headers.get("Authorization", "").partition(" ")

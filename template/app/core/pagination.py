@@ -1,17 +1,25 @@
 """Lists in pages, by keyset pagination: the last page costs as much as the first one."""
 
 import base64
+import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from sqlalchemy import Select
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
+from pydantic_core import to_jsonable_python
+from sqlalchemy import Select, literal, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.types import MAX_ID
+from app.core.errors import FieldError, Invalid
+from app.core.types import MAX_ID, is_storable
 
 _Item = TypeVar("_Item")
+
+# A cursor contains the value by which a list is ordered, which can be a text.
+_MAX_CURSOR_LENGTH = 8192
+_BAD_CURSOR = "use the `next` of a page, unchanged"
 
 
 class Page(BaseModel, Generic[_Item]):
@@ -26,49 +34,113 @@ class Page(BaseModel, Generic[_Item]):
 
 @dataclass(frozen=True)
 class PageParams:
-    """The page that a request asks for: at most `limit` rows, with ids above `after`."""
+    """The page that a request asks for: at most `limit` rows, those that follow the id `after`."""
 
     limit: int
     after: int
+    # In a list with another order than by id: its name, and the value of the row `after`.
+    position: tuple[str, object] | None = None
 
 
 async def paginate(
-    session: AsyncSession, statement: Select[_Item], page: PageParams
+    session: AsyncSession,
+    statement: Select[_Item],
+    page: PageParams,
+    filters: BaseModel | None = None,
 ) -> Page[_Item]:
-    """One page of `select(Book)`, in the order of the ids."""
+    """One page of `select(Book)`: in the order of the ids, or in the `order` of the filters.
+
+    An order is the name of a column, or "-" and that name for the descending one. Each other field
+    of the filters is a column that must equal its value; None stands for every value. An index on
+    each of these columns keeps a page of a long list fast.
+    """
     model: Any = statement.column_descriptions[0]["entity"]
-    statement = statement.where(model.id > page.after).order_by(model.id)
+    wanted = dict(filters or ())
+    order = wanted.pop("order", "id")
+    for name, value in wanted.items():
+        if value is not None:
+            statement = statement.where(getattr(model, name) == value)
+    column = getattr(model, order.removeprefix("-"))
+    if column.nullable:
+        # Nothing comes after NULL, so the list would end there.
+        raise ValueError(f"a list can't be in the order of {column}, which is nullable")
+    keys = [model.id] if column.key == "id" else [column, model.id]
+    if page.after:
+        last = tuple_(*_last_row(page, order, column))
+        statement = statement.where(
+            tuple_(*keys) < last if order.startswith("-") else tuple_(*keys) > last
+        )
     # One row more than the page holds shows whether there is a next page.
+    statement = statement.order_by(*(key.desc() if order.startswith("-") else key for key in keys))
     rows: list[Any] = list(await session.scalars(statement.limit(page.limit + 1)))
-    return make_page(rows, page)
+    items = rows[: page.limit]
+    cursor = _encode_cursor(order, column, items[-1]) if len(rows) > page.limit else None
+    return Page[_Item].model_construct(items=items, next=cursor)
+
+
+def _last_row(page: PageParams, order: str, column: Any) -> list[Any]:
+    """The row after which the page begins. Invalid, if its cursor is of a list in another order."""
+    if column.key == "id":
+        return [page.after]
+    try:
+        if page.position is None or page.position[0] != order:
+            raise ValueError
+        kind = getattr(column.type, "impl_instance", column.type).python_type
+        value = TypeAdapter(kind).validate_python(page.position[1])
+        if isinstance(value, datetime):
+            value = value.astimezone(UTC)
+    except (ValueError, OverflowError):
+        reason = f"Value error, {_BAD_CURSOR}"
+        raise Invalid([FieldError(["query", "cursor"], reason, "value_error")]) from None
+    return [literal(value, column.type), page.after]
 
 
 def make_page(rows: list[_Item], page: PageParams) -> Page[_Item]:
     """The page of a query with another order: up to `page.limit + 1` rows, from its position on."""
     items: list[Any] = rows[: page.limit]
-    cursor = _encode_cursor(items[-1].id) if len(rows) > page.limit else None
+    cursor = _encode(items[-1].id) if len(rows) > page.limit else None
     return Page[_Item].model_construct(items=items, next=cursor)
 
 
-def _encode_cursor(last_id: int) -> str:
-    return base64.urlsafe_b64encode(str(last_id).encode()).decode().rstrip("=")
+def _encode_cursor(order: str, column: Any, row: Any) -> str:
+    if column.key == "id":
+        return _encode(row.id)
+    return _encode([order, to_jsonable_python(getattr(row, column.key)), row.id])
 
 
-def _decode_cursor(cursor: str) -> int:
+def _encode(last: object) -> str:
+    text = json.dumps(last, ensure_ascii=False, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> tuple[int, tuple[str, object] | None]:
+    """The id, and the position of PageParams."""
     try:
-        if len(cursor) > 32:
+        if len(cursor) > _MAX_CURSOR_LENGTH:
             raise ValueError
         padded = cursor + "=" * (-len(cursor) % 4)
-        return int(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except ValueError:
-        raise ValueError("use the `next` of a page, unchanged") from None
+        match json.loads(base64.b64decode(padded, altchars=b"-_", validate=True).decode()):
+            case bool():
+                raise ValueError
+            case int(last_id) if 0 <= last_id <= MAX_ID:
+                return last_id, None
+            case [str(order), str() | int() | float() as value, int(last_id)] if (
+                0 < last_id <= MAX_ID and _is_storable(value)
+            ):
+                return last_id, (order, value)
+        raise ValueError
+    except (ValueError, RecursionError):
+        raise ValueError(_BAD_CURSOR) from None
+
+
+def _is_storable(value: str | int | float) -> bool:
+    return is_storable(value) if isinstance(value, str) else abs(value) <= MAX_ID
 
 
 _Cursor = Annotated[
-    int,
-    Field(ge=0, le=MAX_ID),
+    Any,
     BeforeValidator(_decode_cursor),
-    WithJsonSchema({"type": "string", "maxLength": 32}),
+    WithJsonSchema({"type": "string", "maxLength": _MAX_CURSOR_LENGTH}),
 ]
 
 
@@ -76,7 +148,7 @@ async def get_page_params(
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: Annotated[_Cursor | None, Query(description="The `next` of the previous page.")] = None,
 ) -> PageParams:
-    return PageParams(limit, cursor or 0)
+    return PageParams(limit, *(cursor or (0, None)))
 
 
 PageDep = Annotated[PageParams, Depends(get_page_params)]

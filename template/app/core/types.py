@@ -5,7 +5,7 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, TypeDecorator
 from sqlalchemy.orm import mapped_column
@@ -97,6 +97,20 @@ Text = Annotated[
         max_length=10_000,
     ),
 ]
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        # In UTC, it would be in the year 0 or 10000.
+        raise PydanticCustomError("out_of_range", "Use another year.") from None
+
+
+# What a `Mapped[int]`, a BigInt and a `Mapped[datetime]` can hold in every database.
+Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
+Int64 = Annotated[int, Field(ge=-(2**63), le=MAX_ID)]
+Timestamp = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 # No spaces, control or ignorable characters: two addresses that look the same would be two users.
 _ADDRESS_CHARACTER = (
     r"[^@\s\p{C}\p{Default_Ignorable_Code_Point}\u2800\U0001d159\U00013441\U00013442]"
