@@ -8,16 +8,31 @@ import argparse
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Engine,
+    Enum,
+    Table,
+    create_engine,
+    insert,
+    make_url,
+    text,
+)
 
+from app.core.database import synchronous_url
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -130,3 +145,46 @@ def client(
     app.state.settings = make_settings()
     with TestClient(app) as client:
         yield client
+
+
+@pytest.fixture
+def rows(database_url: str) -> Iterator[Engine]:
+    """Reads and changes the database without the app."""
+    engine = create_engine(synchronous_url(database_url))
+    yield engine
+    engine.dispose()
+
+
+def insert_row(connection: Connection, table: Table, **values: object) -> int:
+    """Insert a row. Columns of yours that need a value get one that fits their type."""
+    for column in table.columns:
+        is_optional = column.nullable or column.primary_key
+        has_default = column.default is not None or column.server_default is not None
+        if column.key not in values and not is_optional and not has_default:
+            values[column.key] = _sample(connection, column)
+    key = connection.execute(insert(table).values(values)).inserted_primary_key
+    return int(key[0]) if key else 0
+
+
+def _sample(connection: Connection, column: Column[Any]) -> object:
+    for foreign_key in column.foreign_keys:
+        return insert_row(connection, foreign_key.column.table)
+    kind = getattr(column.type, "impl_instance", column.type)
+    if isinstance(kind, Enum):
+        return next(iter(kind.enum_class or kind.enums))
+    # Random, since the column may be unique.
+    random = uuid4()
+    samples: dict[type, object] = {
+        str: random.hex[: getattr(kind, "length", None)],
+        int: random.int % 2**15,
+        bool: False,
+        float: 0.5,
+        Decimal: Decimal(1),
+        bytes: random.bytes,
+        UUID: random,
+        datetime: datetime.now(UTC),
+        date: datetime.now(UTC).date(),
+        time: time(12),
+        timedelta: timedelta(days=1),
+    }
+    return samples.get(kind.python_type, {})

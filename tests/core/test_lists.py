@@ -223,6 +223,7 @@ def test_a_list_can_be_filtered_by_its_columns(client: TestClient) -> None:
         encode(["name", "a", 2**63]),
         encode(["name", "a", "1"]),
         encode(["width", 2**63, 1]),
+        encode(["width", 2**31, 1]),
         encode(["width", 1e300, 1]),
         encode(["price", "NaN", 1]),
         encode(["built", "2026-02-30", 1]),
@@ -230,7 +231,7 @@ def test_a_list_can_be_filtered_by_its_columns(client: TestClient) -> None:
         encode(["moved_at", "9999-12-31T23:59:59-14:00", 1]),
         encode(["code", "1", 1]),
     ],
-    ids=range(23),
+    ids=range(24),
 )
 def test_a_cursor_that_no_page_gave_is_a_422(listed: TestClient, cursor: str) -> None:
     found = re.search(rb'"(\w+)"', base64.urlsafe_b64decode(cursor + "==="))
@@ -250,7 +251,7 @@ def test_a_cursor_that_no_page_gave_is_a_422(listed: TestClient, cursor: str) ->
 
 @pytest.mark.parametrize(
     "position",
-    [["weight", 1e18], ["width", 2**62], ["price", "1e17"], ["kind", "tiny"], ["is_full", 1]],
+    [["weight", 1e18], ["price", "1e17"], ["kind", "tiny"], ["is_full", 1]],
     ids=str,
 )
 def test_a_value_that_no_row_has_is_a_position_too(

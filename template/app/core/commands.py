@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any, TypeVar
 
 import typer
 
+from app.core.generators import ANY_ARGUMENTS, generate
 from app.core.settings import PROJECT_FOLDER, CoreSettings
 
 _Result = TypeVar("_Result")
@@ -44,6 +45,7 @@ def create_cli(
         callback=prepare,
     )
     _add_server_commands(cli, load_settings, app, metadata)
+    cli.command(context_settings=ANY_ARGUMENTS)(generate)
     cli.add_typer(_create_database_commands(load_settings, metadata), name="db")
     return cli
 
@@ -188,8 +190,7 @@ def _create_database_commands(
 
 
 def _load(import_string: str) -> Any:
-    module, _, name = import_string.partition(":")
-    return getattr(import_module(module), name)
+    return resolve_name(import_string)
 
 
 def _prepare() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Depends, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 from pydantic_core import to_jsonable_python
-from sqlalchemy import Select, literal, tuple_
+from sqlalchemy import Integer, Select, SmallInteger, literal, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import FieldError, Invalid
@@ -85,10 +85,13 @@ def _last_row(page: PageParams, order: str, column: Any) -> list[Any]:
     try:
         if page.position is None or page.position[0] != order:
             raise ValueError
+        bits = {SmallInteger: 15, Integer: 31}.get(type(column.type), 63)
         kind = getattr(column.type, "impl_instance", column.type).python_type
         value = TypeAdapter(kind).validate_python(page.position[1])
         if isinstance(value, datetime):
             value = value.astimezone(UTC)
+        if isinstance(value, int) and not -(2**bits) <= value < 2**bits:
+            raise ValueError
     except (ValueError, OverflowError):
         reason = f"Value error, {_BAD_CURSOR}"
         raise Invalid([FieldError(["query", "cursor"], reason, "value_error")]) from None

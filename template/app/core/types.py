@@ -107,8 +107,9 @@ def _in_utc(time: datetime) -> datetime:
         raise PydanticCustomError("out_of_range", "Use another year.") from None
 
 
-# What a `Mapped[int]`, a BigInt and a `Mapped[datetime]` can hold in every database.
+# What a `Mapped[int]`, a foreign key, a BigInt and a `Mapped[datetime]` can hold in every database.
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
+Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 Int64 = Annotated[int, Field(ge=-(2**63), le=MAX_ID)]
 Timestamp = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 # No spaces, control or ignorable characters: two addresses that look the same would be two users.

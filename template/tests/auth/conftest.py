@@ -1,34 +1,19 @@
 """Users for the tests, and a way to act as each of them."""
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Callable
 from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    Enum,
-    Executable,
-    Table,
-    create_engine,
-    delete,
-    insert,
-    literal,
-    select,
-    text,
-)
+from sqlalchemy import Engine, Executable, delete, insert, literal, select, text
 
 from app.auth.passwords import hash_password
 from app.auth.sessions import Client, create_login_session
 from app.core.commands import run
-from app.core.database import Database, synchronous_url
+from app.core.database import Database
 from app.models.user import Permission, User, user_permissions
 from app.permissions import PermissionName
 from tests.conftest import MakeSettings
+from tests.conftest import insert_row as insert_row
 
 PASSWORD = "seven wet otters on a raft"
 NEW_PASSWORD = "nine dry owls on a roof"
@@ -42,14 +27,6 @@ ME = "/api/v1/users/me"
 Headers = dict[str, str]
 MakeUser = Callable[..., int]
 LogIn = Callable[[str], Headers]
-
-
-@pytest.fixture
-def rows(database_url: str) -> Iterator[Engine]:
-    """Reads and changes the database without the app; see `execute`."""
-    engine = create_engine(synchronous_url(database_url))
-    yield engine
-    engine.dispose()
 
 
 def execute(rows: Engine, statement: str | Executable, **values: object) -> list[tuple[Any, ...]]:
@@ -120,38 +97,3 @@ def visitor(make_user: MakeUser, log_in: LogIn) -> Headers:
     """The headers of a user without permissions."""
     make_user("visitor")
     return log_in("visitor")
-
-
-def insert_row(connection: Connection, table: Table, **values: object) -> int:
-    """Insert a row. Columns of yours that need a value get one that fits their type."""
-    for column in table.columns:
-        is_optional = column.nullable or column.primary_key
-        has_default = column.default is not None or column.server_default is not None
-        if column.key not in values and not is_optional and not has_default:
-            values[column.key] = _sample(connection, column)
-    key = connection.execute(insert(table).values(values)).inserted_primary_key
-    return int(key[0]) if key else 0
-
-
-def _sample(connection: Connection, column: Column[Any]) -> object:
-    for foreign_key in column.foreign_keys:
-        return insert_row(connection, foreign_key.column.table)
-    kind = getattr(column.type, "impl_instance", column.type)
-    if isinstance(kind, Enum):
-        return next(iter(kind.enum_class or kind.enums))
-    # Random, since the column may be unique.
-    random = uuid4()
-    samples: dict[type, object] = {
-        str: random.hex[: getattr(kind, "length", None)],
-        int: random.int % 2**15,
-        bool: False,
-        float: 0.5,
-        Decimal: Decimal(1),
-        bytes: random.bytes,
-        UUID: random,
-        datetime: datetime.now(UTC),
-        date: datetime.now(UTC).date(),
-        time: time(12),
-        timedelta: timedelta(days=1),
-    }
-    return samples.get(kind.python_type, {})

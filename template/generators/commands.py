@@ -1,0 +1,217 @@
+"""The commands `generate ...`, which write code into the project."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from generators.names import BadName, Field, Names, Target, check_fields, parse_field
+from generators.project import (
+    GenerateError,
+    Stage,
+    after_calls_of,
+    after_imports_from,
+    at_end_of_class,
+    at_end_of_set,
+    check_committed,
+    names_in,
+    staged,
+)
+
+PROJECT = Path(__file__).resolve().parents[1]
+ROUTERS, PERMISSIONS = "app/api/routers.py", "app/permissions.py"
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the changes, but make none.")]
+Force = Annotated[bool, typer.Option("--force", help="Don't ask for a clean git status.")]
+
+
+@cli.callback()
+def describe() -> None:
+    """Write new code in the style of this project. The templates in generators/ are yours."""
+
+
+@cli.command()
+def resource(
+    name: Annotated[str, typer.Argument(help="The model, such as Book.")],
+    fields: Annotated[
+        list[str] | None, typer.Argument(help="Such as title:str:unique pages:int?")
+    ] = None,
+    owned_by: Annotated[str, typer.Option(help="The field with the user who may change it.")] = "",
+    nested_in: Annotated[str, typer.Option(help="The field with the row that it is part of.")] = "",
+    public: Annotated[bool, typer.Option("--public", help="Read without a login.")] = False,
+    soft_delete: Annotated[bool, typer.Option("--soft-delete", help="Keep deleted rows.")] = False,
+    no_tests: Annotated[bool, typer.Option("--no-tests", help="Write no tests.")] = False,
+    plural: Annotated[str, typer.Option(help="Such as people, if the guess is wrong.")] = "",
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """Write a model, a migration, schemas, routes and tests: Book title:str:unique pages:int
+
+    A field is NAME:TYPE. Types: str, text, int, bigint, bool, float, decimal, date, datetime, uuid,
+    json, values such as draft|sold, or another model. A "?" after the type makes it optional;
+    :unique, :index and :default=VALUE follow.
+    """
+    with changing(dry_run, force) as stage:
+        names, found = parse(name, plural, fields or [], nested_in)
+        options = describe_resource(names, found, owned_by, nested_in, public, soft_delete)
+        check_new(names)
+        write_resource(stage, names, options, with_tests=not no_tests)
+        stage.migrate(f"add {names.words}")
+
+
+@contextmanager
+def changing(dry_run: bool, force: bool) -> Iterator[Stage]:
+    """Everything or nothing: the project changes after the work in its copy has succeeded."""
+    try:
+        if not force and not dry_run:
+            check_committed(PROJECT)
+        with staged(PROJECT) as stage:
+            yield stage
+            if dry_run:
+                typer.echo(stage.diff())
+            else:
+                stage.apply()
+                show(stage)
+            for line in stage.left_over:
+                typer.echo(f"Add this line yourself. {line}")
+    except (BadName, GenerateError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def show(stage: Stage) -> None:
+    for file in stage.changed:
+        typer.echo(file)
+    if any(file.startswith("alembic/") for file in stage.changed):
+        typer.echo("Read the migration, then run: alembic upgrade head")
+
+
+def models() -> dict[str, Target]:
+    """The models of the project by name."""
+    import app.models
+    from app.db.base import Base
+
+    assert app.models.metadata is Base.metadata  # noqa: S101
+    return {
+        mapper.class_.__name__: Target(
+            mapper.class_.__name__, mapper.class_.__module__, str(mapper.local_table)
+        )
+        for mapper in Base.registry.mappers
+    }
+
+
+def parse(name: str, plural: str, texts: list[str], nested_in: str) -> tuple[Names, list[Field]]:
+    if found := models().get(name):
+        raise BadName(f"{name} exists, in {found.module}; choose another name")
+    names = Names.parse(name, plural or None)
+    own = Target(names.model, f"app.models.{names.singular}", names.plural)
+    targets = {**models(), names.model: own}
+    fields = [parse_field(text, targets) for text in texts]
+    fields = [replace(field, is_own=field.target == own) for field in fields]
+    for field in fields:
+        if field.is_own and not field.optional:
+            raise BadName(f"{field.name}: the first row could refer to none; write {name}?")
+    if not any(field.name != nested_in for field in fields):
+        raise BadName("name at least one field, such as title:str")
+    check_fields(names, fields)
+    return names, fields
+
+
+def check_new(names: Names) -> None:
+    from app.db.base import Base
+
+    if names.plural in Base.metadata.tables:
+        raise BadName(f"the table {names.plural} exists; choose another name, or use --plural")
+    if f'prefix="/{names.path}"' in "".join(
+        file.read_text("utf-8") for file in (PROJECT / "app").rglob("*router.py")
+    ):
+        raise BadName(f"the path /{names.path} is in use; choose another name, or use --plural")
+
+
+def find_reference(fields: list[Field], name: str, option: str, model: str = "") -> Field | None:
+    if not name:
+        return None
+    for field in fields:
+        is_reference = field.target and not field.optional
+        if field.name == name and is_reference and model in ("", field.type):
+            return field
+    raise BadName(f"{option} {name}: name a required field, such as {name}:{model or 'Book'}")
+
+
+def describe_resource(
+    names: Names, fields: list[Field], owned_by: str, nested_in: str, public: bool, soft: bool
+) -> dict[str, object]:
+    """What the templates know."""
+    auth = (PROJECT / PERMISSIONS).exists()
+    if (owned_by or public) and not auth:
+        raise BadName("--owned-by and --public need the login, which this project lacks")
+    owner = find_reference(fields, owned_by, "--owned-by", "User")
+    parent = find_reference(fields, nested_in, "--nested-in")
+    if parent:
+        fields = [replace(f, cascades=f == parent) for f in fields]
+        parent = next(field for field in fields if field.cascades)
+    filters = [f for f in fields if f.is_filter and f != parent]
+    sortable = ["id", *(f.column for f in fields if f.is_order)]
+    prefix = f"/{names.path}"
+    if parent and parent.target:
+        above = Names(parent.target.model, parent.target.table).path
+        prefix = f"/{above}/{{{parent.column}:id}}{prefix}"
+    return {
+        "names": names,
+        "fields": fields,
+        "inputs": [f for f in fields if f not in (owner, parent)],
+        "filters": filters,
+        "orders": [sign + column for column in sortable for sign in ("", "-")],
+        "checks": [f.check() for f in fields if f.check()],
+        "prefix": prefix,
+        "owner": owner,
+        "parent": parent,
+        "auth": auth,
+        "public": public,
+        "soft_delete": soft,
+    }
+
+
+def write_resource(
+    stage: Stage, names: Names, options: dict[str, object], *, with_tests: bool
+) -> None:
+    module = names.singular
+    stage.create(f"app/models/{module}.py", "model.py", **options)
+    stage.create(f"app/schemas/{module}.py", "schemas.py", **options)
+    stage.create(f"app/api/v1/{module}_router.py", "router.py", **options)
+    if with_tests:
+        folder = "tests/auth" if options["auth"] else "tests"
+        stage.create(f"{folder}/test_{names.plural}.py", "tests.py", **options)
+    if options["auth"]:
+        declare_permissions(stage, names, options)
+    alias = f"{module}_router" if module in names_in(stage.read(ROUTERS)) else module
+    stage.insert(
+        ROUTERS,
+        f"from app.api.v1.{module}_router import router as {alias}",
+        after_imports_from("app.api.v1."),
+    )
+    stage.insert(ROUTERS, f"    v1.include_router({alias})", after_calls_of("v1.include_router"))
+
+
+def declare_permissions(stage: Stage, names: Names, options: dict[str, object]) -> None:
+    words, plural = names.plural_words, names.plural
+    declared = {
+        "read": f"See all {words}",
+        "write": f"Create, change and delete {words}",
+    }
+    if options["owner"]:
+        declared = {"moderate": f"Change and delete {words} of other users"}
+    elif options["public"]:
+        del declared["read"]
+    for action, description in declared.items():
+        line = f'    {plural.upper()}_{action.upper()} = "{plural}:{action}", "{description}"'
+        stage.insert(PERMISSIONS, line, at_end_of_class("PermissionName"))
+    if options["public"]:
+        path = f"/api/v1{options['prefix']}".replace(":id}", "}")
+        for route in (path, f"{path}/{{{names.singular}_id}}"):
+            stage.insert(PERMISSIONS, f'    ("GET", "{route}"),', at_end_of_set("PUBLIC_ROUTES"))

@@ -1,0 +1,427 @@
+"""The names and fields that a command is given, and what they become in code."""
+
+import keyword
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy.dialects import postgresql, sqlite
+
+# PostgreSQL's limit for the name of a table, an index or a constraint.
+MAX_IDENTIFIER = 63
+UNCOUNTABLE = {"equipment", "fish", "information", "money", "news", "series", "sheep", "species"}
+IRREGULAR = {"child": "children", "man": "men", "mouse": "mice", "person": "people"}
+# Names that the generated code uses itself: of variables and functions, of modules, of types.
+TAKEN_VARIABLES = {
+    "add",
+    "client",
+    "data",
+    "datetime",
+    "filters",
+    "load",
+    "make_body",
+    "page",
+    "paginate",
+    "path",
+    "require",
+    "require_owner",
+    "router",
+    "rows",
+    "select",
+    "session",
+    "update",
+    "user",
+}
+TAKEN_MODULES = {"base", "file", "iter_modules", "metadata", "module"}
+TAKEN_FIELDS = {
+    "bool",
+    "date",
+    "datetime",
+    "false",
+    "float",
+    "id",
+    "int",
+    "mapped_column",
+    "metadata",
+    "registry",
+    "self",
+    "str",
+    "true",
+    "type_annotation_map",
+}
+# What a list reads from the query itself.
+QUERY_NAMES = {"cursor", "limit", "order"}
+
+TYPES = (
+    "str",
+    "text",
+    "int",
+    "bigint",
+    "bool",
+    "float",
+    "decimal",
+    "date",
+    "datetime",
+    "uuid",
+    "json",
+)
+
+
+class BadName(Exception):
+    """A name or a field that cannot be used; the sentence says what to write instead."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """`BookShelf` in every form in which the code needs it."""
+
+    model: str
+    plural: str
+
+    @classmethod
+    def parse(cls, model: str, plural: str | None = None) -> "Names":
+        if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", model):
+            example = camel(to_ascii(model)) or "Book"
+            raise BadName(f"write the name as a class in English letters, such as {example}")
+        singular = snake(model)
+        if keyword.iskeyword(singular) or singular in TAKEN_VARIABLES | TAKEN_MODULES:
+            raise BadName(
+                f"{model} would clash with Python or with generated code; add a word, such as "
+                f"Library{model}"
+            )
+        names = cls(model, plural or pluralize(singular))
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", names.plural) or keyword.iskeyword(names.plural):
+            raise BadName("write the plural like a table: --plural book_shelves")
+        return names
+
+    @property
+    def singular(self) -> str:
+        return snake(self.model)
+
+    @property
+    def words(self) -> str:
+        return self.singular.replace("_", " ")
+
+    @property
+    def plural_words(self) -> str:
+        return self.plural.replace("_", " ")
+
+    @property
+    def path(self) -> str:
+        return self.plural.replace("_", "-")
+
+    @property
+    def article(self) -> str:
+        return "an" if self.singular[0] in "aeiou" else "a"
+
+
+def to_ascii(text: str) -> str:
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+
+
+def snake(text: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", text).lower()
+
+
+def camel(text: str) -> str:
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", text) if word]
+    return "".join(word[0].upper() + word[1:] for word in words).lstrip("0123456789")
+
+
+def pluralize(singular: str) -> str:
+    head, separator, word = singular.rpartition("_")
+    if word in UNCOUNTABLE:
+        plural = word
+    elif word in IRREGULAR:
+        plural = IRREGULAR[word]
+    elif re.search(r"[^aeiou]y$", word):
+        plural = f"{word[:-1]}ies"
+    elif re.search(r"(s|x|z|ch|sh)$", word):
+        plural = f"{word}es"
+    else:
+        plural = f"{word}s"
+    return head + separator + plural
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model that a foreign key refers to."""
+
+    model: str
+    module: str
+    table: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a type is in a model, in a schema and in a test."""
+
+    mapped: str
+    column: str
+    schema: str
+    sample: str
+    invalid: str | None
+
+
+KINDS = {
+    "str": Kind("str", "String(255)", "ShortText", 'f"{name} {{number}}"', '"x" * 256'),
+    "text": Kind("str", "String(10_000)", "Text", 'f"{name} {{number}}"', '"x" * 10_001'),
+    "int": Kind("int", "", "Int32", "number", "2**31"),
+    "bigint": Kind("int", "BigInt", "Int64", "number", "2**63"),
+    "bool": Kind("bool", "", "bool", "number % 2 == 0", '"maybe"'),
+    "float": Kind("float", "", "FiniteFloat", "number / 2", '"much"'),
+    "decimal": Kind(
+        "Decimal",
+        "Numeric(12, 2)",
+        "Annotated[Decimal, Field(max_digits=12, decimal_places=2)]",
+        'f"{{number}}.50"',
+        '"0.001"',
+    ),
+    "date": Kind("date", "", "date", 'f"2026-01-{{number + 1:02}}"', '"2026-02-30"'),
+    "datetime": Kind(
+        "datetime",
+        "",
+        "Timestamp",
+        'f"2026-01-{{number + 1:02}}T12:00:00Z"',
+        '"2026-01-01T12:00:00"',
+    ),
+    "uuid": Kind("UUID", "", "UUID", 'f"00000000-0000-4000-8000-{{number:012}}"', '"1"'),
+    "json": Kind("Any", "JSON", "JsonValue", '{{"number": number}}', None),
+}
+REFERENCE = Kind("int", "BigInt", "Id", "{name}", "0")
+LENGTHS = {"str": 255, "text": 10_000}
+LITERALS = {"int": int, "bigint": int, "float": float, "decimal": Decimal, "uuid": UUID}
+
+
+@dataclass(frozen=True)
+class Field:
+    """`title:str:unique`, `blurb:text?`, `state:draft|sold:default=draft`, `author:User`."""
+
+    name: str
+    type: str
+    optional: bool = False
+    unique: bool = False
+    index: bool = False
+    default: str | None = None
+    choices: tuple[str, ...] = ()
+    target: Target | None = None
+    # Whether the target is the model that has this field.
+    is_own: bool = False
+    # What becomes of the row when the one that it refers to is deleted.
+    cascades: bool = False
+
+    @property
+    def column(self) -> str:
+        return f"{self.name}_id" if self.target else self.name
+
+    @property
+    def kind(self) -> Kind:
+        if self.choices:
+            return Kind("", "", "", f'"{self.choices[0]}"', '"?"')
+        return REFERENCE if self.target else KINDS[self.type]
+
+    @property
+    def is_filter(self) -> bool:
+        return bool(self.unique or self.index or self.target or self.choices)
+
+    @property
+    def is_order(self) -> bool:
+        is_sortable = self.unique or self.index
+        return is_sortable and not (self.optional or self.target or self.choices)
+
+    def alias(self, model: str) -> str:
+        return model + camel(self.name) if self.choices else ""
+
+    def mapped(self, model: str) -> str:
+        return (self.alias(model) or self.kind.mapped) + (" | None" if self.optional else "")
+
+    def column_arguments(self) -> str:
+        arguments = [self.kind.column] if self.kind.column else []
+        if self.target:
+            rule = ', ondelete="CASCADE"' if self.cascades else ""
+            rule = ', ondelete="SET NULL"' if self.optional else rule
+            arguments.append(f'ForeignKey("{self.target.table}.id"{rule})')
+        if self.unique:
+            arguments.append("unique=True")
+        elif self.is_filter:
+            arguments.append("index=True")
+        if self.type == "json" and self.optional:
+            arguments[0] = "JSON(none_as_null=True)"
+        if self.default is not None:
+            arguments.append(f"server_default={self.server_default}")
+        return ", ".join(arguments)
+
+    @property
+    def server_default(self) -> str:
+        # SQLite and PostgreSQL both read '0' and '1' as a boolean.
+        value = (
+            {"false": "0", "true": "1"}[str(self.default)] if self.type == "bool" else self.default
+        )
+        return f'"{value}"'
+
+    def check(self) -> str | None:
+        """The constraint that SQLite needs: it does not enforce the length of a String."""
+        if self.choices:
+            values = ", ".join(f"'{choice}'" for choice in self.choices)
+            condition = f"{quoted(self.name)} IN ({values})"
+            return f'CheckConstraint("{escaped(condition)}", "{self.name}")'
+        if self.type in LENGTHS and not self.target:
+            condition = f"length({quoted(self.name)}) <= {LENGTHS[self.type]}"
+            return f'CheckConstraint("{escaped(condition)}", "{self.name}_length")'
+        return None
+
+    def filter(self, model: str) -> str:
+        return self.alias(model) or self.kind.schema
+
+    def schema(self, model: str) -> str:
+        is_title = self.type == "str" and not self.optional
+        return "Annotated[ShortText, Field(min_length=1)]" if is_title else self.filter(model)
+
+    def required(self, model: str) -> str:
+        """Its type in the schema that creates a row, with the default."""
+        if self.default is not None:
+            return f"{self.schema(model)} = {self.python_default}"
+        return self.schema(model) + (" | None = None" if self.optional else "")
+
+    @property
+    def python_default(self) -> str:
+        value = str(self.default)
+        quoted_value = f'"{value}"'
+        wrapped = {"decimal": f"Decimal({quoted_value})", "uuid": f"UUID({quoted_value})"}
+        plain = {"bool": value.capitalize(), "int": value, "bigint": value, "float": value}
+        iso = {"date": f"date.fromisoformat({quoted_value})"}
+        return {**wrapped, **plain, **iso}.get(self.type, quoted_value)
+
+    def read(self, model: str) -> str:
+        plain = {"str": "str", "text": "str", "int": "int", "bigint": "int", "float": "float"}
+        kinds = {**plain, "decimal": "Decimal", "datetime": "datetime"}
+        found = "int" if self.target else kinds.get(self.type, self.filter(model))
+        return found + (" | None" if self.optional else "")
+
+    @property
+    def sample(self) -> str:
+        return "None" if self.is_own else self.kind.sample.format(name=self.column)
+
+    @property
+    def names(self) -> set[str]:
+        """What becomes an attribute of the model or of a schema."""
+        return {self.name, self.column}
+
+
+def quoted(name: str) -> str:
+    """A column in a CHECK, which nothing quotes: `order` is a word of SQL."""
+    dialects = (sqlite.dialect(), postgresql.dialect())  # type: ignore[no-untyped-call]
+    is_word = any(d.identifier_preparer.quote(name) != name for d in dialects)
+    return f'"{name}"' if is_word else name
+
+
+def escaped(text: str) -> str:
+    return text.replace('"', '\\"')
+
+
+def parse_field(text: str, targets: dict[str, Target]) -> Field:
+    """A field, or BadName. `targets` are the models that a field can refer to."""
+    name, _, rest = text.partition(":")
+    kind, *options = split_options(rest)
+    optional = kind.endswith("?")
+    kind = kind.removesuffix("?")
+    check_field_name(name)
+    known = {"unique", "index"}
+    unknown = [o for o in options if o not in known and not o.startswith("default=")]
+    if unknown:
+        raise BadName(f"{text}: unknown option {unknown[0]!r}; use unique, index or default=...")
+    choices = tuple(kind.split("|")) if "|" in kind else ()
+    check_choices(text, choices)
+    target = targets.get(kind)
+    if not choices and not target and kind not in TYPES:
+        models = ", ".join(sorted(targets))
+        raise BadName(
+            f"{text}: unknown type {kind!r}; use {', '.join(TYPES)}, values such as draft|sold, or "
+            f"a model: {models}"
+        )
+    defaults = [o.removeprefix("default=") for o in options if o.startswith("default=")]
+    field = Field(
+        name,
+        kind,
+        optional,
+        "unique" in options,
+        "index" in options,
+        check_default(text, kind, choices, target, defaults[0]) if defaults else None,
+        choices,
+        target,
+    )
+    if field.type == "json" and field.is_filter:
+        raise BadName(f"{text}: a json field can't have an index")
+    if field.is_filter and field.column in QUERY_NAMES:
+        raise BadName(f"{text}: lists read {name} from the query; choose another name")
+    return field
+
+
+def split_options(rest: str) -> list[str]:
+    """The type and its options. A default may contain colons."""
+    options = re.split(r":(?=unique\b|index\b|default=)", rest)
+    return [
+        part
+        for option in options
+        for part in ([option] if option.startswith("default=") else option.split(":"))
+    ]
+
+
+def check_field_name(name: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        example = snake(camel(to_ascii(name))) or "title"
+        raise BadName(f"{name or 'a field'}: write fields like {example}:str")
+    if keyword.iskeyword(name) or name in TAKEN_FIELDS or name.startswith("model_"):
+        raise BadName(f"{name}: Python or generated code needs this name; choose a longer one")
+    if hasattr(BaseModel, name):
+        raise BadName(f"{name}: schemas have a method of this name; choose another")
+
+
+def check_choices(text: str, choices: tuple[str, ...]) -> None:
+    for choice in choices:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", choice):
+            raise BadName(f"{text}: write values in letters and digits, such as draft|sold")
+    if len(set(choices)) < len(choices):
+        raise BadName(f"{text}: each value can be there only once")
+
+
+def check_default(
+    text: str, kind: str, choices: tuple[str, ...], target: Target | None, default: str
+) -> str:
+    if target or kind == "json" or kind == "datetime":
+        raise BadName(f"{text}: this type can't have a default")
+    if choices and default not in choices:
+        raise BadName(f"{text}: the default must be one of {', '.join(choices)}")
+    try:
+        if kind == "bool" and default not in {"true", "false"}:
+            raise ValueError
+        if kind == "date":
+            date.fromisoformat(default)
+        elif kind in LITERALS:
+            LITERALS[kind](default)
+    except (ValueError, ArithmeticError):
+        raise BadName(f"{text}: {default!r} is not a valid {kind}") from None
+    if '"' in default or "\\" in default or not default.isprintable():
+        raise BadName(f"{text}: leave out quotes and backslashes in a default")
+    return default
+
+
+def check_fields(names: Names, fields: list[Field]) -> None:
+    """What fields have in common: no name twice, and no identifier that a database would cut."""
+    seen: set[str] = set()
+    for field in fields:
+        if twice := seen & field.names:
+            raise BadName(f"{twice.pop()}: two fields have this name")
+        seen |= field.names
+        longest = f"fk_{names.plural}_{field.column}_{field.target.table if field.target else ''}"
+        if len(longest) > MAX_IDENTIFIER - len("_length"):
+            raise BadName(
+                f"{field.name}: with the name of the table, this is too long for a database; "
+                "choose a shorter name"
+            )
+    if len(names.plural) > MAX_IDENTIFIER - len("pk_") or len(f"{names.plural}:moderate") > 64:
+        raise BadName(f"{names.model}: the name is too long for a database")

@@ -1,0 +1,241 @@
+"""Changes a copy of the project, so that a failure leaves the project as it was."""
+
+import ast
+import difflib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+# What a migration and a check of the code need. Databases, .env and .venv stay where they are.
+COPIED = ("app", "alembic", "generators", "tests", "alembic.ini", "pyproject.toml")
+
+
+class GenerateError(Exception):
+    """Why nothing was generated."""
+
+
+class Stage:
+    """A copy of the project, in which files are created and lines inserted."""
+
+    def __init__(self, project: Path, folder: Path) -> None:
+        self.project = project
+        self.folder = folder
+        self.changed: list[str] = []
+        # Lines that no place was found for, and the file in which they belong.
+        self.left_over: list[str] = []
+
+    def read(self, file: str) -> str:
+        return (self.folder / file).read_text("utf-8")
+
+    def create(self, file: str, template: str, **values: object) -> None:
+        """Render a template of this folder. Its imports may name more than the code uses."""
+        if (self.folder / file).exists():
+            raise GenerateError(f"{file} exists; nothing of yours is replaced")
+        environment = Environment(  # noqa: S701
+            loader=FileSystemLoader(self.project / "generators"),
+            keep_trailing_newline=True,
+            lstrip_blocks=True,
+            trim_blocks=True,
+            undefined=StrictUndefined,
+        )
+        (self.folder / file).parent.mkdir(parents=True, exist_ok=True)
+        text = environment.get_template(f"{template}.j2").render(values)
+        check_names(file, text)
+        self.write(file, text, "F401,I")
+
+    def write(self, file: str, text: str, fixes: str = "I") -> None:
+        """Write a file, sort its imports and format it."""
+        (self.folder / file).write_text(text, "utf-8")
+        self.changed += [] if file in self.changed else [file]
+        self._ruff("check", "--fix", "--exit-zero", f"--select={fixes}", file)
+        self._ruff("format", file)
+
+    def insert(self, file: str, line: str, find: Callable[[ast.Module], int | None]) -> None:
+        """Insert a line after the one that `find` returns, or tell the user to."""
+        lines = self.read(file).splitlines(keepends=True)
+        number = find(ast.parse("".join(lines)))
+        if number is None:
+            self.left_over.append(f"{file}: {line.strip()}")
+            return
+        self.write(file, "".join([*lines[:number], f"{line}\n", *lines[number:]]))
+
+    def _ruff(self, *arguments: str) -> None:
+        run = self.run("ruff", *arguments, "--quiet", "--no-cache")
+        if run.returncode:
+            raise GenerateError(f"ruff cannot read what was generated:\n{run.stderr}{run.stdout}")
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603
+            [sys.executable, "-m", *command],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+
+    def migrate(self, message: str) -> None:
+        """Write the migration, and check that it builds what the models describe."""
+        before = {*(self.folder / "alembic/versions").iterdir()}
+        url = f"url=sqlite:///{self.folder / 'generate.db'}"
+        for command in (
+            ("upgrade", "head"),
+            ("revision", "--autogenerate", "-m", message),
+            ("upgrade", "head"),
+            ("check",),
+        ):
+            run = self.run("alembic", "-x", url, *command)
+            if run.returncode:
+                reason = (run.stdout + run.stderr).strip().splitlines()
+                raise GenerateError(
+                    f"`alembic {' '.join(command)}` failed in a new SQLite database: "
+                    f"{reason[-1] if reason else ''}"
+                )
+        (migration,) = {*(self.folder / "alembic/versions").glob("*.py")} - before
+        self.changed.append(f"alembic/versions/{migration.name}")
+
+    def diff(self) -> str:
+        """What would change, as a patch."""
+        parts: list[str] = []
+        for file in self.changed:
+            old = self.project / file
+            before = old.read_text("utf-8").splitlines(keepends=True) if old.exists() else []
+            after = self.read(file).splitlines(keepends=True)
+            parts += difflib.unified_diff(before, after, f"a/{file}", f"b/{file}")
+        return "".join(parts)
+
+    def apply(self) -> None:
+        for file in self.changed:
+            (self.project / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.folder / file, self.project / file)
+
+
+@contextmanager
+def staged(project: Path) -> Iterator[Stage]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        ignored = shutil.ignore_patterns("__pycache__", "*.db*")
+        for name in COPIED:
+            source = project / name
+            if source.is_dir():
+                shutil.copytree(source, Path(folder) / name, ignore=ignored)
+            elif source.exists():
+                shutil.copy(source, Path(folder) / name)
+        yield Stage(project, Path(folder))
+
+
+def check_committed(project: Path) -> None:
+    """What is committed can be restored, so git is how to undo a generator."""
+    git = shutil.which("git")
+    status = ["status", "--porcelain", "--", "."]
+    run = (
+        subprocess.run([git, *status], cwd=project, capture_output=True, text=True, check=False)  # noqa: S603
+        if git
+        else None
+    )
+    if run is None or run.returncode:
+        raise GenerateError(
+            "commit the project to git first, so that you can undo this; or --force"
+        )
+    if run.stdout:
+        raise GenerateError(
+            "commit or stash your changes first, so that git can undo this; or use --force"
+        )
+
+
+def check_names(file: str, text: str) -> None:
+    """A class that has the name of an import would replace it."""
+    found: set[str] = set()
+    for node in ast.parse(text).body:
+        names: set[str] = set()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names = {node.name}
+        if twice := found & names:
+            raise GenerateError(
+                f"{file} would use the name {twice.pop()} twice; choose a more specific name, such "
+                "as BookPage instead of Page"
+            )
+        found |= names
+
+
+def names_in(text: str) -> set[str]:
+    """Every name that some code uses, imports or takes as an argument."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.alias():
+                found.add(node.asname or node.name)
+            case ast.Name():
+                found.add(node.id)
+            case ast.arg():
+                found.add(node.arg)
+    return found
+
+
+# ---- places in files of the owner ---------------------------------------------------------------
+
+
+def after_imports_from(package: str) -> Callable[[ast.Module], int | None]:
+    """After the last `from package... import ...`."""
+
+    def find(tree: ast.Module) -> int | None:
+        lines = [
+            node.end_lineno
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package)
+        ]
+        return max(filter(None, lines), default=None)
+
+    return find
+
+
+def after_calls_of(function: str) -> Callable[[ast.Module], int | None]:
+    """After the last statement that is `v1.include_router(...)`, as `function` names it."""
+
+    def find(tree: ast.Module) -> int | None:
+        lines = [
+            node.end_lineno
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Call)
+            and ast.unparse(node.value.func) == function
+        ]
+        return max(filter(None, lines), default=None)
+
+    return find
+
+
+def at_end_of_class(name: str) -> Callable[[ast.Module], int | None]:
+    def find(tree: ast.Module) -> int | None:
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                return node.body[-1].end_lineno
+        return None
+
+    return find
+
+
+def at_end_of_set(name: str) -> Callable[[ast.Module], int | None]:
+    """After the last element of `NAME = {...}`, which is on a separate line."""
+
+    def find(tree: ast.Module) -> int | None:
+        for node in tree.body:
+            if (
+                isinstance(node, ast.Assign)
+                and ast.unparse(node.targets[0]) == name
+                and isinstance(node.value, ast.Set)
+                and node.value.elts[-1].end_lineno != node.value.end_lineno
+            ):
+                return node.value.elts[-1].end_lineno
+        return None
+
+    return find

@@ -1,0 +1,155 @@
+"""What `generate` is given: names and fields become code, or a sentence that says why not."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from generators import commands
+from generators.names import BadName, Names, Target, parse_field, pluralize, snake
+from generators.project import GenerateError, Stage, after_calls_of, check_committed
+
+TARGETS = {"User": Target("User", "app.models.user", "users")}
+
+
+@pytest.mark.parametrize(
+    ("singular", "plural"),
+    [
+        ("book", "books"),
+        ("person", "people"),
+        ("category", "categories"),
+        ("key", "keys"),
+        ("news", "news"),
+        ("bus", "buses"),
+        ("box", "boxes"),
+        ("book_child", "book_children"),
+        ("api_key", "api_keys"),
+    ],
+)
+def test_plurals_are_english(singular: str, plural: str) -> None:
+    assert pluralize(singular) == plural
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [("BookShelf", "book_shelf"), ("APIKey", "api_key"), ("ABC", "abc"), ("Book2", "book2")],
+)
+def test_words_of_a_class_are_found(model: str, expected: str) -> None:
+    assert snake(model) == expected
+
+
+def refusal(*arguments: str) -> str:
+    """What the command says. It must have changed nothing, so it can run in this project."""
+    result = CliRunner().invoke(commands.cli, ["resource", *arguments, "--force"])
+    assert result.exit_code == 1, result.output
+    assert result.output.startswith("Error: ")
+    assert result.output.count("\n") == 1
+    return result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("class", "such as Class"),
+        ("book", "such as Book"),
+        ("Bücher", "such as Bucher"),
+        ("Book Shelf", "such as BookShelf"),
+        ("", "such as Book"),
+        ("Class", "such as LibraryClass"),
+        ("Metadata", "such as LibraryMetadata"),
+        ("Base", "such as LibraryBase"),
+        ("Session", "such as LibrarySession"),
+        ("Update", "such as LibraryUpdate"),
+        ("User", "User exists, in app.models.user"),
+        ("Permission", "exists"),
+        ("B" + "o" * 62, "too long for a database"),
+        ("Page", "such as LibraryPage"),
+        ("Decimal", "use the name Decimal twice; choose a more specific name"),
+    ],
+)
+def test_a_name_that_would_break_something_is_refused_with_a_better_one(
+    name: str, expected: str
+) -> None:
+    assert expected in refusal(name, "title:str")
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("title", "unknown type ''; use str, text"),
+        ("title:string", "unknown type 'string'"),
+        ("author:Writer", "or a model: Book, "),
+        ("Title:str", "title:str"),
+        ("título:str", "titulo:str"),
+        ("class:str", "choose a longer one"),
+        ("metadata:str", "choose a longer one"),
+        ("id:int", "choose a longer one"),
+        ("date:date", "choose a longer one"),
+        ("self:str", "choose a longer one"),
+        ("model_name:str", "choose a longer one"),
+        ("json:str", "schemas have a method of this name"),
+        ("title:str:uniq", "unknown option 'uniq'"),
+        ("data:json:index", "can't have an index"),
+        ("limit:int:index", "lists read limit from the query"),
+        ("state:a|a", "only once"),
+        ("state:a|", "letters and digits"),
+        ("state:a|b:default=c", "must be one of a, b"),
+        ("pages:int:default=many", "'many' is not a valid int"),
+        ("price:decimal:default=x", "not a valid decimal"),
+        ("on:date:default=2026-02-30", "not a valid date"),
+        ("ok:bool:default=yes", "not a valid bool"),
+        ("at:datetime:default=now", "can't have a default"),
+        ('title:str:default="', "leave out quotes"),
+        ("t" * 63 + ":str", "too long for a database"),
+        ("parent:Book", "write Book?"),
+    ],
+)
+def test_a_field_that_would_break_something_is_refused_with_a_sentence(
+    field: str, expected: str
+) -> None:
+    assert expected in refusal("Book", field)
+
+
+def test_two_fields_cannot_have_one_name() -> None:
+    assert "two fields have this name" in refusal("Book", "a:str", "a:int")
+    assert "two fields have this name" in refusal("Book", "author:User?", "author_id:int")
+
+
+def test_options_that_name_no_reference_are_refused() -> None:
+    assert "name a required field, such as book:Book" in refusal(
+        "Page2", "a:str", "--nested-in", "book"
+    )
+    assert "name at least one field" in refusal("Book")
+
+
+def test_a_default_may_contain_colons_and_options_may_follow_it() -> None:
+    field = parse_field("title:str:default=a:b c:unique", TARGETS)
+
+    assert (field.default, field.unique, field.index) == ("a:b c", True, False)
+    assert parse_field("a:str?", TARGETS).optional
+
+
+def test_words_of_sql_are_quoted_in_constraints() -> None:
+    assert parse_field("order:str", TARGETS).check() == (
+        'CheckConstraint("length(\\"order\\") <= 255", "order_length")'
+    )
+
+
+def test_a_wrong_plural_is_refused() -> None:
+    with pytest.raises(BadName, match="--plural book_shelves"):
+        Names.parse("Book", "Büch er")
+
+
+def test_a_line_without_a_place_is_left_to_the_owner(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, tmp_path)
+    (tmp_path / "routers.py").write_text("routers = []\n", "utf-8")
+
+    stage.insert("routers.py", "    v1.include_router(book)", after_calls_of("v1.include_router"))
+
+    assert stage.left_over == ["routers.py: v1.include_router(book)"]
+    assert stage.changed == []
+
+
+def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GenerateError, match="commit the project to git first"):
+        check_committed(tmp_path)
