@@ -78,7 +78,7 @@ def test_a_name_that_would_break_something_is_refused_with_a_better_one(
     [
         ("title", "unknown type ''; use str, text"),
         ("title:string", "unknown type 'string'"),
-        ("author:Writer", "or a model: Book, "),
+        ("author:Writer", "or a model: "),
         ("Title:str", "title:str"),
         ("título:str", "titulo:str"),
         ("class:str", "choose a longer one"),

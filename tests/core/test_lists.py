@@ -334,6 +334,9 @@ def test_an_update_changes_what_it_names(client: TestClient) -> None:
         ("at", "2026-01-01T00:00:00", False),
         ("at", "0001-01-01T00:00:00+14:00", False),
         ("at", "9999-12-31T23:59:59-14:00", False),
+        ("at", 0, False),
+        ("at", 1e3, False),
+        ("at", "1767225600", False),
     ],
 )
 def test_a_field_accepts_what_every_database_can_store(

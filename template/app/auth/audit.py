@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import delete, literal, select, tuple_
+from sqlalchemy import Select, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.authentication import AuthContext
 from app.auth.models import AuditEvent
 from app.core.logging import client_address, command, os_user, request_id
-from app.core.pagination import Page, PageParams, make_page
 from app.models.user import User
 from app.settings import Settings
 
@@ -81,10 +80,8 @@ def _storable(name: str, length: int) -> str:
     return name.encode("utf-8", "replace").decode()[:length]
 
 
-async def find_events(
-    session: AsyncSession, wanted: AuditFilter, page: PageParams
-) -> Page[AuditEvent]:
-    """One page of the events, the newest first. Each filter has an index in this order."""
+def select_events(wanted: AuditFilter) -> Select[AuditEvent]:
+    """The events, in no order. Each filter has an index in the order of the time."""
     statement = select(AuditEvent)
     if wanted.actor_id is not None:
         statement = statement.where(AuditEvent.actor_id == wanted.actor_id)
@@ -97,16 +94,7 @@ async def find_events(
         statement = statement.where(AuditEvent.created_at >= wanted.since)
     if wanted.until is not None:
         statement = statement.where(AuditEvent.created_at < wanted.until)
-    if page.after:
-        last = await session.get(AuditEvent, page.after)
-        if last is None:
-            # It has expired since the previous page, and so have all older ones.
-            return make_page([], page)
-        position = literal(last.created_at, AuditEvent.created_at.type), literal(last.id)
-        order = tuple_(AuditEvent.created_at, AuditEvent.id)
-        statement = statement.where(order < tuple_(*position))
-    statement = statement.order_by(AuditEvent.created_at.desc(), AuditEvent.id.desc())
-    return make_page([*await session.scalars(statement.limit(page.limit + 1))], page)
+    return statement
 
 
 async def delete_expired(session: AsyncSession, settings: Settings, now: datetime) -> None:

@@ -134,22 +134,18 @@ async def _list_users() -> None:
 
 async def _list_events(by: str, on: str, since: datetime | None, limit: int) -> None:
     from app.auth import users
-    from app.auth.audit import AuditFilter, find_events
+    from app.auth.audit import AuditFilter, select_events
+    from app.auth.models import AuditEvent
     from app.core.database import Database
-    from app.core.pagination import PageParams
 
     async with Database(load_settings()) as database, database.readers() as session:
         actor = (await users.load_user(session, _is_named(by))).id if by else None
         target = ("users", (await users.load_user(session, _is_named(on))).id) if on else None
         wanted = AuditFilter(actor, target, since and since.replace(tzinfo=UTC))
-        after, is_last = 0, False
-        while limit and not is_last:
-            page = await find_events(session, wanted, PageParams(min(limit, 500), after))
-            for event in page.items:
-                typer.echo(_event_line(event))
-                after = event.id
-            limit -= len(page.items)
-            is_last = page.next is None
+        newest_first = AuditEvent.created_at.desc(), AuditEvent.id.desc()
+        statement = select_events(wanted).order_by(*newest_first).limit(limit)
+        async for event in await session.stream_scalars(statement.execution_options(yield_per=500)):
+            typer.echo(_event_line(event))
 
 
 def _event_line(event: "AuditEvent") -> str:

@@ -47,8 +47,10 @@ async def paginate(
     statement: Select[_Item],
     page: PageParams,
     filters: BaseModel | None = None,
+    *,
+    order: str = "id",
 ) -> Page[_Item]:
-    """One page of `select(Book)`: in the order of the ids, or in the `order` of the filters.
+    """One page of `select(Book)`, in the `order` of the filters if they have one.
 
     An order is the name of a column, or "-" and that name for the descending one. Each other field
     of the filters is a column that must equal its value; None stands for every value. An index on
@@ -56,7 +58,7 @@ async def paginate(
     """
     model: Any = statement.column_descriptions[0]["entity"]
     wanted = dict(filters or ())
-    order = wanted.pop("order", "id")
+    order = wanted.pop("order", order)
     for name, value in wanted.items():
         if value is not None:
             statement = statement.where(getattr(model, name) == value)
@@ -65,7 +67,7 @@ async def paginate(
         # Nothing comes after NULL, so the list would end there.
         raise ValueError(f"a list can't be in the order of {column}, which is nullable")
     keys = [model.id] if column.key == "id" else [column, model.id]
-    if page.after:
+    if page.after or order == "id":
         last = tuple_(*_last_row(page, order, column))
         statement = statement.where(
             tuple_(*keys) < last if order.startswith("-") else tuple_(*keys) > last
@@ -96,13 +98,6 @@ def _last_row(page: PageParams, order: str, column: Any) -> list[Any]:
         reason = f"Value error, {_BAD_CURSOR}"
         raise Invalid([FieldError(["query", "cursor"], reason, "value_error")]) from None
     return [literal(value, column.type), page.after]
-
-
-def make_page(rows: list[_Item], page: PageParams) -> Page[_Item]:
-    """The page of a query with another order: up to `page.limit + 1` rows, from its position on."""
-    items: list[Any] = rows[: page.limit]
-    cursor = _encode(items[-1].id) if len(rows) > page.limit else None
-    return Page[_Item].model_construct(items=items, next=cursor)
 
 
 def _encode_cursor(order: str, column: Any, row: Any) -> str:

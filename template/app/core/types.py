@@ -99,6 +99,13 @@ Text = Annotated[
 ]
 
 
+def _reject_number(time: object) -> object:
+    # Pydantic would take it for the seconds since 1970.
+    if isinstance(time, int | float) or (isinstance(time, str) and not re.match(r"\d{4}-", time)):
+        raise PydanticCustomError("datetime_type", "Use a time such as 2026-01-31T12:00:00Z.")
+    return time
+
+
 def _in_utc(time: datetime) -> datetime:
     try:
         return time.astimezone(UTC)
@@ -111,7 +118,7 @@ def _in_utc(time: datetime) -> datetime:
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 Int64 = Annotated[int, Field(ge=-(2**63), le=MAX_ID)]
-Timestamp = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_reject_number), AfterValidator(_in_utc)]
 # No spaces, control or ignorable characters: two addresses that look the same would be two users.
 _ADDRESS_CHARACTER = (
     r"[^@\s\p{C}\p{Default_Ignorable_Code_Point}\u2800\U0001d159\U00013441\U00013442]"
