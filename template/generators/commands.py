@@ -53,13 +53,13 @@ def resource(
     """Write a model, a migration, schemas, routes and tests: Book title:str:unique pages:int
 
     A field is NAME:TYPE. Types: str, text, int, bigint, bool, float, decimal, date, datetime, uuid,
-    json, values such as draft|sold, or another model. A "?" after the type makes it optional;
-    :unique, :index and :default=VALUE follow.
+    json, values such as draft|sold, or another model. A "?" after the type makes it optional, a
+    "*" after a model refers to many rows; :unique, :index and :default=VALUE follow.
     """
     with changing(dry_run, force) as stage:
         names, found = parse(name, plural, fields or [], nested_in)
         options = describe_resource(names, found, owned_by, nested_in, public, soft_delete)
-        check_new(names)
+        check_new(names, found)
         write_resource(stage, names, options, with_tests=not no_tests)
         stage.migrate(f"add {names.words}")
 
@@ -72,6 +72,7 @@ def changing(dry_run: bool, force: bool) -> Iterator[Stage]:
             check_committed(PROJECT)
         with staged(PROJECT) as stage:
             yield stage
+            stage.format()
             if dry_run:
                 typer.echo(stage.diff())
             else:
@@ -114,6 +115,8 @@ def parse(name: str, plural: str, texts: list[str], nested_in: str) -> tuple[Nam
     fields = [parse_field(text, targets) for text in texts]
     fields = [replace(field, is_own=field.target == own) for field in fields]
     for field in fields:
+        if field.is_own and field.many:
+            raise BadName(f"{field.name}: a model that links such rows says what each link is")
         if field.is_own and not field.optional:
             raise BadName(f"{field.name}: the first row could refer to none; write {name}?")
     if not any(field.name != nested_in for field in fields):
@@ -122,11 +125,12 @@ def parse(name: str, plural: str, texts: list[str], nested_in: str) -> tuple[Nam
     return names, fields
 
 
-def check_new(names: Names) -> None:
+def check_new(names: Names, fields: list[Field]) -> None:
     from app.db.base import Base
 
-    if names.plural in Base.metadata.tables:
-        raise BadName(f"the table {names.plural} exists; choose another name, or use --plural")
+    for table in (names.plural, *(f"{names.singular}_{f.name}" for f in fields if f.many)):
+        if table in Base.metadata.tables:
+            raise BadName(f"the table {table} exists; choose another name, or use --plural")
     if f'prefix="/{names.path}"' in "".join(
         file.read_text("utf-8") for file in (PROJECT / "app").rglob("*router.py")
     ):
@@ -137,7 +141,7 @@ def find_reference(fields: list[Field], name: str, option: str, model: str = "")
     if not name:
         return None
     for field in fields:
-        is_reference = field.target and not field.optional
+        is_reference = field.target and not field.optional and not field.many
         if field.name == name and is_reference and model in ("", field.type):
             return field
     raise BadName(f"{option} {name}: name a required field, such as {name}:{model or 'Book'}")
@@ -164,6 +168,8 @@ def describe_resource(
     return {
         "names": names,
         "fields": fields,
+        "columns": [f for f in fields if not f.many],
+        "lists": [f for f in fields if f.many],
         "inputs": [f for f in fields if f not in (owner, parent)],
         "filters": filters,
         "orders": [sign + column for column in sortable for sign in ("", "-")],

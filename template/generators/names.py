@@ -147,6 +147,14 @@ def pluralize(singular: str) -> str:
     return head + separator + plural
 
 
+def singularize(plural: str) -> str:
+    """`tags` becomes `tag`. Other words stay."""
+    head, separator, word = plural.rpartition("_")
+    found = {many: one for one, many in IRREGULAR.items()}
+    guesses = [found.get(word, ""), f"{word[:-3]}y", word[:-2], word[:-1]]
+    return head + separator + next((g for g in guesses if g and pluralize(g) == word), word)
+
+
 @dataclass(frozen=True)
 class Target:
     """The model that a foreign key refers to."""
@@ -154,6 +162,10 @@ class Target:
     model: str
     module: str
     table: str
+
+    @property
+    def singular(self) -> str:
+        return snake(self.model)
 
 
 @dataclass(frozen=True)
@@ -193,13 +205,14 @@ KINDS = {
     "json": Kind("Any", "JSON", "JsonValue", '{{"number": number}}', None),
 }
 REFERENCE = Kind("int", "BigInt", "Id", "{name}", "0")
+REFERENCES = Kind("", "", "Annotated[list[Id], Field(max_length=100)]", "{name}", "[0]")
 LENGTHS = {"str": 255, "text": 10_000}
 LITERALS = {"int": int, "bigint": int, "float": float, "decimal": Decimal, "uuid": UUID}
 
 
 @dataclass(frozen=True)
 class Field:
-    """`title:str:unique`, `blurb:text?`, `state:draft|sold:default=draft`, `author:User`."""
+    """`title:str:unique`, `blurb:text?`, `state:draft|sold:default=draft`, `tags:Tag*`."""
 
     name: str
     type: str
@@ -209,6 +222,8 @@ class Field:
     default: str | None = None
     choices: tuple[str, ...] = ()
     target: Target | None = None
+    # Whether it refers to any number of rows.
+    many: bool = False
     # Whether the target is the model that has this field.
     is_own: bool = False
     # What becomes of the row when the one that it refers to is deleted.
@@ -216,17 +231,21 @@ class Field:
 
     @property
     def column(self) -> str:
+        if self.many:
+            return f"{singularize(self.name)}_ids"
         return f"{self.name}_id" if self.target else self.name
 
     @property
     def kind(self) -> Kind:
         if self.choices:
             return Kind("", "", "", f'"{self.choices[0]}"', '"?"')
+        if self.many:
+            return REFERENCES
         return REFERENCE if self.target else KINDS[self.type]
 
     @property
     def is_filter(self) -> bool:
-        return bool(self.unique or self.index or self.target or self.choices)
+        return not self.many and bool(self.unique or self.index or self.target or self.choices)
 
     @property
     def is_order(self) -> bool:
@@ -283,6 +302,8 @@ class Field:
 
     def required(self, model: str) -> str:
         """Its type in the schema that creates a row, with the default."""
+        if self.many:
+            return f"{self.schema(model)} = []"
         if self.default is not None:
             return f"{self.schema(model)} = {self.python_default}"
         return self.schema(model) + (" | None = None" if self.optional else "")
@@ -299,6 +320,8 @@ class Field:
     def read(self, model: str) -> str:
         plain = {"str": "str", "text": "str", "int": "int", "bigint": "int", "float": "float"}
         kinds = {**plain, "decimal": "Decimal", "datetime": "datetime"}
+        if self.many:
+            return "list[int]"
         found = "int" if self.target else kinds.get(self.type, self.filter(model))
         return found + (" | None" if self.optional else "")
 
@@ -327,8 +350,8 @@ def parse_field(text: str, targets: dict[str, Target]) -> Field:
     """A field, or BadName. `targets` are the models that a field can refer to."""
     name, _, rest = text.partition(":")
     kind, *options = split_options(rest)
-    optional = kind.endswith("?")
-    kind = kind.removesuffix("?")
+    optional, many = kind.endswith("?"), kind.endswith("*")
+    kind = kind.rstrip("?*")
     check_field_name(name)
     known = {"unique", "index"}
     unknown = [o for o in options if o not in known and not o.startswith("default=")]
@@ -343,6 +366,8 @@ def parse_field(text: str, targets: dict[str, Target]) -> Field:
             f"{text}: unknown type {kind!r}; use {', '.join(TYPES)}, values such as draft|sold, or "
             f"a model: {models}"
         )
+    if many and (not target or options):
+        raise BadName(f"{text}: only a model has a *, such as tags:Tag*, and no options follow it")
     defaults = [o.removeprefix("default=") for o in options if o.startswith("default=")]
     field = Field(
         name,
@@ -353,6 +378,7 @@ def parse_field(text: str, targets: dict[str, Target]) -> Field:
         check_default(text, kind, choices, target, defaults[0]) if defaults else None,
         choices,
         target,
+        many,
     )
     if field.type == "json" and field.is_filter:
         raise BadName(f"{text}: a json field can't have an index")

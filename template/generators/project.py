@@ -48,14 +48,11 @@ class Stage:
         (self.folder / file).parent.mkdir(parents=True, exist_ok=True)
         text = environment.get_template(f"{template}.j2").render(values)
         check_names(file, text)
-        self.write(file, text, "F401,I")
+        self.write(file, text)
 
-    def write(self, file: str, text: str, fixes: str = "I") -> None:
-        """Write a file, sort its imports and format it."""
+    def write(self, file: str, text: str) -> None:
         (self.folder / file).write_text(text, "utf-8")
         self.changed += [] if file in self.changed else [file]
-        self._ruff("check", "--fix", "--exit-zero", f"--select={fixes}", file)
-        self._ruff("format", file)
 
     def insert(self, file: str, line: str, find: Callable[[ast.Module], int | None]) -> None:
         """Insert a line after the one that `find` returns, or tell the user to."""
@@ -66,10 +63,31 @@ class Stage:
             return
         self.write(file, "".join([*lines[:number], f"{line}\n", *lines[number:]]))
 
-    def _ruff(self, *arguments: str) -> None:
-        run = self.run("ruff", *arguments, "--quiet", "--no-cache")
+    def format(self) -> None:
+        """Sort the imports and format, but not in a file whose owner does neither."""
+        files = [f for f in self.changed if f.endswith(".py") and not f.startswith("alembic/")]
+        created = [file for file in files if not (self.project / file).exists()]
+        clean = [file for file in files if self._is_clean(file)]
+        self._ruff(created, "check", "--fix", "--exit-zero", "--select=F401")
+        self._ruff(clean, "check", "--fix", "--exit-zero", "--select=I")
+        self._ruff(clean, "format")
+
+    def _is_clean(self, file: str) -> bool:
+        original = self.project / file
+        if not original.exists():
+            return True
+        checks = (["format", "--check"], ["check", "--select=I"])
+        return not any(self._run_ruff(*check, str(original)).returncode for check in checks)
+
+    def _ruff(self, files: list[str], *arguments: str) -> None:
+        if not files:
+            return
+        run = self._run_ruff(*arguments, *files)
         if run.returncode:
             raise GenerateError(f"ruff cannot read what was generated:\n{run.stderr}{run.stdout}")
+
+    def _run_ruff(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("ruff", *arguments, "--quiet", "--no-cache")
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603
@@ -85,20 +103,13 @@ class Stage:
     def migrate(self, message: str) -> None:
         """Write the migration, and check that it builds what the models describe."""
         before = {*(self.folder / "alembic/versions").iterdir()}
-        url = f"url=sqlite:///{self.folder / 'generate.db'}"
-        for command in (
-            ("upgrade", "head"),
-            ("revision", "--autogenerate", "-m", message),
-            ("upgrade", "head"),
-            ("check",),
-        ):
-            run = self.run("alembic", "-x", url, *command)
-            if run.returncode:
-                reason = (run.stdout + run.stderr).strip().splitlines()
-                raise GenerateError(
-                    f"`alembic {' '.join(command)}` failed in a new SQLite database: "
-                    f"{reason[-1] if reason else ''}"
-                )
+        url = f"sqlite:///{self.folder / 'generate.db'}"
+        run = self.run("generators.migration", url, message)
+        if run.returncode:
+            reason = (run.stdout + run.stderr).strip().splitlines()
+            raise GenerateError(
+                f"no migration: in a new SQLite database, {reason[-1] if reason else ''}"
+            )
         (migration,) = {*(self.folder / "alembic/versions").glob("*.py")} - before
         self.changed.append(f"alembic/versions/{migration.name}")
 
@@ -152,17 +163,17 @@ def check_committed(project: Path) -> None:
 
 def check_names(file: str, text: str) -> None:
     """A class that has the name of an import would replace it."""
-    found: set[str] = set()
+    found: dict[str, str] = {}
     for node in ast.parse(text).body:
-        names: set[str] = set()
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = {alias.asname or alias.name for alias in node.names}
+        names: dict[str, str] = {}
+        if isinstance(node, ast.ImportFrom):
+            names = {alias.asname or alias.name: node.module or "" for alias in node.names}
         elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            names = {node.name}
-        if twice := found & names:
+            names = {node.name: file}
+        if twice := [name for name in names if found.get(name, names[name]) != names[name]]:
             raise GenerateError(
-                f"{file} would use the name {twice.pop()} twice; choose a more specific name, such "
-                "as BookPage instead of Page"
+                f"{file} would use the name {twice[0]} twice; choose a more specific name, such as "
+                "BookPage instead of Page"
             )
         found |= names
 

@@ -39,6 +39,7 @@ RESOURCES = [
         "parent:NewsItem?",
         "book:Book:unique",
         "size:big|small?",
+        "books:Book*",
     ],
 ]
 OF_USERS = [

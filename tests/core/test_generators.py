@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from generators import commands
-from generators.names import BadName, Names, Target, parse_field, pluralize, snake
+from generators.names import BadName, Names, Target, parse_field, pluralize, singularize, snake
 from generators.project import GenerateError, Stage, after_calls_of, check_committed
 
 TARGETS = {"User": Target("User", "app.models.user", "users")}
@@ -28,6 +28,21 @@ TARGETS = {"User": Target("User", "app.models.user", "users")}
 )
 def test_plurals_are_english(singular: str, plural: str) -> None:
     assert pluralize(singular) == plural
+
+
+@pytest.mark.parametrize(
+    ("plural", "singular"),
+    [
+        ("tags", "tag"),
+        ("people", "person"),
+        ("categories", "category"),
+        ("boxes", "box"),
+        ("old_keys", "old_key"),
+        ("staff", "staff"),
+    ],
+)
+def test_the_ids_of_many_rows_are_named_after_one(plural: str, singular: str) -> None:
+    assert singularize(plural) == singular
 
 
 @pytest.mark.parametrize(
@@ -102,6 +117,9 @@ def test_a_name_that_would_break_something_is_refused_with_a_better_one(
         ('title:str:default="', "leave out quotes"),
         ("t" * 63 + ":str", "too long for a database"),
         ("parent:Book", "write Book?"),
+        ("others:Book*", "a model that links such rows"),
+        ("names:str*", "only a model has a *"),
+        ("users:User*:unique", "no options follow it"),
     ],
 )
 def test_a_field_that_would_break_something_is_refused_with_a_sentence(
@@ -113,6 +131,7 @@ def test_a_field_that_would_break_something_is_refused_with_a_sentence(
 def test_two_fields_cannot_have_one_name() -> None:
     assert "two fields have this name" in refusal("Book", "a:str", "a:int")
     assert "two fields have this name" in refusal("Book", "author:User?", "author_id:int")
+    assert "two fields have this name" in refusal("Book", "users:User*", "user_ids:json")
 
 
 def test_options_that_name_no_reference_are_refused() -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from app.api.deps import IdPath, PageDep, SessionDep
 from app.core.database import synchronous_url
 from app.core.pagination import Page, paginate
-from app.core.resources import add, load, update
+from app.core.resources import add, load, load_all, update
 from app.core.routing import Router
 from app.core.types import NAMING_CONVENTION, Int32, Int64, PrimaryKey, Timestamp, UtcDateTime
 
@@ -100,6 +100,11 @@ async def create_shelf(width: int, session: SessionDep) -> OldShelf:
 @router.get("/{shelf_id:id}", response_model=ShelfRead)
 async def read_shelf(shelf_id: IdPath, session: SessionDep) -> OldShelf:
     return await load(session, OldShelf, shelf_id)
+
+
+@router.get("/several")
+async def read_several(session: SessionDep, ids: Annotated[list[int], Query()] = []) -> list[int]:  # noqa: B006
+    return [row.id for row in await load_all(session, OldShelf, ids)]
 
 
 @router.get("/small/{shelf_id:id}", response_model=ShelfRead)
@@ -311,6 +316,16 @@ def test_a_missing_row_is_a_404_that_names_its_kind(client: TestClient) -> None:
     assert client.get("/shelves/1").json()["id"] == 1
     assert client.get("/shelves/small/1").status_code == 404
     assert client.get("/shelves/small/4").status_code == 200
+
+
+def test_rows_to_refer_to_are_loaded_or_a_conflict(client: TestClient) -> None:
+    assert client.get("/shelves/several", params={"ids": [3, 1, 3]}).json() == [1, 3]
+    assert client.get("/shelves/several").json() == []
+
+    missing = client.get("/shelves/several", params={"ids": [1, 99, 98]})
+
+    assert missing.status_code == 409
+    assert missing.json()["detail"] == "Old shelf 98 does not exist."
 
 
 def test_an_update_changes_what_it_names(client: TestClient) -> None:

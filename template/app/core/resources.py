@@ -8,7 +8,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, object_mapper
 
-from app.core.errors import NotFound
+from app.core.errors import Conflict, NotFound
 
 _Row = TypeVar("_Row", bound=DeclarativeBase)
 
@@ -22,9 +22,21 @@ async def load(session: AsyncSession, model: type[_Row] | Select[_Row], row_id: 
     entity: Any = statement.column_descriptions[0]["entity"]
     row = await session.scalar(statement.where(entity.id == row_id))
     if row is None:
-        words = re.sub(r"(?<=[a-z\d])(?=[A-Z])", " ", entity.__name__)
-        raise NotFound(f"{words.capitalize()} not found.")
+        raise NotFound(f"{_words(entity)} not found.")
     return row
+
+
+def _words(model: type[Any]) -> str:
+    return re.sub(r"(?<=[a-z\d])(?=[A-Z])", " ", model.__name__).capitalize()
+
+
+async def load_all(session: AsyncSession, model: type[_Row], ids: list[int]) -> list[_Row]:
+    """The rows with these ids, which a row will refer to. A missing one is a Conflict."""
+    entity: Any = model
+    rows = [*await session.scalars(select(model).where(entity.id.in_(ids)).order_by(entity.id))]
+    if missing := {*ids} - {row.id for row in rows}:
+        raise Conflict(f"{_words(model)} {min(missing)} does not exist.")
+    return rows
 
 
 async def add(session: AsyncSession, row: _Row) -> _Row:
@@ -34,10 +46,15 @@ async def add(session: AsyncSession, row: _Row) -> _Row:
     return row
 
 
-async def update(session: AsyncSession, row: _Row, data: BaseModel) -> _Row:
-    """Change what the request names. A null leaves a column alone that cannot be null."""
+async def update(
+    session: AsyncSession, row: _Row, data: BaseModel, *, exclude: set[str] | None = None
+) -> _Row:
+    """Change the columns that the request names, apart from those in `exclude`.
+
+    A null leaves a column alone that cannot be null.
+    """
     columns = object_mapper(row).columns
-    for name, value in data.model_dump(exclude_unset=True).items():
+    for name, value in data.model_dump(exclude_unset=True, exclude=exclude).items():
         if value is not None or columns[name].nullable:
             setattr(row, name, value)
     await session.flush()

@@ -1,0 +1,26 @@
+"""`python -m generators.migration URL MESSAGE` writes a migration, and checks it in a new database.
+
+It runs in the copy of the project, whose models differ from those that this process has imported.
+"""
+
+import sys
+from argparse import Namespace
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+
+
+def main(url: str, message: str) -> None:
+    config = Config("alembic.ini", cmd_opts=Namespace(x=[f"url={url}"]))
+    command.upgrade(config, "head")
+    command.revision(config, message, autogenerate=True)
+    command.upgrade(config, "head")
+    command.check(config)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except CommandError as error:
+        sys.exit(str(error))
