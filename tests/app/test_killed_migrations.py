@@ -15,7 +15,7 @@ Report = Callable[[str], None]
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="uses POSIX signals")]
 
-# Each upgrade is a process of its own, forked from one that has imported everything.
+# Each upgrade is a separate process, forked from one that has imported everything.
 KILLER = r"""
 import os
 import re
