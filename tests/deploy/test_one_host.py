@@ -194,11 +194,12 @@ def test_the_next_release_and_the_way_back_fail_no_request(
         host.succeed(
             f"""
             rm -f /tmp/stop
+            reloads() {{ journalctl -u my-app -o cat | grep --count 'Reload finished: 2 of 2'; }}
+            before=$(reloads || true)
             (while [ ! -e /tmp/stop ]; do {ask}; done) > /tmp/asked &
             trap 'touch /tmp/stop' EXIT
             {commands}
-            until [ "$({HOME} | grep --count '"{version}"')" = 1 ]; do sleep 0.1; done
-            sleep 2
+            until [ "$(reloads)" != "$before" ]; do sleep 0.2; done
             touch /tmp/stop
             wait
             """
