@@ -18,13 +18,14 @@ def with_internal_tests(project: Project, folder: Path) -> Project:
 @pytest.mark.parametrize(
     ("auth", "files"),
     [
-        # Two halves, for two workers.
-        (True, "tests/auth_internals/test_[a-m]*.py"),
+        # In parts, for several workers.
+        (True, "tests/auth_internals/test_[a-k]*.py"),
+        (True, "tests/auth_internals/test_[lm]*.py"),
         (True, "tests/auth_internals/test_[n-z]*.py"),
         (True, "tests/core/test_*.py"),
         (False, "tests/core/test_*.py"),
     ],
-    ids=["auth a-m", "auth n-z", "core with auth", "core"],
+    ids=["auth a-k", "auth l-m", "auth n-z", "core with auth", "core"],
 )
 def test_the_machinery_of_a_project_passes_its_tests(
     generate: Generate, tmp_path: Path, auth: bool, files: str
