@@ -111,6 +111,7 @@ def serve(port: int) -> Iterator[Serve]:
             inbox = Inbox()
             if options.pop("auth", False):
                 options |= {"authenticator": inbox.authenticate, "auth_required": True}
+            options["ready_timeout"] = 60
             controller = Controller(inbox, hostname=host, port=port, **options)
             controller.start()
             running.callback(controller.stop)
