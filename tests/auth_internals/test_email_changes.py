@@ -9,10 +9,13 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from tests.auth_internals.helpers import (
+    CHANGE_PASSWORD,
     LOGIN,
     ME,
     NEW_PASSWORD,
     PASSWORD,
+    SESSIONS,
+    USERS,
     LogIn,
     MakeUser,
     execute,
@@ -151,6 +154,74 @@ def test_t9_a_link_to_a_new_address_ends(
 
     # The new address may be confirmed on another device.
     assert verify(client, token) == (204 if end == "logged out" else 400)
+
+
+@pytest.mark.parametrize(
+    "end", ["password", "forgotten password", "administrator", "everywhere", "one", "reactivated"]
+)
+def test_t9_a_thief_who_is_locked_out_can_no_longer_confirm_an_address(
+    client: TestClient, ada: Headers, admin: Headers, log_in: LogIn, rows: Engine, end: str
+) -> None:
+    thief = ask(client, ada, rows, "thief@example.com")
+    ((user_id,),) = execute(rows, "SELECT id FROM users WHERE username = 'ada'")
+    path = f"{USERS}/{user_id}"
+    if end == "password":
+        change = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+        assert client.post(CHANGE_PASSWORD, json=change, headers=ada).status_code == 200
+    elif end == "forgotten password":
+        client.post(FORGOT, json={"email": OLD})
+        reset = {"token": token_in(mails(rows)[-1]), "new_password": NEW_PASSWORD}
+        assert client.post(RESET, json=reset).status_code == 204
+    elif end == "administrator":
+        change = {"password": NEW_PASSWORD}
+        assert client.patch(path, json=change, headers=admin).status_code == 200
+    elif end == "everywhere":
+        assert client.delete(SESSIONS, headers=log_in("ada")).status_code == 204
+    elif end == "one":
+        own = log_in("ada")
+        ((session_id,),) = execute(
+            rows, "SELECT min(id) FROM sessions WHERE user_id = :id", id=user_id
+        )
+        assert client.delete(f"{SESSIONS}/{session_id}", headers=own).status_code == 204
+    else:
+        for is_active in (False, True):
+            client.patch(path, json={"is_active": is_active}, headers=admin)
+
+    assert verify(client, thief) == 400
+    assert email_of(rows) == OLD
+
+
+def test_t9_a_change_by_an_administrator_ends_all_links_to_other_addresses(
+    client: TestClient, ada: Headers, admin: Headers, rows: Engine
+) -> None:
+    """A thief who changed the address twice has a way back to the first of them."""
+    ways_back = [
+        change(client, ada, rows, "thief@example.com"),
+        change(client, ada, rows, "another@example.com"),
+    ]
+    pending = ask(client, ada, rows, "third@example.com")
+    ((user_id,),) = execute(rows, "SELECT id FROM users WHERE username = 'ada'")
+
+    path = f"{USERS}/{user_id}"
+    assert client.patch(path, json={"email": OLD}, headers=admin).status_code == 200
+
+    assert [verify(client, token) for token in (*ways_back, pending)] == [400] * 3
+    assert email_of(rows) == OLD
+
+
+def test_another_user_cannot_end_a_way_back_or_a_pending_change(
+    client: TestClient, ada: Headers, visitor: Headers, rows: Engine
+) -> None:
+    """While registration is closed, an address that became free can be taken without a link."""
+    back = change(client, ada, rows)
+    pending = ask(client, ada, rows, "third@example.com")
+    ask(client, visitor, rows, "third@example.com")
+    client.patch(ME, json={"email": OLD}, headers=visitor)
+    change(client, visitor, rows, "fourth@example.com")
+
+    assert verify(client, pending) == 204
+    assert verify(client, back) == 204
+    assert email_of(rows) == OLD
 
 
 def test_t9_a_link_for_an_address_resets_no_password_and_the_other_way_around(

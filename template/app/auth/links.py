@@ -101,10 +101,13 @@ async def create(
 ) -> str:
     """A new token, which ends the earlier ones for the same purpose and user or address."""
     now, token = datetime.now(UTC), secrets.token_urlsafe(32)
-    # Nothing that a thief does with an account may end the ways back to earlier addresses.
-    owner_id = user.id if user and purpose is not Purpose.RESTORE_EMAIL else 0
-    # No user has the id 0, and no address is "-": an unknown one costs the same statement.
-    is_theirs = or_(OneTimeToken.user_id == owner_id, OneTimeToken.email == (email or "-"))
+    # No user has the id 0: an unknown address costs the same statement.
+    is_theirs = OneTimeToken.user_id == (user.id if user else 0)
+    if purpose is Purpose.REGISTER:
+        is_theirs = OneTimeToken.email == email
+    elif purpose is Purpose.RESTORE_EMAIL:
+        # Nothing that a thief does with an account may end the ways back to earlier addresses.
+        is_theirs = and_(is_theirs, OneTimeToken.email == email)
     await session.execute(delete(OneTimeToken).where(OneTimeToken.purpose == purpose, is_theirs))
     expired = select(OneTimeToken.id).where(OneTimeToken.expires_at < now)
     # Skips those that another request has just locked, to avoid a deadlock.

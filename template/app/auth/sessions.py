@@ -110,8 +110,15 @@ async def revoke_all(session: AsyncSession, user_id: int, *, keep: int | None = 
         # Otherwise, an attacker who had created a key would still have access.
         await session.execute(delete(ApiKey).where(ApiKey.user_id == user_id))
     await session.execute(statement)
+    await _end_change_of_address(session, user_id)
     fields = {"event": "sessions_revoked", "target_user_id": user_id}
     logger.info("Logged out everywhere", extra=fields)
+
+
+async def _end_change_of_address(session: AsyncSession, user_id: int) -> None:
+    """End the link that a stolen session may have sent to an address of the thief."""
+    is_link = OneTimeToken.user_id == user_id, OneTimeToken.purpose == Purpose.CHANGE_EMAIL
+    await session.execute(delete(OneTimeToken).where(*is_link))
 
 
 async def revoke(session: AsyncSession, caller: AuthContext, session_id: int | None) -> bool:
@@ -128,6 +135,7 @@ async def revoke_own(session: AsyncSession, caller: AuthContext, session_id: int
     await reauthenticate(session, caller)
     if not await revoke(session, caller, session_id):
         raise NotFound(f"You have no session {session_id}.")
+    await _end_change_of_address(session, caller.user_id)
 
 
 async def revoke_others(session: AsyncSession, caller: AuthContext) -> None:

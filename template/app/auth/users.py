@@ -97,6 +97,9 @@ async def update_user(
         await set_password(session, settings, user, hashed)
     if not user.is_active:
         await sessions.revoke_all(session, user.id)
+    if user.email != before["email"] or not user.is_active:
+        # A thief may have the way back to an address, too.
+        await links.end(session, user.id, *Purpose)
     await session.flush()
     await permissions.require_holders(session, needed)
     record_change(session, caller, user, before)
@@ -195,8 +198,7 @@ async def remove_password(session: AsyncSession, user: User) -> None:
     """End all ways into an account: its user needs a link by email to choose a password."""
     user.password = DUMMY_HASH
     await sessions.revoke_all(session, user.id)
-    purposes = Purpose.RESET_PASSWORD, Purpose.INVITATION, Purpose.CHANGE_EMAIL
-    await links.end(session, user.id, *purposes)
+    await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
 
 
 async def tell_of_new_password(session: AsyncSession, settings: Settings, user: User) -> None:
