@@ -242,16 +242,13 @@ def test_l1_a_link_leaves_events_of_its_request_and_of_its_use(
 ) -> None:
     make_user("admin")
     bob_id = make_user("bob")
-    for email in ("bob@example.com", "nobody@example.com"):
-        assert client.post(FORGOT, json={"email": email}).status_code == 204
+    assert client.post(FORGOT, json={"email": "bob@example.com"}).status_code == 204
     add_links(rows)
     assert client.post(VERIFY, json={"token": Purpose.RESTORE_EMAIL}).status_code == 204
 
-    asked, unknown, sent, restored = events(rows)
+    asked, sent, restored = events(rows)
     assert (asked["action"], asked["changes"]) == ("link_created", {"purpose": ["reset_password"]})
     assert (asked["target_type"], asked["target_id"]) == ("users", bob_id)
-    assert (unknown["action"], unknown["target_type"]) == ("link_created", "one_time_tokens")
-    assert (unknown["target_name"], unknown["changes"]) == ("unknown", asked["changes"])
     assert (sent["action"], sent["target_id"]) == ("link_created", bob_id)
     assert (restored["action"], restored["target_name"]) == ("user_changed", "bob")
     assert restored["changes"] == {"changed": ["password"]}

@@ -648,6 +648,20 @@ def test_m3_a_mail_that_is_rejected_for_now_is_sent_later(
 
 
 @pytest.mark.parametrize("at_data", [False, True])
+def test_a_server_that_closes_the_connection_gets_no_other_mail_at_once(
+    settings: Settings, rows: Engine, serve: Serve, at_data: bool
+) -> None:
+    inbox = serve()
+    refusals = inbox.late_refusals if at_data else inbox.refusals
+    refusals["bob@example.com"] = "421 Too many connections"
+    queue(settings, "bob@example.com", "ada@example.com")
+
+    assert send(settings) == [UNAVAILABLE]
+    assert send(settings) == [SENT]
+    assert [row.attempts for row in waiting(rows)] == [1]
+
+
+@pytest.mark.parametrize("at_data", [False, True])
 def test_m3_a_mail_that_is_rejected_for_good_is_given_up(
     settings: Settings, rows: Engine, serve: Serve, at_data: bool
 ) -> None:

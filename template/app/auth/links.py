@@ -83,8 +83,10 @@ async def hiding_duration() -> AsyncIterator[None]:
 
 
 def request_key(email: str) -> str:
-    """The name under which the throttle counts the emails that strangers request for an address."""
-    return f"mail to {email}"
+    """The name under which the throttle counts the emails that strangers request for a mailbox."""
+    # Most providers deliver ada+any@example.com to ada@example.com.
+    name, _, domain = email.partition("@")
+    return f"mail to {name.partition('+')[0]}@{domain}"
 
 
 def use_key(token_hash: str) -> str:

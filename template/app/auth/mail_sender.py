@@ -113,7 +113,8 @@ async def send_next(database: Database, settings: Settings) -> Outcome | None:
     except Exception as error:
         codes = _codes_about_mail(error)
         await _note_failure(database, mail, error, gives_up=min(codes, default=0) >= 500)
-        return Outcome.FAILED if codes else Outcome.UNAVAILABLE
+        # 421 says that the server closes the connection (RFC 5321, section 4.2.2).
+        return Outcome.FAILED if codes and 421 not in codes else Outcome.UNAVAILABLE
     logger.info("Mail sent", extra=_fields("mail_sent", mail))
     return Outcome.SENT
 
@@ -177,7 +178,8 @@ def mail_server(smtp_url: SecretStr) -> "SMTP":
         use_tls=url.scheme == "smtps",
         # STARTTLS is required: if it were only tried, anyone in between could prevent it.
         start_tls=url.scheme == "smtp" and not is_private,
-        timeout=_ATTEMPT_SECONDS / 2,
+        # All of it: a server that is cut off before its last answer would get the mail again.
+        timeout=_ATTEMPT_SECONDS,
     )
 
 

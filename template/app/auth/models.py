@@ -147,7 +147,7 @@ class Purpose(StrEnum):
 class OneTimeToken(Base):
     """The token of a link in an email, which acts once. Only a hash is stored.
 
-    A request for an unknown address leaves a row, too, which has no user and no known token.
+    The link with which a new user registers has no user yet.
     """
 
     __tablename__ = "one_time_tokens"

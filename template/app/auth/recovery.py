@@ -20,8 +20,8 @@ async def request_password_reset(
 ) -> None:
     """Send a link to this address, if an active user has it.
 
-    If not, the same statements run, and the transaction keeps the token but no email. So neither
-    the response nor the work tells strangers who has an account here.
+    If not, the same statements run, and then all of them are undone. So neither the response nor
+    the work tells strangers who has an account here, and their requests fill no table.
     """
     links.check_available(settings)
     await throttle.record(database, links.request_key(email), address)
@@ -29,8 +29,8 @@ async def request_password_reset(
         is_theirs = User.email == email, User.is_active
         user = await session.scalar(select(User).where(*is_theirs).with_for_update())
         stored = user.email if user else ""
-        token = await links.create(session, Purpose.RESET_PASSWORD, user, stored)
         async with session.begin_nested() as savepoint:
+            token = await links.create(session, Purpose.RESET_PASSWORD, user, stored)
             await queue_mail(
                 session,
                 # The stored address: the typed one may be another spelling of it.

@@ -22,7 +22,7 @@ def _validate_link_base(url: str, info: ValidationInfo) -> str:
     found = _URL.fullmatch(url)
     if found is None:
         raise ValueError("use an address such as https://www.example.com, without ? and #")
-    if found[1] == "http" and info.data.get("environment") == "production":
+    if found[1] == "http" and info.data.get("environment") != "development":
         raise ValueError("use https: a link must not be readable on its way")
     return url.rstrip("/")
 
