@@ -305,6 +305,29 @@ def test_where_addresses_are_verified_only_a_link_changes_them(
     assert email_of(rows, "eva") == OLD
 
 
+def test_an_address_that_is_changed_without_a_link_has_a_way_back_too(
+    client: TestClient, ada: Headers, rows: Engine
+) -> None:
+    assert client.patch(ME, json={"username": "eva"}, headers=ada).status_code == 200
+    assert mails(rows) == []
+
+    assert client.patch(ME, json={"email": NEW}, headers=ada).status_code == 200
+
+    (told,) = mails(rows)
+    assert (told.to, told.template) == (OLD, "email_changed")
+    assert verify(client, token_in(told)) == 204
+    assert email_of(rows, "eva") == OLD
+
+
+def test_without_a_mail_server_an_address_can_be_changed(
+    app: FastAPI, client: TestClient, make_settings: MakeSettings, ada: Headers, rows: Engine
+) -> None:
+    app.state.settings = make_settings(environment=None)
+
+    assert client.patch(ME, json={"email": NEW}, headers=ada).status_code == 200
+    assert (email_of(rows), mails(rows)) == (NEW, [])
+
+
 def test_t14_opening_the_page_confirms_nothing(
     client: TestClient, ada: Headers, rows: Engine
 ) -> None:

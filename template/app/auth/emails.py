@@ -44,21 +44,12 @@ async def confirm(database: Database, settings: Settings, token: str) -> None:
         before, previous = dict(vars(user)), user.email
         await users.rename(session, user, email=row.email)
         if row.purpose == Purpose.CHANGE_EMAIL:
-            await _offer_way_back(session, settings, user, previous)
+            await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
+            await users.offer_way_back(session, settings, user, previous)
         else:
             await _lock_out_thief(session, settings, user, row)
         # Without a caller, since the user of a link need not be logged in.
         users.record_change(session, None, user, before)
-
-
-async def _offer_way_back(
-    session: AsyncSession, settings: Settings, user: User, previous: str
-) -> None:
-    await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
-    token = await links.create(session, Purpose.RESTORE_EMAIL, user, previous)
-    link = links.url(settings, Purpose.RESTORE_EMAIL, token)
-    values = {"username": user.username, "email": user.email, "link": link}
-    await queue_mail(session, to=previous, template="email_changed", **values)
 
 
 async def _lock_out_thief(

@@ -145,8 +145,24 @@ async def update_own_user(
     user = await load_user(session, User.id == caller.user_id)
     before = dict(vars(user))
     await rename(session, user, data.username, data.email)
+    if user.email != before["email"] and links.are_available(settings):
+        await offer_way_back(session, settings, user, str(before["email"]), caller)
     record_change(session, caller, user, before)
     return user
+
+
+async def offer_way_back(
+    session: AsyncSession,
+    settings: Settings,
+    user: User,
+    previous: str,
+    caller: AuthContext | None = None,
+) -> None:
+    """Tell the previous address of a user, with a link that restores it."""
+    token = await links.create(session, Purpose.RESTORE_EMAIL, user, previous, caller)
+    link = links.url(settings, Purpose.RESTORE_EMAIL, token)
+    values = {"username": user.username, "email": user.email, "link": link}
+    await queue_mail(session, to=previous, template="email_changed", **values)
 
 
 async def delete_user(session: AsyncSession, caller: AuthContext, user_id: int) -> None:
