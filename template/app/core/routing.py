@@ -18,6 +18,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import FormData, ImmutableMultiDict
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from app.core.errors import AppError, ContentTooLarge, FieldError, Invalid, UnsupportedMediaType
@@ -108,6 +109,20 @@ class Router(APIRouter):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"route_class": StrictRoute, **options})
+        self._start, self._number_of_routes = "", 0
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Compare a request with these routes, unless its path lacks the prefix that all have.
+
+        FastAPI itself compares each request with every route of every router, several times.
+        """
+        if len(self.routes) != self._number_of_routes:
+            self._number_of_routes = len(self.routes)
+            start = self.prefix.partition("{")[0]
+            # A route of Starlette has no prefix. That of a router below this one is not known here.
+            has_start = (getattr(route, "path", "").startswith(start) for route in self.routes)
+            self._start = start if all(has_start) else ""
+        return super().matches(scope) if self._start in scope["path"] else (Match.NONE, {})
 
 
 async def check_request(connection: HTTPConnection) -> None:
