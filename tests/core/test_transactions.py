@@ -5,12 +5,14 @@ import os
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi import FastAPI, Response, WebSocket
+from fastapi.requests import HTTPConnection
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from sqlalchemy import select, text
@@ -21,6 +23,7 @@ from starlette.background import BackgroundTask
 
 from app.api.deps import SessionDep
 from app.core.database import Database
+from app.db.session import get_session
 from app.models.user import Permission, User
 from tests.conftest import MakeSettings
 from tests.core.routes import insert_user
@@ -307,6 +310,36 @@ def test_a_write_that_is_cancelled_while_it_waits_leaves_no_lock(
                 other.execute("BEGIN IMMEDIATE")
                 other.execute("ROLLBACK")
             await write()
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_is_cancelled_at_any_moment_leaves_no_lock_and_no_half(
+    make_settings: MakeSettings, database: Path
+) -> None:
+    async def scenario() -> None:
+        async with Database(make_settings()) as app_database:
+            app = SimpleNamespace(state=SimpleNamespace(database=app_database))
+            request = HTTPConnection({"type": "http", "method": "POST", "app": app})
+
+            async def write(count: int) -> None:
+                async with asynccontextmanager(get_session)(request) as session:
+                    for number in range(count):
+                        name = f"test:{number}"
+                        session.add(Permission(name=name, description=""))
+                        await session.flush()
+
+            for moment in range(40):
+                writing = asyncio.create_task(write(2))
+                await asyncio.sleep(moment / 10_000)
+                writing.cancel()
+                await asyncio.wait([writing])
+                async with app_database.writers.begin() as session:
+                    found = await session.execute(
+                        text("DELETE FROM permissions WHERE name LIKE 'test:%' RETURNING name")
+                    )
+                    assert len(found.all()) in {0, 2}
+            await write(1)
 
     asyncio.run(scenario())
 

@@ -18,7 +18,7 @@ async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]
     """
     database: Database = connection.app.state.database
     sessions = database.readers if _only_reads(connection) else database.writers
-    async with sessions.begin() as session:
+    async with sessions() as session, session.begin():
         yield session
 
 
