@@ -8,21 +8,20 @@ from typing import Annotated
 
 import typer
 
-from generators.names import BadName, Field, Names, Target, check_fields, parse_field
-from generators.project import (
-    GenerateError,
-    Stage,
-    after_calls_of,
-    after_imports_from,
-    at_end_of_class,
-    at_end_of_set,
-    check_committed,
-    names_in,
-    staged,
+from generators.additions import (
+    PERMISSIONS,
+    check_new_field,
+    write_command,
+    write_field,
+    write_permission,
+    write_setting,
 )
+from generators.names import BadName, Field, Names, Target, check_fields, parse_field
+from generators.places import after_calls_of, after_imports_from, at_end_of_class, at_end_of_set
+from generators.project import GenerateError, Stage, check_committed, names_in, staged
 
 PROJECT = Path(__file__).resolve().parents[1]
-ROUTERS, PERMISSIONS = "app/api/routers.py", "app/permissions.py"
+ROUTERS = "app/api/routers.py"
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -62,6 +61,73 @@ def resource(
         check_new(names, found)
         write_resource(stage, names, options, with_tests=not no_tests)
         stage.migrate(f"add {names.words}")
+
+
+@cli.command("field")
+def add_field(
+    model: Annotated[str, typer.Argument(help="The model, such as Book.")],
+    field: Annotated[str, typer.Argument(help="Such as subtitle:str? or pages:int:default=0")],
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """Add a field to a model, its schemas and tests, with a migration: Book subtitle:str?
+
+    Rows that exist need a value: make the field optional, or give it a default.
+    """
+    with changing(dry_run, force) as stage:
+        targets = models()
+        if model not in targets:
+            raise BadName(f"there is no model {model}; the models are {', '.join(sorted(targets))}")
+        target = targets[model]
+        new = parse_field(field, targets)
+        check_new_field(target, new, field)
+        check_fields(Names(model, target.table), [new])
+        if new.column in columns_of(target.table):
+            raise BadName(f"{model} has a column {new.column}")
+        write_field(stage, target, new)
+        stage.migrate(f"add {new.name} to {target.singular.replace('_', ' ')}")
+
+
+@cli.command()
+def permission(
+    name: Annotated[str, typer.Argument(help="Such as books:lend")],
+    description: Annotated[str, typer.Argument(help="Such as 'Lend books'")],
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """Declare a permission, for routes to ask for: books:lend "Lend books" """
+    with changing(dry_run, force) as stage:
+        member = write_permission(stage, name, description)
+        typer.echo(f"Routes ask for it with require(PermissionName.{member}).")
+        typer.echo("It can be granted after: alembic upgrade head")
+
+
+@cli.command()
+def setting(
+    field: Annotated[str, typer.Argument(help="Such as shelf:str:default=oak")],
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """Add a setting with a default to app/settings.py and .env.example: shelf:str:default=oak"""
+    from app.settings import Settings
+
+    with changing(dry_run, force) as stage:
+        write_setting(stage, field, {*Settings.model_fields})
+
+
+@cli.command()
+def command(
+    name: Annotated[str, typer.Argument(help="Such as import-books")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="Such as folder:str")] = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """Add a command to app/cli.py, for you to fill in: import-books folder:str"""
+    from app.cli import cli as commands
+
+    known = {*typer.main.get_group(commands).commands}
+    with changing(dry_run, force) as stage:
+        write_command(stage, name, arguments or [], known)
 
 
 @contextmanager
@@ -104,6 +170,12 @@ def models() -> dict[str, Target]:
         )
         for mapper in Base.registry.mappers
     }
+
+
+def columns_of(table: str) -> set[str]:
+    from app.db.base import Base
+
+    return {*Base.metadata.tables[table].columns.keys()}
 
 
 def parse(name: str, plural: str, texts: list[str], nested_in: str) -> tuple[Names, list[Field]]:

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from generators.places import Spot, after_docstring
+
 # What a migration and a check of the code need. Databases, .env and .venv stay where they are.
-COPIED = ("app", "alembic", "generators", "tests", "alembic.ini", "pyproject.toml")
+COPIED = ("app", "alembic", "generators", "tests", "alembic.ini", "pyproject.toml", ".env.example")
 
 
 class GenerateError(Exception):
@@ -38,6 +41,12 @@ class Stage:
         """Render a template of this folder. Its imports may name more than the code uses."""
         if (self.folder / file).exists():
             raise GenerateError(f"{file} exists; nothing of yours is replaced")
+        (self.folder / file).parent.mkdir(parents=True, exist_ok=True)
+        text = self.render(template, **values)
+        check_names(file, text)
+        self.write(file, text)
+
+    def render(self, template: str, **values: object) -> str:
         environment = Environment(  # noqa: S701
             loader=FileSystemLoader(self.project / "generators"),
             keep_trailing_newline=True,
@@ -45,10 +54,7 @@ class Stage:
             trim_blocks=True,
             undefined=StrictUndefined,
         )
-        (self.folder / file).parent.mkdir(parents=True, exist_ok=True)
-        text = environment.get_template(f"{template}.j2").render(values)
-        check_names(file, text)
-        self.write(file, text)
+        return environment.get_template(f"{template}.j2").render(values)
 
     def write(self, file: str, text: str) -> None:
         (self.folder / file).write_text(text, "utf-8")
@@ -62,6 +68,28 @@ class Stage:
             self.left_over.append(f"{file}: {line.strip()}")
             return
         self.write(file, "".join([*lines[:number], f"{line}\n", *lines[number:]]))
+
+    def insert_inline(
+        self, file: str, text: str, find: Callable[[ast.Module], Spot | None]
+    ) -> bool:
+        """Insert text in a line, at the place that `find` returns; whether there is one."""
+        lines = self.read(file).encode().splitlines(keepends=True)
+        spot = find(ast.parse(b"".join(lines)))
+        if spot is not None:
+            line = lines[spot[0] - 1]
+            lines[spot[0] - 1] = line[: spot[1]] + text.encode() + line[spot[1] :]
+            self.write(file, b"".join(lines).decode())
+        return spot is not None
+
+    def add_imports(self, file: str, code: str, modules: dict[str, str]) -> None:
+        """Import those of the names in `modules` that the code uses and the file lacks."""
+        used = sorted({*re.findall(r"[A-Za-z_]\w*", code)} & modules.keys())
+        tree = ast.parse(self.read(file))
+        known = {
+            alias.name for n in tree.body if isinstance(n, ast.ImportFrom) for alias in n.names
+        }
+        for name in (name for name in used if name not in known):
+            self.insert(file, f"from {modules[name]} import {name}", after_docstring)
 
     def format(self) -> None:
         """Sort the imports and format, but not in a file whose owner does neither."""
@@ -190,63 +218,3 @@ def names_in(text: str) -> set[str]:
             case ast.arg():
                 found.add(node.arg)
     return found
-
-
-# ---- places in files of the owner ---------------------------------------------------------------
-
-
-def after_imports_from(package: str) -> Callable[[ast.Module], int | None]:
-    """After the last `from package... import ...`."""
-
-    def find(tree: ast.Module) -> int | None:
-        lines = [
-            node.end_lineno
-            for node in tree.body
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package)
-        ]
-        return max(filter(None, lines), default=None)
-
-    return find
-
-
-def after_calls_of(function: str) -> Callable[[ast.Module], int | None]:
-    """After the last statement that is `v1.include_router(...)`, as `function` names it."""
-
-    def find(tree: ast.Module) -> int | None:
-        lines = [
-            node.end_lineno
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Call)
-            and ast.unparse(node.value.func) == function
-        ]
-        return max(filter(None, lines), default=None)
-
-    return find
-
-
-def at_end_of_class(name: str) -> Callable[[ast.Module], int | None]:
-    def find(tree: ast.Module) -> int | None:
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef) and node.name == name:
-                return node.body[-1].end_lineno
-        return None
-
-    return find
-
-
-def at_end_of_set(name: str) -> Callable[[ast.Module], int | None]:
-    """After the last element of `NAME = {...}`, which is on a separate line."""
-
-    def find(tree: ast.Module) -> int | None:
-        for node in tree.body:
-            if (
-                isinstance(node, ast.Assign)
-                and ast.unparse(node.targets[0]) == name
-                and isinstance(node.value, ast.Set)
-                and node.value.elts[-1].end_lineno != node.value.end_lineno
-            ):
-                return node.value.elts[-1].end_lineno
-        return None
-
-    return find

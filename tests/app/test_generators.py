@@ -5,8 +5,10 @@ import hashlib
 import os
 import re
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,44 @@ def test_a_resource_is_short_and_a_command_that_fails_changes_nothing(
     )
     report(f"five fields: {len(written) - imports} lines, and {imports} of imports")
     assert len(written) - imports <= 70
+
+
+def test_a_field_is_added_for_rows_that_exist(repository: Callable[..., Project]) -> None:
+    project = repository(auth=True)
+    generate_resource(project, "Book", "title:str:unique", "pages:int")
+    commit(project)
+    project.succeed("alembic", "upgrade", "head")
+    file = project.path / "app.db"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("INSERT INTO books (title, pages) VALUES ('Atlas', 3)")
+
+    for field in ["subtitle:str?", "state:draft|sold:default=draft", "stock:int:default=0:index"]:
+        project.succeed("app", "generate", "field", "Book", field)
+        commit(project)
+    shown = project.succeed("app", "generate", "field", "User", "nickname:str?")
+    commit(project)
+    for arguments in (
+        ["permission", "books:lend", "Lend books"],
+        ["setting", "shelf:str:default=oak"],
+        ["command", "import-books", "folder:str", "limit:int"],
+    ):
+        project.succeed("app", "generate", *arguments)
+        commit(project)
+
+    assert "in UserCreate: nickname: ShortText | None = None" in shown
+    project.succeed("alembic", "upgrade", "head")
+    project.succeed("alembic", "check")
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("SELECT * FROM books").fetchall() == [
+            (1, "Atlas", 3, None, "draft", 0)
+        ]
+    check_everything(project)
+    tests = ["tests/auth/test_books.py", "tests/test_guards.py", "tests/auth/test_guards.py"]
+    assert " passed" in project.succeed("pytest", "-q", *tests)
+    assert 'shelf: str = "oak"' in project.read("app/settings.py")
+    assert "# SHELF=oak" in project.read(".env.example")
+    assert 'BOOKS_LEND = "books:lend", "Lend books"' in project.read("app/permissions.py")
+    assert "Done." in project.succeed("app", "import-books", "folder", "3")
 
 
 def test_the_templates_of_an_owner_are_used(repository: Callable[..., Project]) -> None:

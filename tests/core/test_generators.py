@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from generators import commands
 from generators.names import BadName, Names, Target, parse_field, pluralize, singularize, snake
-from generators.project import GenerateError, Stage, after_calls_of, check_committed
+from generators.places import after_calls_of
+from generators.project import GenerateError, Stage, check_committed
 
 TARGETS = {"User": Target("User", "app.models.user", "users")}
 
@@ -126,6 +127,41 @@ def test_a_field_that_would_break_something_is_refused_with_a_sentence(
     field: str, expected: str
 ) -> None:
     assert expected in refusal("Book", field)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["field", "Nope", "a:int?"], "there is no model Nope; the models are "),
+        (["field", "User", "username:str?"], "User has a column username"),
+        (["field", "User", "age:int"], "write age:int?, or age:int:default=..."),
+        (["field", "User", "at:datetime"], "write at:datetime?\n"),
+        (["field", "User", "boss:User"], "write boss:User?\n"),
+        (["field", "User", "a:str:default=x:unique"], "would share the default"),
+        (["field", "User", "friends:User*"], "by hand, or with a new resource"),
+        (["field", "LoginSession", "a:str?"], "belongs to the template"),
+        (["permission", "lend", "Lend"], "write a permission like books:lend"),
+        (["permission", "users:read", "See"], "users:read exists"),
+        (["permission", "books:lend", 'Le"nd'], "without quotes"),
+        (["setting", "environment:str:default=x"], "is a setting already"),
+        (["setting", "shelf:str"], "with a default: shelf:str:default=oak"),
+        (["setting", "day:date:default=2026-01-01"], "write a str, int, bool or float"),
+        (["command", "Import"], "write a command like import-books"),
+        (["command", "serve"], "serve is a command already"),
+        (["command", "main"], "uses this name"),
+        (["command", "import"], "uses this name"),
+        (["command", "load", "day:date"], "an argument is a str"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_smaller_additions_are_refused_with_a_sentence(arguments: list[str], expected: str) -> None:
+    if arguments[:2] == ["field", "LoginSession"] or arguments[0] == "permission":
+        pytest.importorskip("app.auth")
+    result = CliRunner().invoke(commands.cli, [*arguments, "--force"])
+
+    assert result.exit_code == 1, result.output
+    assert expected in result.output
+    assert result.output.count("\n") == 1
 
 
 def test_two_fields_cannot_have_one_name() -> None:
