@@ -99,9 +99,7 @@ def test_a_role_that_may_not_create_an_extension_searches_without_an_index(
     project.succeed("app", "check", **place)
 
 
-def test_the_app_runs_as_a_role_that_cannot_change_the_schema(
-    generate: Generate, url: str
-) -> None:
+def test_the_app_runs_as_a_role_that_cannot_change_the_schema(generate: Generate, url: str) -> None:
     project = generate(auth=True)
     query_none(url, "CREATE ROLE owner LOGIN SUPERUSER; CREATE ROLE app LOGIN")
     project.succeed("alembic", "-x", f"url={url.replace('postgres@', 'owner@')}", "upgrade", "head")

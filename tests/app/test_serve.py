@@ -303,7 +303,9 @@ def test_r46_a_worker_that_is_killed_under_load_comes_back_and_the_others_go_on(
     assert f"Child process [{killed}] died" in {line["message"] for line in lines}
 
 
-def test_sighup_replaces_each_worker_and_says_when_the_last_one_is_new(machine: Machine, empty: Path) -> None:
+def test_sighup_replaces_each_worker_and_says_when_the_last_one_is_new(
+    machine: Machine, empty: Path
+) -> None:
     with serving(machine, empty, "--workers", "2") as server:
         wait_until(lambda: len(workers_of(server)) == 2)
         before = workers_of(server)

@@ -142,7 +142,7 @@ def test_a_field_that_would_break_something_is_refused_with_a_sentence(
         (["field", "LoginSession", "a:str?"], "belongs to the template"),
         (["permission", "lend", "Lend"], "write a permission like books:lend"),
         (["permission", "users:read", "See"], "users:read exists"),
-        (["permission", "books:lend", 'Le"nd'], "without quotes"),
+        (["permission", "books:lend", 'Lend "now"'], "without quotes"),
         (["setting", "environment:str:default=x"], "is a setting already"),
         (["setting", "shelf:str"], "with a default: shelf:str:default=oak"),
         (["setting", "day:date:default=2026-01-01"], "write a str, int, bool or float"),

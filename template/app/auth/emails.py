@@ -5,7 +5,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import links, sessions, throttle, users
 from app.auth.links import OneTimeToken, Purpose
-from app.auth.mail import queue_mail
 from app.core.database import Database
 from app.models.user import User
 from app.settings import Settings
@@ -25,10 +24,7 @@ async def request_change(
     async with database.writers.begin() as session:
         await sessions.reauthenticate(session, caller)
         user = await session.get_one(User, caller.user_id)
-        token = await links.create(session, Purpose.CHANGE_EMAIL, user, email, caller)
-        link = links.url(settings, Purpose.CHANGE_EMAIL, token)
-        values = {"username": caller.username, "link": link}
-        await queue_mail(session, to=email, template="email_change", **values)
+        await links.send(session, settings, Purpose.CHANGE_EMAIL, user, email, caller)
 
 
 async def confirm(database: Database, settings: Settings, token: str) -> None:
@@ -45,7 +41,8 @@ async def confirm(database: Database, settings: Settings, token: str) -> None:
         await users.rename(session, user, email=row.email)
         if row.purpose == Purpose.CHANGE_EMAIL:
             await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
-            await users.offer_way_back(session, settings, user, previous)
+            restore, values = Purpose.RESTORE_EMAIL, {"email": user.email}
+            await links.send(session, settings, restore, user, previous, **values)
         else:
             await _lock_out_thief(session, settings, user, row)
         # Without a caller, since the user of a link need not be logged in.
@@ -61,7 +58,4 @@ async def _lock_out_thief(
     is_way_back = OneTimeToken.purpose == Purpose.RESTORE_EMAIL
     await session.execute(delete(OneTimeToken).where(*is_later, is_way_back))
     await users.remove_password(session, user)
-    token = await links.create(session, Purpose.RESET_PASSWORD, user, user.email)
-    link = links.url(settings, Purpose.RESET_PASSWORD, token)
-    values = {"username": user.username, "link": link}
-    await queue_mail(session, to=user.email, template="password_reset", **values)
+    await links.send(session, settings, Purpose.RESET_PASSWORD, user, user.email)

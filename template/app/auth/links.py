@@ -12,6 +12,7 @@ from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import audit
+from app.auth.mail import queue_mail
 from app.auth.models import OneTimeToken as OneTimeToken
 from app.auth.models import Purpose as Purpose
 from app.auth.sessions import AuthContext, hash_token
@@ -42,6 +43,13 @@ _PAGES = {
     Purpose.REGISTER: "register",
     Purpose.CHANGE_EMAIL: "confirm-email",
     Purpose.RESTORE_EMAIL: "confirm-email",
+}
+# The mails, in app/mails, in which these links are sent.
+_TEMPLATES = {
+    Purpose.RESET_PASSWORD: "password_reset",
+    Purpose.INVITATION: "invitation",
+    Purpose.CHANGE_EMAIL: "email_change",
+    Purpose.RESTORE_EMAIL: "email_changed",
 }
 # A request for a link takes at least this long, whether the address belongs to a user or not.
 _REQUEST_SECONDS = 0.5
@@ -132,6 +140,21 @@ async def create(
     target = audit.target_user(user) if user else unknown
     audit.record(session, caller, "link_created", target, purpose=[purpose])
     return token
+
+
+async def send(
+    session: AsyncSession,
+    settings: Settings,
+    purpose: Purpose,
+    user: User,
+    to: str,
+    caller: AuthContext | None = None,
+    **values: str,
+) -> None:
+    """Send a new link to an address of a user. `values` are for its template, in app/mails."""
+    values["link"] = url(settings, purpose, await create(session, purpose, user, to, caller))
+    values["username"] = user.username
+    await queue_mail(session, to=to, template=_TEMPLATES[purpose], **values)
 
 
 async def find(session: AsyncSession, token: str, *purposes: Purpose) -> OneTimeToken:

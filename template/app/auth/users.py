@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from app.auth import audit, links, permissions, sessions, throttle
-from app.auth.mail import queue_mail, tell
+from app.auth.mail import tell
 from app.auth.models import Purpose
 from app.auth.passwords import DUMMY_HASH, hash_new_password
 from app.auth.schemas import OwnUserUpdate, normalize_email
@@ -45,10 +45,8 @@ async def create_user(
     await permissions.recheck(session, caller, "users:write")
     await add_user(session, user, caller)
     if invites:
-        token = await links.create(session, Purpose.INVITATION, user, user.email, caller)
-        link = links.url(settings, Purpose.INVITATION, token)
-        values = {"username": user.username, "inviter": caller.username, "link": link}
-        await queue_mail(session, to=user.email, template="invitation", **values)
+        values = {"inviter": caller.username}
+        await links.send(session, settings, Purpose.INVITATION, user, user.email, caller, **values)
     return user
 
 
@@ -146,23 +144,11 @@ async def update_own_user(
     before = dict(vars(user))
     await rename(session, user, data.username, data.email)
     if user.email != before["email"] and links.are_available(settings):
-        await offer_way_back(session, settings, user, str(before["email"]), caller)
+        previous, values = str(before["email"]), {"email": user.email}
+        restore = Purpose.RESTORE_EMAIL
+        await links.send(session, settings, restore, user, previous, caller, **values)
     record_change(session, caller, user, before)
     return user
-
-
-async def offer_way_back(
-    session: AsyncSession,
-    settings: Settings,
-    user: User,
-    previous: str,
-    caller: AuthContext | None = None,
-) -> None:
-    """Tell the previous address of a user, with a link that restores it."""
-    token = await links.create(session, Purpose.RESTORE_EMAIL, user, previous, caller)
-    link = links.url(settings, Purpose.RESTORE_EMAIL, token)
-    values = {"username": user.username, "email": user.email, "link": link}
-    await queue_mail(session, to=previous, template="email_changed", **values)
 
 
 async def delete_user(session: AsyncSession, caller: AuthContext, user_id: int) -> None:

@@ -112,13 +112,9 @@ class Router(APIRouter):
         self._start, self._number_of_routes = "", 0
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Compare a request with these routes, unless its path lacks the prefix that all have.
-
-        FastAPI itself compares each request with every route of every router, several times.
-        """
+        """Skip routes whose common prefix the path lacks: FastAPI compares it with every route."""
         if len(self.routes) != self._number_of_routes:
-            self._number_of_routes = len(self.routes)
-            start = self.prefix.partition("{")[0]
+            self._number_of_routes, start = len(self.routes), self.prefix.partition("{")[0]
             # A route of Starlette has no prefix. That of a router below this one is not known here.
             has_start = (getattr(route, "path", "").startswith(start) for route in self.routes)
             self._start = start if all(has_start) else ""
