@@ -59,6 +59,7 @@ FILES = [
     "app/mails/__init__.py",
     "app/mails/email_change.txt",
     "app/mails/email_changed.txt",
+    "app/mails/email_replaced.txt",
     "app/mails/invitation.txt",
     "app/mails/layout.html",
     "app/mails/new_login.txt",

@@ -67,14 +67,10 @@ class LinksUnavailable(NotFound):
     detail = "This service sends no links by email."
 
 
-def are_available(settings: Settings) -> bool:
-    """Whether emails can be sent, and somebody has set where links lead."""
-    base = settings.public_url or settings.frontend_url
-    return bool(settings.in_development or (settings.smtp_url and base))
-
-
 def check_available(settings: Settings) -> None:
-    if not are_available(settings):
+    """LinksUnavailable, unless emails can be sent and somebody has set where links lead."""
+    base = settings.public_url or settings.frontend_url
+    if not (settings.in_development or (settings.smtp_url and base)):
         raise LinksUnavailable
 
 

@@ -56,13 +56,19 @@ async def queue_mail(session: AsyncSession, *, to: str, template: str, **values:
 
 
 async def tell(
-    session: AsyncSession, settings: Settings, user: User, template: str, **values: str
+    session: AsyncSession,
+    settings: Settings,
+    user: User,
+    template: str,
+    *,
+    to: str | None = None,
+    **values: str,
 ) -> None:
-    """Tell a user by email what happened to the account."""
+    """Tell a user by email what happened to the account, by default at the present address."""
     # Without a mail server, it would wait forever.
     if settings.in_development or settings.smtp_url:
         values["username"] = user.username
-        await queue_mail(session, to=user.email, template=template, **values)
+        await queue_mail(session, to=to or user.email, template=template, **values)
 
 
 def write_mail(mail: OutgoingMail, settings: Settings) -> EmailMessage:

@@ -143,10 +143,10 @@ async def update_own_user(
     user = await load_user(session, User.id == caller.user_id)
     before = dict(vars(user))
     await rename(session, user, data.username, data.email)
-    if user.email != before["email"] and links.are_available(settings):
-        previous, values = str(before["email"]), {"email": user.email}
-        restore = Purpose.RESTORE_EMAIL
-        await links.send(session, settings, restore, user, previous, caller, **values)
+    if user.email != before["email"]:
+        # Without a link: the previous address was not confirmed either, so it may be a stranger's.
+        previous = str(before["email"])
+        await tell(session, settings, user, "email_replaced", to=previous, email=user.email)
     record_change(session, caller, user, before)
     return user
 
