@@ -175,6 +175,34 @@ def test_t9_of_several_acceptances_at_once_one_succeeds(
     assert {*statuses} <= {204, 400, 429}
 
 
+def test_t15_invitations_of_one_address_are_limited(
+    client: TestClient, admin_who_invites: dict[str, str], rows: Engine
+) -> None:
+    """An administrator could delete and invite a user again and again."""
+    statuses = []
+    for n in range(6):
+        body = {**INVITED, "email": f"ada+{n}@example.com"}
+        created = client.post(USERS, json=body, headers=admin_who_invites)
+        statuses.append(created.status_code)
+        if created.is_success:
+            client.delete(created.headers["location"], headers=admin_who_invites)
+
+    assert statuses == [201] * 5 + [429]
+    assert len(mails(rows)) == 5
+
+
+def test_t15_invitations_by_one_administrator_are_limited(
+    client: TestClient, admin_who_invites: dict[str, str], rows: Engine
+) -> None:
+    people = [{"username": f"user-{n}", "email": f"user-{n}@example.com"} for n in range(31)]
+    responses = [client.post(USERS, json=one, headers=admin_who_invites) for one in people]
+
+    assert [response.status_code for response in responses] == [201] * 30 + [429]
+    assert int(responses[-1].headers["Retry-After"]) <= 5 * 60
+    # Those who log in from the same network are not affected.
+    assert client.post(LOGIN, data={"username": "admin", "password": PASSWORD}).is_success
+
+
 def test_a_rejected_user_gets_no_invitation(
     client: TestClient, admin_who_invites: dict[str, str], make_user: MakeUser, rows: Engine
 ) -> None:

@@ -97,6 +97,11 @@ def request_key(email: str) -> str:
     return f"mail to {name.partition('+')[0]}@{domain}"
 
 
+def sender_key(user_id: int) -> str:
+    """In place of a network: the throttle counts the invitations that an administrator sends."""
+    return f"invitations by user {user_id}"
+
+
 def use_key(token_hash: str) -> str:
     """The name under which the throttle counts the attempts to use a link."""
     return f"link {token_hash}"

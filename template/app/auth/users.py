@@ -33,7 +33,11 @@ async def load_user(session: AsyncSession, *criteria: ColumnElement[bool]) -> Us
 
 
 async def create_user(
-    session: AsyncSession, settings: Settings, caller: AuthContext, data: UserCreate
+    database: Database,
+    session: AsyncSession,
+    settings: Settings,
+    caller: AuthContext,
+    data: UserCreate,
 ) -> User:
     """Create a user. Unless REGISTRATION is closed, it has no password, and gets an invitation."""
     invites = settings.registration != "closed"
@@ -42,6 +46,9 @@ async def create_user(
     if data.password is not None and invites:
         raise _password_is_private()
     user = await new_user(settings, data)
+    if invites:
+        sender = links.sender_key(caller.user_id)
+        await throttle.record(database, f"invite, {links.request_key(user.email)}", sender)
     await permissions.recheck(session, caller, "users:write")
     await add_user(session, user, caller)
     if invites:

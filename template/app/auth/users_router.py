@@ -78,20 +78,27 @@ async def list_users(
     return await paginate(session, statement, page)
 
 
-@router.post("", response_model=UserRead, status_code=HTTPStatus.CREATED)
+@router.post(
+    "",
+    response_model=UserRead,
+    status_code=HTTPStatus.CREATED,
+    responses=error_responses(TooManyAttempts),
+)
 async def create_user(
     data: UserCreate,
     user: UserWriter,
     request: Request,
     response: Response,
+    database: DatabaseDep,
     session: SessionDep,
     settings: SettingsDep,
 ) -> User:
     """Create a user without permissions. Needs a recent login.
 
-    With REGISTRATION, leave out the password: the user gets an invitation by email instead.
+    With REGISTRATION, leave out the password: the user gets an invitation by email instead. You can
+    send 30 invitations in five minutes.
     """
-    created = await users.create_user(session, settings, user, data)
+    created = await users.create_user(database, session, settings, user, data)
     response.headers["Location"] = f"{request.scope['path']}/{created.id}"
     return created
 
