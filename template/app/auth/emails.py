@@ -49,16 +49,6 @@ async def confirm(database: Database, settings: Settings, token: str) -> None:
         users.record_change(session, None, user, before)
 
 
-async def _offer_way_back(
-    session: AsyncSession, settings: Settings, user: User, previous: str
-) -> None:
-    await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
-    token = await links.create(session, Purpose.RESTORE_EMAIL, user, previous)
-    link = links.url(settings, Purpose.RESTORE_EMAIL, token)
-    values = {"username": user.username, "email": user.email, "link": link}
-    await queue_mail(session, to=previous, template="email_changed", **values)
-
-
 async def _lock_out_thief(
     session: AsyncSession, settings: Settings, user: User, row: OneTimeToken
 ) -> None:

@@ -11,12 +11,13 @@ from http import HTTPStatus
 from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth import audit
+from app.auth import audit, throttle
 from app.auth.mail import queue_mail
 from app.auth.models import OneTimeToken as OneTimeToken
 from app.auth.models import Purpose as Purpose
 from app.auth.sessions import AuthContext, hash_token
 from app.auth.throttle import TooManyAttempts as TooManyAttempts
+from app.core.database import Database
 from app.core.errors import AppError, NotFound
 from app.models.user import User
 from app.settings import Settings
@@ -97,14 +98,15 @@ def request_key(email: str) -> str:
     return f"mail to {name.partition('+')[0]}@{domain}"
 
 
-def sender_key(user_id: int) -> str:
-    """In place of a network: the throttle counts the invitations that an administrator sends."""
-    return f"invitations by user {user_id}"
-
-
 def use_key(token_hash: str) -> str:
     """The name under which the throttle counts the attempts to use a link."""
     return f"link {token_hash}"
+
+
+async def count_invitation(database: Database, caller: AuthContext, email: str) -> None:
+    """Count an invitation by its address, and by its sender in place of a network."""
+    name = f"invitation, {request_key(email)}"
+    await throttle.record(database, name, f"invitations by user {caller.user_id}")
 
 
 async def create(
@@ -182,6 +184,10 @@ async def take(session: AsyncSession, row: OneTimeToken) -> None:
     used = used.where(OneTimeToken.token_hash == row.token_hash)
     if (await session.scalars(used.returning(OneTimeToken.id))).one_or_none() is None:
         raise InvalidLink
+    if row.purpose == Purpose.REGISTER:
+        # On PostgreSQL, two requests at once leave two links to one address.
+        is_same = OneTimeToken.purpose == row.purpose, OneTimeToken.email == row.email
+        await session.execute(delete(OneTimeToken).where(*is_same))
 
 
 async def end(session: AsyncSession, user_id: int, *purposes: Purpose) -> None:

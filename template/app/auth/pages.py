@@ -111,7 +111,11 @@ async def confirm_email(
 
 
 def _email_form(token: str, *refusal: Any) -> HTMLResponse:
-    return _form("Confirm your email address", token, "", "Confirm", *refusal)
+    warning = (
+        "<p>A link that restores a previous address also ends your password and all login "
+        "sessions. Then you get an email with a link for a new password.</p>"
+    )
+    return _form("Confirm your email address", token, warning, "Confirm", *refusal)
 
 
 def _registration_form(token: str, username: str, *refusal: Any) -> HTMLResponse:

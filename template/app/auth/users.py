@@ -33,11 +33,7 @@ async def load_user(session: AsyncSession, *criteria: ColumnElement[bool]) -> Us
 
 
 async def create_user(
-    database: Database,
-    session: AsyncSession,
-    settings: Settings,
-    caller: AuthContext,
-    data: UserCreate,
+    session: AsyncSession, settings: Settings, caller: AuthContext, data: UserCreate
 ) -> User:
     """Create a user. Unless REGISTRATION is closed, it has no password, and gets an invitation."""
     invites = settings.registration != "closed"
@@ -46,9 +42,6 @@ async def create_user(
     if data.password is not None and invites:
         raise _password_is_private()
     user = await new_user(settings, data)
-    if invites:
-        sender = links.sender_key(caller.user_id)
-        await throttle.record(database, f"invite, {links.request_key(user.email)}", sender)
     await permissions.recheck(session, caller, "users:write")
     await add_user(session, user, caller)
     if invites:
@@ -150,9 +143,8 @@ async def update_own_user(
     user = await load_user(session, User.id == caller.user_id)
     before = dict(vars(user))
     await rename(session, user, data.username, data.email)
-    if user.email != before["email"]:
+    if user.email != (previous := str(before["email"])):
         # Without a link: the previous address was not confirmed either, so it may be a stranger's.
-        previous = str(before["email"])
         await tell(session, settings, user, "email_replaced", to=previous, email=user.email)
     record_change(session, caller, user, before)
     return user
