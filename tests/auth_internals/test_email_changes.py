@@ -305,6 +305,26 @@ def test_where_addresses_are_verified_only_a_link_changes_them(
     assert email_of(rows, "eva") == OLD
 
 
+@pytest.mark.parametrize("registration", ["closed", "invite"])
+def test_an_administrator_does_not_change_the_own_address_as_that_of_another_user(
+    app: FastAPI,
+    client: TestClient,
+    make_settings: MakeSettings,
+    admin: Headers,
+    rows: Engine,
+    registration: str,
+) -> None:
+    """Otherwise a stolen session would need no link, and nobody would be told."""
+    app.state.settings = make_settings(registration=registration)
+    path = f"{USERS}/{client.get(ME, headers=admin).json()['id']}"
+
+    assert client.patch(path, json={"email": NEW}, headers=admin).status_code == 403
+    assert email_of(rows, "admin") == "admin@example.com"
+    # A form may send what it has shown.
+    unchanged = {"username": "boss", "email": "admin@example.com"}
+    assert client.patch(path, json=unchanged, headers=admin).status_code == 200
+
+
 def test_the_previous_address_is_told_of_a_change_without_a_link(
     client: TestClient, ada: Headers, rows: Engine
 ) -> None:
