@@ -233,7 +233,10 @@ def test_g7_check_applies_the_rules_for_production(
     code, output = run_check(monkeypatch, database_url, "--deploy")
 
     assert code == 1
-    assert "ALLOWED_HOSTS" in output
+    assert "  ALLOWED_HOSTS: " in output
+    assert "  ENVIRONMENT: set it to production" in output
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    assert "ENVIRONMENT" not in run_check(monkeypatch, database_url, "--deploy")[1]
 
 
 def test_x9_check_warns_of_a_proxy_that_is_not_trusted_or_trusted_by_the_server_alone(

@@ -1,6 +1,7 @@
 """The settings that every project has, read from the environment and then from `.env`."""
 
 import difflib
+import os
 import re
 from importlib.util import find_spec
 from ipaddress import IPv6Network, ip_network
@@ -100,11 +101,14 @@ class CoreSettings(BaseSettings):
             return cls(environment="production") if for_production else cls()
         except ValidationError as error:
             # A validator of the whole model names no setting.
-            lines = (
+            lines = [
                 f"  {'.'.join(map(str, e['loc'])).upper() or 'SETTINGS'}: "
                 f"{e['msg'].removeprefix('Value error, ')}"
                 for e in error.errors()
-            )
+            ]
+            given = os.environ.get("ENVIRONMENT") or dotenv_values(ENV_FILE).get("ENVIRONMENT")
+            if for_production and given != "production":
+                lines.insert(0, "  ENVIRONMENT: set it to production")
             raise SystemExit("\n".join(["Invalid settings:", *lines])) from None
         except OSError as error:
             raise SystemExit(f"Cannot read the settings: {error}") from None
