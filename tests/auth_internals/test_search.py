@@ -1,5 +1,6 @@
 """The search of users, with its index and without."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,12 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, Select, create_engine, event, select
 
 from app.core.database import Database, synchronous_url
+from app.core.pagination import PageParams
+from app.core.search import search as search_page
+from app.models.user import User
 from tests.auth_internals.helpers import USERS, MakeUser, execute
 from tests.conftest import alembic_config
 
@@ -167,3 +171,27 @@ def test_a_project_without_an_index_is_told_so_and_searches_as_before(
 
     assert "The search of users has no index and reads all rows" in caplog.text
     assert search("bob") == ["bob", "bobby"]
+
+
+def test_a_search_with_another_filter_or_a_join_loses_no_rows(
+    app: FastAPI, rows: Engine, make_user: MakeUser
+) -> None:
+    for number in range(9):
+        make_user(f"bob-{number}", *(["users:read"] if number > 6 else []))
+    execute(rows, "UPDATE users SET is_active = false WHERE username < 'bob-7'")
+    everyone, holders = select(User), select(User).join(User.permissions)
+
+    async def find(statement: Select[User]) -> list[str]:
+        found, after = [], 0
+        async with Database(app.state.settings) as database, database.readers() as session:
+            while True:
+                columns = [User.username, User.email]
+                page = await search_page(session, statement, columns, "bob", PageParams(1, after))
+                found += [user.username for user in page.items]
+                if page.next is None:
+                    return found
+                after = page.items[-1].id
+
+    assert asyncio.run(find(everyone.where(User.is_active))) == ["bob-7", "bob-8"]
+    assert asyncio.run(find(holders)) == ["bob-7", "bob-8"]
+    assert len(asyncio.run(find(everyone))) == 9

@@ -24,7 +24,7 @@ from app.core.errors import Conflict, PermissionDenied
 from app.core.openapi import error_responses
 from app.core.pagination import Page, PageDep, paginate
 from app.core.routing import IdPath, Router
-from app.core.search import contains
+from app.core.search import search
 from app.models.user import Permission, User
 from app.permissions import PermissionName
 from app.schemas.user import PermissionRead, UserCreate, UserRead, UserUpdate
@@ -73,8 +73,7 @@ async def list_users(
     """List users in the order of their ids."""
     statement = select(User).options(selectinload(User.permissions))
     if q:
-        is_found = await contains(session, [User.username, User.email], q, page)
-        statement = statement.where(is_found)
+        return await search(session, statement, [User.username, User.email], q, page)
     return await paginate(session, statement, page)
 
 

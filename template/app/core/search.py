@@ -1,4 +1,4 @@
-"""Search for part of a text, in a list that `paginate` returns.
+"""Search for part of a text, in pages.
 
 On SQLite, a full-text index of three-letter pieces (trigrams) finds the rows, if a migration has
 created one: `{table}_search`, with the columns after _START each. On PostgreSQL, LIKE uses an index
@@ -6,12 +6,25 @@ of pg_trgm by itself. Without an index, the results are the same, but every row 
 """
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, column, literal_column, or_, select, table, text
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    column,
+    literal_column,
+    or_,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.core.pagination import PageParams
+from app.core.pagination import Page, PageParams, paginate
+
+_Item = TypeVar("_Item")
 
 # The shortest text that an index of trigrams can find. A shorter one is only found at the start.
 _MIN_LENGTH = 3
@@ -22,13 +35,14 @@ _START = "\x1f"
 _HAS_INDEX = text("SELECT sql LIKE 'CREATE VIRTUAL%' FROM sqlite_master WHERE name = :name")
 
 
-async def contains(
+async def search(
     session: AsyncSession,
+    statement: Select[_Item],
     columns: Sequence[InstrumentedAttribute[str]],
     part: str,
     page: PageParams,
-) -> ColumnElement[bool]:
-    """`statement.where(await contains(session, [Book.title], q, page))`: the rows of one page.
+) -> Page[_Item]:
+    """`return await search(session, select(Book), [Book.title], q, page)`: one page of matches.
 
     A part of one or two letters is only found at the start of a column.
     """
@@ -38,17 +52,30 @@ async def contains(
     if session.get_bind().dialect.name == "sqlite" and await session.scalar(
         _HAS_INDEX, {"name": name}
     ):
-        rowid: ColumnElement[int] = column("rowid")
         phrase = (_START * (_MIN_LENGTH - len(part)) if is_short else "") + part
-        found = (
-            select(rowid)
-            .select_from(table(name))
-            .where(literal_column(name).op("MATCH")('"{}"'.format(phrase.replace('"', '""'))))
+        found = _in_index(name, phrase, page)
+        if _has_all_rows(statement):
+            # The index finds them in the order of their ids, so the page needs no others.
+            found = found.limit(page.limit + 1)
+        statement = statement.where(model.id.in_(found))
+    elif is_short:
+        starts = (each.startswith(part, autoescape=True) for each in columns)
+        statement = statement.where(or_(*starts))
+    else:
+        statement = statement.where(
+            or_(*(each.contains(part, autoescape=True) for each in columns))
         )
-        # Only the rows of this page, which the index finds in the order of their ids.
-        found = found.where(rowid > page.after).order_by(rowid).limit(page.limit + 1)
-        ids: ColumnElement[int] = model.id
-        return ids.in_(found)
-    if is_short:
-        return or_(*(each.startswith(part, autoescape=True) for each in columns))
-    return or_(*(each.contains(part, autoescape=True) for each in columns))
+    return await paginate(session, statement, page)
+
+
+def _in_index(name: str, phrase: str, page: PageParams) -> Select[int]:
+    rowid: ColumnElement[int] = column("rowid")
+    matches = literal_column(name).op("MATCH")('"{}"'.format(phrase.replace('"', '""')))
+    found = select(rowid).select_from(table(name)).where(matches, rowid > page.after)
+    return found.order_by(rowid)
+
+
+def _has_all_rows(statement: Select[Any]) -> bool:
+    """Whether no other filter or join can drop rows that the index has found."""
+    froms = statement.get_final_froms()
+    return statement.whereclause is None and len(froms) == 1 and isinstance(froms[0], Table)
