@@ -23,10 +23,15 @@ from app.settings import Settings
 logger = logging.getLogger(__name__)
 
 
+# Built once. It reads what another statement of this transaction may have changed.
+_WITH_PERMISSIONS = (
+    select(User).options(selectinload(User.permissions)).execution_options(populate_existing=True)
+)
+
+
 async def load_user(session: AsyncSession, *criteria: ColumnElement[bool]) -> User:
     """`await load_user(session, User.id == user_id)`: a user with permissions, or NotFound."""
-    statement = select(User).where(*criteria).options(selectinload(User.permissions))
-    user = await session.scalar(statement.execution_options(populate_existing=True))
+    user = await session.scalar(_WITH_PERMISSIONS.where(*criteria))
     if user is None:
         raise NotFound("User not found.")
     return user
