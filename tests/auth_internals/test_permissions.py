@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.deps import require
-from app.auth import sessions, users
+from app.auth import account, sessions, users
 from app.auth.schemas import OwnUserUpdate
 from app.auth.sessions import Client, authenticate
 from app.core.database import Database
@@ -414,7 +414,7 @@ def test_t4_z7_a_change_that_waited_is_refused_if_its_actor_was_removed_in_betwe
             changes: list[Callable[[AsyncSession], Awaitable[object]]] = [
                 lambda session: users.create_user(session, settings, caller, UserCreate(**BOB)),
                 lambda session: users.replace_permissions(session, settings, caller, user_id, []),
-                lambda session: users.update_own_user(
+                lambda session: account.update_own_user(
                     database, session, settings, caller, client, OwnUserUpdate(username="adam")
                 ),
                 lambda session: sessions.revoke_others(session, caller),

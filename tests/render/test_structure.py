@@ -16,6 +16,7 @@ MAX_FILE = 260
 # routers are a list of all.
 MAY_IMPORT_MORE = {
     "app.api.routers",
+    "app.auth.account",
     "app.auth.service",
     "app.auth.users",
     "app.auth.users_router",
@@ -30,8 +31,8 @@ TRANSACTIONS = {
     "app.core.postgresql._prepare_nothing_in_a_pooler",
     "app.db.session.get_session",
     # Attempts count even if the request fails, and logins must not wait for a lock while hashing.
-    "app.auth.emails.confirm",
-    "app.auth.emails.request_change",
+    "app.auth.account.confirm_email",
+    "app.auth.account.request_email_change",
     "app.auth.recovery.request_password_reset",
     "app.auth.recovery.reset_password",
     "app.auth.registration.register",

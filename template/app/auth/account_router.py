@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from app.auth import emails, recovery, registration
+from app.auth import account, recovery, registration
 from app.auth.dependencies import ClientDep, DatabaseDep, RecentLogin, SettingsDep
 from app.auth.links import InvalidLink, LinksUnavailable, TooManyAttempts
 from app.auth.schemas import LinkRequest, LinkToken, PasswordReset, Registration
@@ -85,7 +85,7 @@ async def change_email(
 
     The link works once, for an hour. Until then, your address stays the same.
     """
-    await emails.request_change(database, settings, user, data.email, client.address)
+    await account.request_email_change(database, settings, user, data.email, client.address)
 
 
 @router.post(
@@ -99,4 +99,4 @@ async def verify_email(data: LinkToken, database: DatabaseDep, settings: Setting
     The previous address gets a link with which to go back for seven days. That link also ends all
     login sessions and the password, and sends a link for a new one.
     """
-    await emails.confirm(database, settings, data.token)
+    await account.confirm_email(database, settings, data.token)

@@ -11,13 +11,12 @@ from http import HTTPStatus
 from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth import audit, throttle
+from app.auth import audit
 from app.auth.mail import queue_mail
 from app.auth.models import OneTimeToken as OneTimeToken
 from app.auth.models import Purpose as Purpose
 from app.auth.sessions import AuthContext, hash_token
 from app.auth.throttle import TooManyAttempts as TooManyAttempts
-from app.core.database import Database
 from app.core.errors import AppError, NotFound
 from app.models.user import User
 from app.settings import Settings
@@ -101,12 +100,6 @@ def request_key(email: str) -> str:
 def use_key(token_hash: str) -> str:
     """The name under which the throttle counts the attempts to use a link."""
     return f"link {token_hash}"
-
-
-async def count_invitation(database: Database, caller: AuthContext, email: str) -> None:
-    """Count an invitation by its address, and by its sender in place of a network."""
-    name = f"invitation, {request_key(email)}"
-    await throttle.record(database, name, f"invitations by user {caller.user_id}")
 
 
 async def create(

@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
 from app import TITLE
-from app.auth import emails, recovery, registration
+from app.auth import account, recovery, registration
 from app.auth.dependencies import ClientDep, DatabaseDep, SettingsDep
 from app.auth.schemas import OneTimeSecret, PasswordReset, Registration
 from app.core.errors import AppError
@@ -104,7 +104,7 @@ async def confirm_email(
     token: TokenForm, database: DatabaseDep, settings: SettingsDep
 ) -> HTMLResponse:
     try:
-        await emails.confirm(database, settings, token)
+        await account.confirm_email(database, settings, token)
     except AppError as error:
         return _email_form(token, _reason(error), error.status_code, error.headers)
     return _page("Your email address is confirmed", "<p>You can close this page.</p>")

@@ -12,8 +12,8 @@ from app.auth import audit, links, permissions, sessions, throttle
 from app.auth.mail import tell
 from app.auth.models import Purpose
 from app.auth.passwords import DUMMY_HASH, hash_new_password
-from app.auth.schemas import OwnUserUpdate, normalize_email
-from app.auth.sessions import AuthContext, Client
+from app.auth.schemas import normalize_email
+from app.auth.sessions import AuthContext
 from app.core.database import Database, is_integrity_error
 from app.core.errors import Conflict, FieldError, Invalid, NotFound, PermissionDenied
 from app.models.user import User
@@ -53,6 +53,12 @@ async def create_user(
         values = {"inviter": caller.username}
         await links.send(session, settings, Purpose.INVITATION, user, user.email, caller, **values)
     return user
+
+
+async def count_invitation(database: Database, caller: AuthContext, email: str) -> None:
+    """Count an invitation by its address, and by its sender in place of a network."""
+    name = f"invitation, {links.request_key(email)}"
+    await throttle.record(database, name, f"invitations by user {caller.user_id}")
 
 
 def _password_is_private() -> Invalid:
@@ -127,32 +133,6 @@ async def _hash_for(
         await permissions.check_manageable(reader, caller.permissions, user)
     username, email = data.username or user.username, data.email or user.email
     return await hash_new_password(settings, data.password, username, email)
-
-
-async def update_own_user(
-    database: Database,
-    session: AsyncSession,
-    settings: Settings,
-    caller: AuthContext,
-    client: Client,
-    data: OwnUserUpdate,
-) -> User:
-    if data.email is not None and settings.registration != "closed":
-        reason = "Use POST /api/v1/auth/email/change: a link confirms the new address."
-        raise Invalid([FieldError(["body", "email"], reason, "unconfirmed")])
-    if data.username is not None or data.email is not None:
-        # Limited, since a 409 reveals that another user has this name.
-        name = throttle.rename_key(caller.user_id)
-        await throttle.record(database, name, client.address)
-    await sessions.reauthenticate(session, caller)
-    user = await load_user(session, User.id == caller.user_id)
-    before = dict(vars(user))
-    await rename(session, user, data.username, data.email)
-    if user.email != (previous := str(before["email"])):
-        # Without a link: the previous address was not confirmed either, so it may be a stranger's.
-        await tell(session, settings, user, "email_replaced", to=previous, email=user.email)
-    record_change(session, caller, user, before)
-    return user
 
 
 async def delete_user(session: AsyncSession, caller: AuthContext, user_id: int) -> None:

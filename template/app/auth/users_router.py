@@ -7,7 +7,7 @@ from fastapi import Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from app.auth import links, users
+from app.auth import account, users
 from app.auth.dependencies import (
     AuthContext,
     ClientDep,
@@ -55,7 +55,7 @@ async def update_own_user(
 
     Unless REGISTRATION is closed, a new address needs a link: `POST /api/v1/auth/email/change`.
     """
-    return await users.update_own_user(database, session, settings, user, client, data)
+    return await account.update_own_user(database, session, settings, user, client, data)
 
 
 @router.get("", response_model=Page[UserRead], dependencies=[require("users:read")])
@@ -98,7 +98,7 @@ async def create_user(
     send 30 invitations in five minutes.
     """
     if settings.registration != "closed":
-        await links.count_invitation(database, user, normalize_email(data.email))
+        await users.count_invitation(database, user, normalize_email(data.email))
     created = await users.create_user(session, settings, user, data)
     response.headers["Location"] = f"{request.scope['path']}/{created.id}"
     return created

@@ -1,16 +1,48 @@
-"""A new email address: confirmed there, and with a way back for the previous one."""
+"""What users change in their own account: their username and their email address.
+
+A new address is confirmed there, and the previous one gets a way back.
+"""
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import links, sessions, throttle, users
 from app.auth.links import OneTimeToken, Purpose
+from app.auth.mail import tell
+from app.auth.schemas import OwnUserUpdate
 from app.core.database import Database
+from app.core.errors import FieldError, Invalid
 from app.models.user import User
 from app.settings import Settings
 
 
-async def request_change(
+async def update_own_user(
+    database: Database,
+    session: AsyncSession,
+    settings: Settings,
+    caller: sessions.AuthContext,
+    client: sessions.Client,
+    data: OwnUserUpdate,
+) -> User:
+    if data.email is not None and settings.registration != "closed":
+        reason = "Use POST /api/v1/auth/email/change: a link confirms the new address."
+        raise Invalid([FieldError(["body", "email"], reason, "unconfirmed")])
+    if data.username is not None or data.email is not None:
+        # Limited, since a 409 reveals that another user has this name.
+        name = throttle.rename_key(caller.user_id)
+        await throttle.record(database, name, client.address)
+    await sessions.reauthenticate(session, caller)
+    user = await users.load_user(session, User.id == caller.user_id)
+    before = dict(vars(user))
+    await users.rename(session, user, data.username, data.email)
+    if user.email != (previous := str(before["email"])):
+        # Without a link: the previous address was not confirmed either, so it may be a stranger's.
+        await tell(session, settings, user, "email_replaced", to=previous, email=user.email)
+    users.record_change(session, caller, user, before)
+    return user
+
+
+async def request_email_change(
     database: Database,
     settings: Settings,
     caller: sessions.AuthContext,
@@ -27,7 +59,7 @@ async def request_change(
         await links.send(session, settings, Purpose.CHANGE_EMAIL, user, email, caller)
 
 
-async def confirm(database: Database, settings: Settings, token: str) -> None:
+async def confirm_email(database: Database, settings: Settings, token: str) -> None:
     """Do what the link is for: set the new address, or go back to the previous one."""
     async with database.readers() as session:
         row = await links.find(session, token, Purpose.CHANGE_EMAIL, Purpose.RESTORE_EMAIL)
