@@ -109,15 +109,15 @@ class Router(APIRouter):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"route_class": StrictRoute, **options})
-        self._start, self._number_of_routes = "", 0
+        self._number_of_routes = -1
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Skip routes whose common prefix the path lacks: FastAPI compares it with every route."""
+        """Skip these routes if the path lacks their prefix: FastAPI compares it with every route."""
         if len(self.routes) != self._number_of_routes:
-            self._number_of_routes, start = len(self.routes), self.prefix.partition("{")[0]
-            # A route of Starlette has no prefix. That of a router below this one is not known here.
-            has_start = (getattr(route, "path", "").startswith(start) for route in self.routes)
-            self._start = start if all(has_start) else ""
+            # Routes of Starlette have no prefix, and those of routers below are not known here.
+            paths = [getattr(route, "path", "") for route in self.routes]
+            start, self._number_of_routes = self.prefix.partition("{")[0], len(paths)
+            self._start = start if all(path.startswith(start) for path in paths) else ""
         return super().matches(scope) if self._start in scope["path"] else (Match.NONE, {})
 
 

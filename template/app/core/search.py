@@ -77,5 +77,5 @@ def _in_index(name: str, phrase: str, page: PageParams) -> Select[int]:
 
 def _has_all_rows(statement: Select[Any]) -> bool:
     """Whether no other filter or join can drop rows that the index has found."""
-    froms = statement.get_final_froms()
-    return statement.whereclause is None and len(froms) == 1 and isinstance(froms[0], Table)
+    tables = statement.get_final_froms()
+    return statement.whereclause is None and len(tables) == 1 and isinstance(tables[0], Table)
