@@ -55,3 +55,9 @@ async def register(
         await links.take(session, row)
         await users.add_user(session, user)
         await throttle.reset(session, links.use_key(row.token_hash))
+
+
+async def count_invitation(database: Database, sender_id: int, email: str) -> None:
+    """Count an invitation by its address, and by its sender in place of a network."""
+    name = f"invitation, {links.request_key(email)}"
+    await throttle.record(database, name, f"invitations by user {sender_id}")

@@ -55,12 +55,6 @@ async def create_user(
     return user
 
 
-async def count_invitation(database: Database, caller: AuthContext, email: str) -> None:
-    """Count an invitation by its address, and by its sender in place of a network."""
-    name = f"invitation, {links.request_key(email)}"
-    await throttle.record(database, name, f"invitations by user {caller.user_id}")
-
-
 def _password_is_private() -> Invalid:
     reason = "Leave out the password. The user chooses it through a link by email."
     return Invalid([FieldError(["body", "password"], reason, "private")])

@@ -7,7 +7,7 @@ from fastapi import Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from app.auth import account, users
+from app.auth import account, registration, users
 from app.auth.dependencies import (
     AuthContext,
     ClientDep,
@@ -98,7 +98,8 @@ async def create_user(
     send 30 invitations in five minutes.
     """
     if settings.registration != "closed":
-        await users.count_invitation(database, user, normalize_email(data.email))
+        email = normalize_email(data.email)
+        await registration.count_invitation(database, user.user_id, email)
     created = await users.create_user(session, settings, user, data)
     response.headers["Location"] = f"{request.scope['path']}/{created.id}"
     return created
