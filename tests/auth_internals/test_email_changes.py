@@ -314,7 +314,7 @@ def test_an_administrator_does_not_change_the_own_address_as_that_of_another_use
     rows: Engine,
     registration: str,
 ) -> None:
-    """Otherwise a stolen session would need no link, and nobody would be told."""
+    """Otherwise a stolen session would need no link, and the previous address would not be told."""
     app.state.settings = make_settings(registration=registration)
     path = f"{USERS}/{client.get(ME, headers=admin).json()['id']}"
 
