@@ -44,6 +44,7 @@ def resource(
     nested_in: Annotated[str, typer.Option(help="The field with the row that it is part of.")] = "",
     public: Annotated[bool, typer.Option("--public", help="Read without a login.")] = False,
     soft_delete: Annotated[bool, typer.Option("--soft-delete", help="Keep deleted rows.")] = False,
+    total: Annotated[str, typer.Option(help="Count the whole list: exact or estimated.")] = "",
     no_tests: Annotated[bool, typer.Option("--no-tests", help="Write no tests.")] = False,
     plural: Annotated[str, typer.Option(help="Such as people, if the guess is wrong.")] = "",
     dry_run: DryRun = False,
@@ -57,7 +58,10 @@ def resource(
     """
     with changing(dry_run, force) as stage:
         names, found = parse(name, plural, fields or [], nested_in)
+        if total not in {"", "exact", "estimated"}:
+            raise BadName(f"--total {total}: write exact or estimated")
         options = describe_resource(names, found, owned_by, nested_in, public, soft_delete)
+        options |= {"page": "CountedPage" if total else "Page", "total": total}
         check_new(names, found)
         write_resource(stage, names, options, with_tests=not no_tests)
         stage.migrate(f"add {names.words}")

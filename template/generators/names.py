@@ -88,7 +88,8 @@ class Names:
             example = camel(to_ascii(model)) or "Book"
             raise BadName(f"write the name as a class in English letters, such as {example}")
         singular = snake(model)
-        if keyword.iskeyword(singular) or singular in TAKEN_VARIABLES | TAKEN_MODULES:
+        is_keyword = keyword.iskeyword(model) or keyword.iskeyword(singular)
+        if is_keyword or singular in TAKEN_VARIABLES | TAKEN_MODULES:
             raise BadName(
                 f"{model} would clash with Python or with generated code; add a word, such as "
                 f"Library{model}"

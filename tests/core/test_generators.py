@@ -73,6 +73,8 @@ def refusal(*arguments: str) -> str:
         ("", "such as Book"),
         ("Class", "such as LibraryClass"),
         ("Metadata", "such as LibraryMetadata"),
+        ("None", "such as LibraryNone"),
+        ("Table", "use the name Table twice"),
         ("Base", "such as LibraryBase"),
         ("Session", "such as LibrarySession"),
         ("Update", "such as LibraryUpdate"),
@@ -175,6 +177,7 @@ def test_options_that_name_no_reference_are_refused() -> None:
         "Page2", "a:str", "--nested-in", "book"
     )
     assert "name at least one field" in refusal("Book")
+    assert "write exact or estimated" in refusal("Book", "a:str", "--total", "rough")
 
 
 def test_a_default_may_contain_colons_and_options_may_follow_it() -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.api.deps import IdPath, PageDep, SessionDep
 from app.core.database import synchronous_url
-from app.core.pagination import Page, paginate
+from app.core.pagination import CountedPage, Page, paginate, paginate_counted
 from app.core.resources import add, load, load_all, update
 from app.core.routing import Router
 from app.core.types import NAMING_CONVENTION, Int32, Int64, PrimaryKey, Timestamp, UtcDateTime
@@ -85,6 +85,17 @@ async def list_shelves(
     filters: Annotated[ShelfFilters, Query()], page: PageDep, session: SessionDep
 ) -> Page[OldShelf]:
     return await paginate(session, select(OldShelf), page, filters)
+
+
+@router.get("/counted/{kind_of_total}", response_model=CountedPage[ShelfRead])
+async def count_shelves(
+    kind_of_total: str,
+    filters: Annotated[ShelfFilters, Query()],
+    page: PageDep,
+    session: SessionDep,
+) -> CountedPage[OldShelf]:
+    estimate = kind_of_total == "estimated"
+    return await paginate_counted(session, select(OldShelf), page, filters, estimate=estimate)
 
 
 @router.post("/numbers")
@@ -186,6 +197,20 @@ def test_a_list_has_each_row_once_in_every_order(client: TestClient, rows: Engin
         assert len(expected) == 11
         assert read_all(client, order=order) == expected, order
         assert read_all(client, order=f"-{order}") == expected[::-1], order
+
+
+@pytest.mark.parametrize("path", ["exact", "estimated"])
+def test_a_list_can_say_how_long_it_is(client: TestClient, rows: Engine, path: str) -> None:
+    if rows.dialect.name == "postgresql":
+        with rows.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("ANALYZE old_shelves")
+    url = f"/shelves/counted/{path}"
+
+    first = client.get(url, params={"limit": 2, "kind": "small"}).json()
+    second = client.get(url, params={"limit": 9, "kind": "small", "cursor": first["next"]}).json()
+
+    assert first["total"] == second["total"] == len(first["items"] + second["items"]) == 5
+    assert client.get(url).json()["total"] == 11
 
 
 def test_a_list_goes_on_after_the_row_of_its_cursor_is_deleted(
