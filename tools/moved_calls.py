@@ -1,7 +1,7 @@
 """Rewrites calls in the owner's code whose arguments or surroundings changed together with the name.
 
 `[calls]` in tools/moved_names.toml has the arguments of before and of today. The rest are idioms that
-the template's own routes once showed: pages of a list, an attempt that is counted, ids in a path.
+the template's own routes once showed: pages of a list and an attempt that is counted.
 """
 
 import ast
@@ -14,7 +14,6 @@ from tools.python_source import Import, Text
 PAGING = {"app.api.pagination.Paging", "app.api.pagination.PagingDep"}
 PAGINATE = Import("app.core.pagination", "paginate", None)
 RESERVE = "app.services.throttle.reserve"
-ID_CONVERTOR = re.compile(r"(\{\w+):id\}")
 QUALIFIED_NAME = re.compile(r"\b(app(?:\.\w+)+):(\w+)")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -32,13 +31,9 @@ class Calls:
     local: Callable[[Import], str | None]
     # The arguments of before and of today.
     patterns: dict[str, list[list[str]]]
-    # Whether the owner defines what `:id` means in a path.
-    has_own_ids: bool
 
     def run(self) -> Iterator[tuple[int, str]]:
         """Rewrite what is mechanical; the line and the old name of each place that is not."""
-        if not self.has_own_ids:
-            self.rewrite_id_convertors()
         # An inner call before the one whose argument it is.
         nodes = sorted(ast.walk(self.tree), key=self.size)
         awaits = {node.value: node for node in nodes if isinstance(node, ast.Await)}
@@ -173,24 +168,6 @@ class Calls:
             self.text.remove_lines(first)
             start = self.text.start(block)
             self.text.edits.append((start, start, f"{statement}\n{indent}"))
-
-    # ---- ids in paths
-
-    def rewrite_id_convertors(self) -> None:
-        """`/{book_id:id}` only matched digits, as `/{book_id:int}` does."""
-        in_f_strings = {
-            part
-            for node in ast.walk(self.tree)
-            if isinstance(node, ast.JoinedStr)
-            for part in node.values
-        }
-        for node in ast.walk(self.tree):
-            match node:
-                case ast.Constant(str(path)) if path.startswith("/") and node not in in_f_strings:
-                    old = self.text.of(node)
-                    new = ID_CONVERTOR.sub(r"\1:int}", old)
-                    if new != old:
-                        self.text.replace(node, node, new)
 
 
 def calls_of(function: Function, name: str, attribute: str) -> list[ast.Call]:

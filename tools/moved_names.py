@@ -33,7 +33,6 @@ from tools.python_source import (
 TABLE = TEMPLATE / "tools/moved_names.toml"
 # The template's own code, and migrations, which never change.
 NOT_THE_OWNERS = ("alembic/versions/", "app/auth/", "app/core/")
-OWN_IDS = re.compile(rb"register_url_convertor\(\s*[\"']id[\"']")
 DOTTED_NAME = re.compile(r"app(\.\w+)+")
 
 
@@ -113,7 +112,6 @@ class Rewriter:
     table: Table
     file: str
     text: Text
-    has_own_ids: bool = False
     reports: list[Report] = field(default_factory=list)
     # Names to import besides those of the statements that are rewritten.
     missing: list[Import] = field(default_factory=list)
@@ -144,7 +142,7 @@ class Rewriter:
                 self.rewrite_from_import(statement)
             else:
                 self.rewrite_import(statement)
-        names = (self.dotted, self.import_locally, self.table.calls, self.has_own_ids)
+        names = (self.dotted, self.import_locally, self.table.calls)
         calls = Calls(self.text, self.tree, *names)
         for line, name in calls.run():
             self.report_changed(line, name, at_call=True)
@@ -372,14 +370,12 @@ def absolute_module(file: str, statement: ast.ImportFrom) -> str:
     return ".".join([*package, *([statement.module] if statement.module else [])])
 
 
-def rewrite(
-    file: str, source: str, table: Table, *, has_own_ids: bool = False
-) -> tuple[str, list[str]]:
+def rewrite(file: str, source: str, table: Table) -> tuple[str, list[str]]:
     """The text of a file with the names of today, and what is left to do in it."""
     start = "\ufeff" if source.startswith("\ufeff") else ""
     newline = "\r\n" if "\r\n" in source else "\n"
     source = source.removeprefix(start).replace("\r\n", "\n")
-    rewriter = Rewriter(table, file, Text(source), has_own_ids)
+    rewriter = Rewriter(table, file, Text(source))
     result = rewriter.run()
     reports = [describe(file, source, result, report) for report in rewriter.reports]
     return start + result.replace("\n", newline), reports
@@ -415,16 +411,14 @@ def rewrite_names(project: Path, table: Table) -> list[str]:
     """Rewrite the owner's files; a sentence for each, and a line for each thing left to do."""
     rewritten, left = [], []
     conflicted = conflicted_files(project)
-    files = owners_code(project)
     table = table.of_project(project)
-    has_own_ids = any(OWN_IDS.search((project / file).read_bytes()) for file in files)
-    for file in files:
+    for file in owners_code(project):
         path = project / file
         try:
             source = path.read_bytes().decode("utf-8")
             if "app" not in source or file in conflicted:
                 continue
-            text, reports = rewrite(file, source, table, has_own_ids=has_own_ids)
+            text, reports = rewrite(file, source, table)
             if text.replace("\r\n", "\n") == source.replace("\r\n", "\n"):
                 text = source
         except Exception as error:

@@ -159,6 +159,38 @@ def test_what_owner_and_template_add_in_one_place_is_kept_of_both(
         project.succeed(*command)
 
 
+def test_a_generated_resource_is_kept_by_an_update_and_by_the_next_one_that_is_generated(
+    next_template: Project, start: Start, update: Update
+) -> None:
+    project = start(HEAD, next_template.path)
+    git(project.path, "init", "--quiet")
+    commit(project, "First")
+    project.succeed("app", "generate", "resource", "Book", "title:str", "pages:int", "by:User")
+    project.succeed("alembic", "upgrade", "head")
+    commit(project, "Books")
+    changed = git(project.path, "diff", "--name-only", "HEAD~").split()
+    files = {name: project.read(name) for name in changed if "book" in name}
+    release(next_template, PENS)
+
+    update(project, NEXT)
+    project.succeed("alembic", "upgrade", "head")
+    commit(project, "Update")
+    project.succeed("app", "generate", "resource", "Chapter", "book:Book", "title:str")
+    project.succeed("alembic", "upgrade", "head")
+
+    assert len(files) == 5
+    assert {name: project.read(name) for name in files} == files
+    for name, words in {
+        "app/api/routers.py": ("include_router(book)", "(chapter)", "(caps)"),
+        "app/permissions.py": ("BOOKS_READ", "CHAPTERS_READ", "CAPS_READ"),
+    }.items():
+        assert [word for word in words if word not in project.read(name)] == []
+    project.succeed("alembic", "check")
+    project.succeed("pytest", "-q", "tests/auth/test_books.py", "tests/auth/test_chapters.py")
+    for command in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
+        project.succeed(*command)
+
+
 def test_an_update_that_cannot_be_migrated_leaves_the_database_at_its_revision(
     next_template: Project, start: Start
 ) -> None:
