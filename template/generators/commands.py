@@ -194,7 +194,7 @@ def parse(name: str, plural: str, texts: list[str], nested_in: str) -> tuple[Nam
         if field.is_own and field.many:
             raise BadName(f"{field.name}: a model that links such rows says what each link is")
         if field.is_own and not field.optional:
-            raise BadName(f"{field.name}: the first row could refer to none; write {name}?")
+            raise BadName(f"{field.name}: no first row could exist; write {field.name}:{name}?")
     if not any(field.name != nested_in for field in fields):
         raise BadName("name at least one field, such as title:str")
     check_fields(names, fields)
