@@ -21,7 +21,7 @@ from app.settings import Settings
 mailbox = APIRouter(prefix="/dev/mail", include_in_schema=False)
 
 _MAX_LISTED = 100
-# In escaped text, where a quote or a bracket begins with "&", too.
+# For escaped text. There, "&amp;" is part of an address, and any other "&" ends it.
 _URL = re.compile(r"https?://[^\s&]+(?:&amp;[^\s&]+)*")
 _PAGE = files("app.auth").joinpath("mailbox.html").read_text("utf-8")
 _STYLE = re.findall("<style>(.*?)</style>", _PAGE, re.DOTALL)[0]
@@ -89,6 +89,4 @@ def _with_links(text: str) -> str:
 
 def _page(title: str, content: str) -> HTMLResponse:
     page = Template(_PAGE).substitute(title=escape(title), content=content)
-    # The links in mails have tokens, which no other site may see.
-    headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
-    return HTMLResponse(page, headers=headers)
+    return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
