@@ -70,7 +70,7 @@ class Throttle(Base):
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
     attempts: Mapped[int]
     # For a name, the time of the last attempt: each one starts the wait again. For an address, the
-    # time of the first attempt in the current window. A network is known until then.
+    # time of the first attempt in the current window. A network is known until this time.
     timer_started_at: Mapped[datetime] = mapped_column("since", index=True)
 
 
@@ -97,7 +97,8 @@ class AuditEvent(Base):
 
     created_at: Mapped[datetime]
     action: Mapped[str] = mapped_column(String(64))
-    # A user. A command has none: there, the name is that of the operating system's user.
+    # A user. A command has none, and names the operating system's user. The use of a link in an
+    # email has none either, and names "anonymous".
     actor_id: Mapped[int | None] = mapped_column(BigInt)
     actor_name: Mapped[str] = mapped_column(String(64))
     session_id: Mapped[int | None] = mapped_column(BigInt)

@@ -156,7 +156,7 @@ class AuditEventRead(BaseModel):
     id: int
     created_at: datetime
     action: str
-    actor_id: Annotated[int | None, Field(description="The user; null for a command.")]
+    actor_id: Annotated[int | None, Field(description="The user; null for a command or a link.")]
     actor_name: str
     session_id: int | None
     api_key_id: int | None
