@@ -227,7 +227,7 @@ class Field:
     many: bool = False
     # Whether the target is the model that has this field.
     is_own: bool = False
-    # What becomes of the row when the one that it refers to is deleted.
+    # Whether the row is deleted with the one that it refers to.
     cascades: bool = False
 
     @property

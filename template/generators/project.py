@@ -171,7 +171,7 @@ def staged(project: Path) -> Iterator[Stage]:
 
 
 def check_committed(project: Path) -> None:
-    """What is committed can be restored, so git is how to undo a generator."""
+    """Git undoes a generator, so everything else has to be committed."""
     git = shutil.which("git")
     status = ["status", "--porcelain", "--", "."]
     run = (
@@ -181,7 +181,7 @@ def check_committed(project: Path) -> None:
     )
     if run is None or run.returncode:
         raise GenerateError(
-            "commit the project to git first, so that you can undo this; or --force"
+            "commit the project to git first, so that git can undo this; or use --force"
         )
     if run.stdout:
         raise GenerateError(
