@@ -84,7 +84,7 @@ async def confirm_email(database: Database, settings: Settings, token: str) -> N
 async def _lock_out_thief(
     session: AsyncSession, settings: Settings, user: User, row: OneTimeToken
 ) -> None:
-    """End all that someone had who changed the address: sessions, password, links."""
+    """End what the person who changed the address may have: sessions, the password, links."""
     # Not the ways back to still earlier addresses: this one may be the thief's.
     is_later = OneTimeToken.user_id == user.id, OneTimeToken.expires_at > row.expires_at
     is_way_back = OneTimeToken.purpose == Purpose.RESTORE_EMAIL

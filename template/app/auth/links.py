@@ -23,11 +23,9 @@ from app.settings import Settings
 
 # A new link deletes at most this many expired ones, so that no request takes long.
 _MAX_DELETED = 100
-# Where `fastapi dev` and the README start the app.
+# Where the README starts the app.
 _DEVELOPMENT_URL = "http://localhost:8001"
 
-
-# How long a link works, and the name of its page.
 _LIFETIMES = {
     Purpose.RESET_PASSWORD: timedelta(minutes=30),
     # After that, the person asks for a new password instead.
@@ -37,6 +35,7 @@ _LIFETIMES = {
     # The way back, after someone else has changed the address.
     Purpose.RESTORE_EMAIL: timedelta(days=7),
 }
+# In `/account/`, or at FRONTEND_URL.
 _PAGES = {
     Purpose.RESET_PASSWORD: "reset-password",
     Purpose.INVITATION: "reset-password",
@@ -68,7 +67,7 @@ class LinksUnavailable(NotFound):
 
 
 def check_available(settings: Settings) -> None:
-    """LinksUnavailable, unless emails can be sent and somebody has set where links lead."""
+    """LinksUnavailable, unless the settings say how emails are sent and where links lead."""
     base = settings.public_url or settings.frontend_url
     if not (settings.in_development or (settings.smtp_url and base)):
         raise LinksUnavailable

@@ -65,7 +65,7 @@ async def tell(
     **values: str,
 ) -> None:
     """Tell a user by email what happened to the account, by default at the present address."""
-    # Without a mail server, it would wait forever.
+    # Without a mail server, it would only fill the table.
     if settings.in_development or settings.smtp_url:
         values["username"] = user.username
         await queue_mail(session, to=to or user.email, template=template, **values)

@@ -208,7 +208,7 @@ def _codes_about_mail(error: Exception) -> list[int]:
 async def _note_failure(
     database: Database, mail: OutgoingMail, error: Exception, *, gives_up: bool
 ) -> None:
-    """Store why an attempt failed. The last one was made if the next would be too late."""
+    """Store why an attempt failed. Gives up if the next one would be too late."""
     next_attempt_at = mail.next_attempt_at
     if gives_up or next_attempt_at is None or next_attempt_at > mail.queued_at + _GIVE_UP_AFTER:
         next_attempt_at = None

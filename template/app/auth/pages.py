@@ -1,6 +1,6 @@
 """The pages that links in emails open. GET shows a form, and only POST acts.
 
-So a program that opens every link in a mailbox does not use it up.
+Some programs open every link in a mailbox. They use none up.
 """
 
 import base64

@@ -30,7 +30,7 @@ async def request_registration(
         template = "registration_known" if user else "registration"
         token = await links.create(session, Purpose.REGISTER, user, email)
         link = links.url(settings, Purpose.REGISTER, token)
-        # Those who know the address have no use for the link: its user exists.
+        # A user who exists gets no link. The token is created so that the statements are the same.
         values = {"username": user.username} if user else {"link": link}
         await queue_mail(session, to=email, template=template, **values)
 

@@ -34,7 +34,8 @@ def _check_settings(settings: CoreSettings) -> list[CheckResult]:
     if nearest.exists() and nearest != ENV_FILE.resolve():
         messages.append(f"{nearest} is not read: move its lines to {ENV_FILE}")
     if settings.docs:
-        messages.append("everybody can read /docs and /openapi.json: unset DOCS, or want that")
+        message = "everybody can read /docs and /openapi.json: unset DOCS, unless you want that"
+        messages.append(message)
     workers, cores = default_workers(), os.cpu_count() or 1
     if workers > 2 * cores:
         messages.append(f"{workers} workers share {cores} cores: set WEB_CONCURRENCY to {cores}")

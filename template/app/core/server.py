@@ -54,7 +54,8 @@ def serve_app(
         loop="asyncio:SelectorEventLoop" if needs_selector else "auto",
         **options,
     )
-    # uvicorn ends itself with this signal again, which would skip the removal of the path.
+    # After it has stopped, uvicorn raises this signal again. By default, that would end the
+    # process before the path is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (
         _at_path(listens_at) if isinstance(listens_at, Path) else _at_port(*listens_at) as listener
@@ -135,7 +136,7 @@ def _at_path(path: Path) -> Iterator[socket.socket]:
         finally:
             with contextlib.suppress(OSError):
                 now = path.stat()
-                # The number of an inode is used again.
+                # A new file can get the inode of a removed one, but not its time.
                 if (now.st_ino, now.st_mtime_ns) == (ours.st_ino, ours.st_mtime_ns):
                     path.unlink()
 
