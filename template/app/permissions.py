@@ -32,7 +32,7 @@ PUBLIC_ROUTES = {
     ("POST", "/api/v1/auth/login"),
     ("POST", "/api/v1/auth/password/forgot"),
     ("POST", "/api/v1/auth/password/reset"),
-    ("POST", "/api/v1/auth/email/verify"),
+    ("POST", "/api/v1/auth/email/confirm"),
     ("POST", "/api/v1/auth/register"),
     ("POST", "/api/v1/auth/register/complete"),
     # The pages that links in emails open.

@@ -172,7 +172,7 @@ END_BY_LINK = {
     ),
     "return to the previous address": (
         "POST",
-        "/api/v1/auth/email/verify",
+        "/api/v1/auth/email/confirm",
         {"token": Purpose.RESTORE_EMAIL},
     ),
 }

@@ -47,7 +47,7 @@ KEYS = "/api/v1/auth/keys"
 NEW_KEY = {"name": "backup", "scopes": ["users:read"]}
 FORGOT, RESET = "/api/v1/auth/password/forgot", "/api/v1/auth/password/reset"
 REGISTER, COMPLETE = "/api/v1/auth/register", "/api/v1/auth/register/complete"
-CHANGE_EMAIL, VERIFY = "/api/v1/auth/email/change", "/api/v1/auth/email/verify"
+CHANGE_EMAIL, CONFIRM = "/api/v1/auth/email/change", "/api/v1/auth/email/confirm"
 Events = list[dict[str, Any]]
 
 # A request that changes something, for every route that is not a GET. The users are admin (1), who
@@ -76,7 +76,7 @@ CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", COMPLETE): {
         "json": {"token": Purpose.REGISTER, "username": "ada", "password": PASSWORD}
     },
-    ("POST", VERIFY): {"json": {"token": Purpose.CHANGE_EMAIL}},
+    ("POST", CONFIRM): {"json": {"token": Purpose.CHANGE_EMAIL}},
 }
 # They ignore a token of the login: the event is of a visitor.
 BY_VISITORS = {*PUBLIC_ROUTES} - {("POST", LOGIN)}
@@ -244,7 +244,7 @@ def test_l1_a_link_leaves_events_of_its_request_and_of_its_use(
     bob_id = make_user("bob")
     assert client.post(FORGOT, json={"email": "bob@example.com"}).status_code == 204
     add_links(rows)
-    assert client.post(VERIFY, json={"token": Purpose.RESTORE_EMAIL}).status_code == 204
+    assert client.post(CONFIRM, json={"token": Purpose.RESTORE_EMAIL}).status_code == 204
 
     asked, sent, restored = events(rows)
     assert (asked["action"], asked["changes"]) == ("link_created", {"purpose": ["reset_password"]})

@@ -26,7 +26,7 @@ from tests.auth_internals.helpers import (
 from tests.conftest import MakeSettings
 
 CHANGE = "/api/v1/auth/email/change"
-VERIFY = "/api/v1/auth/email/verify"
+CONFIRM = "/api/v1/auth/email/confirm"
 FORGOT = "/api/v1/auth/password/forgot"
 RESET = "/api/v1/auth/password/reset"
 PAGE = "/account/confirm-email"
@@ -54,7 +54,7 @@ def ask(client: TestClient, header: Headers, rows: Engine, email: str = NEW) -> 
 
 
 def verify(client: TestClient, token: str) -> int:
-    return client.post(VERIFY, json={"token": token}).status_code
+    return client.post(CONFIRM, json={"token": token}).status_code
 
 
 def change(client: TestClient, header: Headers, rows: Engine, email: str = NEW) -> str:

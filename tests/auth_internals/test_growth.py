@@ -37,7 +37,7 @@ from tests.conftest import MakeSettings
 AUDIT, KEYS = "/api/v1/audit", "/api/v1/auth/keys"
 FORGOT, RESET = "/api/v1/auth/password/forgot", "/api/v1/auth/password/reset"
 REGISTER, COMPLETE = "/api/v1/auth/register", "/api/v1/auth/register/complete"
-CHANGE_EMAIL, VERIFY = "/api/v1/auth/email/change", "/api/v1/auth/email/verify"
+CHANGE_EMAIL, CONFIRM = "/api/v1/auth/email/change", "/api/v1/auth/email/confirm"
 Statements = list[tuple[str, Any]]
 THROTTLE = "INSERT INTO throttles (key_hash, attempts, since) VALUES (:key_hash, 1, :since)"
 # Neither grows with the number of users: the permissions that the code declares, and the schema.
@@ -61,7 +61,7 @@ def use_links(client: TestClient, header: dict[str, str], rows: Engine) -> list[
     choice = {"username": "mia", "password": PASSWORD}
     links = [
         (REGISTER, "mia@example.com", COMPLETE, choice),
-        (CHANGE_EMAIL, "newer@example.com", VERIFY, {}),
+        (CHANGE_EMAIL, "newer@example.com", CONFIRM, {}),
         (FORGOT, "newer@example.com", RESET, {"new_password": PASSWORD}),
     ]
     for request, email, use, values in links:

@@ -89,11 +89,11 @@ async def change_email(
 
 
 @router.post(
-    "/email/verify",
+    "/email/confirm",
     status_code=HTTPStatus.NO_CONTENT,
     responses=error_responses(InvalidLink),
 )
-async def verify_email(data: LinkToken, database: DatabaseDep, settings: SettingsDep) -> None:
+async def confirm_email(data: LinkToken, database: DatabaseDep, settings: SettingsDep) -> None:
     """Confirm your new email address, or go back to the previous one, with the token of a link.
 
     The previous address gets a link with which to go back for seven days. That link also ends all
