@@ -219,6 +219,8 @@ def find_reference(fields: list[Field], name: str, option: str, model: str = "")
     for field in fields:
         is_reference = field.target and not field.optional and not field.many
         if field.name == name and is_reference and model in ("", field.type):
+            if field.unique:
+                raise BadName(f"{option} {name}: a unique field allows one row; leave out :unique")
             return field
     raise BadName(f"{option} {name}: name a required field, such as {name}:{model or 'Book'}")
 
@@ -235,6 +237,10 @@ def describe_resource(
     if parent:
         fields = [replace(f, cascades=f == parent) for f in fields]
         parent = next(field for field in fields if field.cascades)
+    if parent and parent.column == f"{names.singular}_id":
+        raise BadName(f"--nested-in {nested_in}: the path needs this name; choose another one")
+    if soft and any(field.name == "deleted_at" for field in fields):
+        raise BadName("--soft-delete adds deleted_at itself; leave out the field")
     filters = [f for f in fields if f.is_filter and f != parent]
     sortable = ["id", *(f.column for f in fields if f.is_order)]
     prefix = f"/{names.path}"
@@ -290,9 +296,12 @@ def declare_permissions(stage: Stage, names: Names, options: dict[str, object]) 
         declared = {"moderate": f"Change and delete {words} of other users"}
     elif options["public"]:
         del declared["read"]
+    known = names_in(stage.read(PERMISSIONS))
     for action, description in declared.items():
-        line = f'    {plural.upper()}_{action.upper()} = "{plural}:{action}", "{description}"'
-        stage.insert(PERMISSIONS, line, at_end_of_class("PermissionName"))
+        member = f"{plural.upper()}_{action.upper()}"
+        line = f'    {member} = "{plural}:{action}", "{description}"'
+        if member not in known:
+            stage.insert(PERMISSIONS, line, at_end_of_class("PermissionName"))
     if options["public"]:
         path = f"/api/v1{options['prefix']}".replace(":id}", "}")
         for route in (path, f"{path}/{{{names.singular}_id}}"):

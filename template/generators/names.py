@@ -6,10 +6,14 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, FiniteFloat, TypeAdapter
+from pydantic import Field as Limits
 from sqlalchemy.dialects import postgresql, sqlite
+
+from app.core.types import Int32, Int64, ShortText, Text
 
 # PostgreSQL's limit for the name of a table, an index or a constraint.
 MAX_IDENTIFIER = 63
@@ -23,6 +27,7 @@ TAKEN_VARIABLES = {
     "datetime",
     "filters",
     "load",
+    "load_all",
     "make_body",
     "page",
     "paginate",
@@ -45,9 +50,12 @@ TAKEN_FIELDS = {
     "float",
     "id",
     "int",
+    "list",
     "mapped_column",
     "metadata",
+    "property",
     "registry",
+    "relationship",
     "self",
     "str",
     "true",
@@ -208,7 +216,16 @@ KINDS = {
 REFERENCE = Kind("int", "BigInt", "Id", "{name}", "0")
 REFERENCES = Kind("", "", "Annotated[list[Id], Field(max_length=100)]", "{name}", "[0]")
 LENGTHS = {"str": 255, "text": 10_000}
-LITERALS = {"int": int, "bigint": int, "float": float, "decimal": Decimal, "uuid": UUID}
+# What a default must be, in the schema and in the database.
+DEFAULTS: dict[str, Any] = {
+    "str": ShortText,
+    "text": Text,
+    "int": Int32,
+    "bigint": Int64,
+    "float": FiniteFloat,
+    "decimal": Annotated[Decimal, Limits(max_digits=12, decimal_places=2)],
+    "uuid": UUID,
+}
 
 
 @dataclass(frozen=True)
@@ -278,10 +295,11 @@ class Field:
     @property
     def server_default(self) -> str:
         # SQLite and PostgreSQL both read '0' and '1' as a boolean.
-        value = (
-            {"false": "0", "true": "1"}[str(self.default)] if self.type == "bool" else self.default
-        )
-        return f'"{value}"'
+        value = str(self.default)
+        if self.type == "bool":
+            value = {"false": "0", "true": "1"}[value]
+        # SQLite stores a UUID as a text without hyphens.
+        return f'"{UUID(value).hex if self.type == "uuid" else value}"'
 
     def check(self) -> str | None:
         """The constraint that SQLite needs: it does not enforce the length of a String."""
@@ -383,6 +401,10 @@ def parse_field(text: str, targets: dict[str, Target]) -> Field:
     )
     if field.type == "json" and field.is_filter:
         raise BadName(f"{text}: a json field can't have an index")
+    if field.type == "text" and field.is_filter:
+        raise BadName(f"{text}: a text can be too long for an index; use str")
+    if field.unique and (field.choices or field.type == "bool"):
+        raise BadName(f"{text}: only one row could have each value, so it can't be unique")
     if field.is_filter and field.column in QUERY_NAMES:
         raise BadName(f"{text}: lists read {name} from the query; choose another name")
     return field
@@ -427,10 +449,11 @@ def check_default(
         if kind == "bool" and default not in {"true", "false"}:
             raise ValueError
         if kind == "date":
-            date.fromisoformat(default)
-        elif kind in LITERALS:
-            LITERALS[kind](default)
-    except (ValueError, ArithmeticError):
+            return date.fromisoformat(default).isoformat()
+        if kind in DEFAULTS:
+            value = TypeAdapter(DEFAULTS[kind]).validate_python(default)
+            default = f"{value:f}" if kind == "decimal" else str(value)
+    except ValueError:
         raise BadName(f"{text}: {default!r} is not a valid {kind}") from None
     if '"' in default or "\\" in default or not default.isprintable():
         raise BadName(f"{text}: leave out quotes and backslashes in a default")
@@ -441,14 +464,17 @@ def check_fields(names: Names, fields: list[Field]) -> None:
     """What fields have in common: no name twice, and no identifier that a database would cut."""
     seen: set[str] = set()
     for field in fields:
-        if twice := seen & field.names:
+        new = field.names | {field.alias(names.model) or field.name}
+        if twice := seen & new:
             raise BadName(f"{twice.pop()}: two fields have this name")
-        seen |= field.names
+        seen |= new
         longest = f"fk_{names.plural}_{field.column}_{field.target.table if field.target else ''}"
         if len(longest) > MAX_IDENTIFIER - len("_length"):
             raise BadName(
                 f"{field.name}: with the name of the table, this is too long for a database; "
                 "choose a shorter name"
             )
+    if tables := seen & {f"{names.singular}_{field.name}" for field in fields if field.many}:
+        raise BadName(f"{tables.pop()}: a table between two models needs this name")
     if len(names.plural) > MAX_IDENTIFIER - len("pk_") or len(f"{names.plural}:moderate") > 64:
         raise BadName(f"{names.model}: the name is too long for a database")

@@ -8,8 +8,11 @@ Spot = tuple[int, int]
 
 
 def after_docstring(tree: ast.Module) -> int:
-    has_docstring = ast.get_docstring(tree) is not None
-    return (tree.body[0].end_lineno or 0) if has_docstring else 0
+    """After the docstring, and after what must come before every other import."""
+    has_docstring = ast.get_docstring(tree, clean=False) is not None
+    head = tree.body[:1] if has_docstring else []
+    head += [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__"]
+    return (head[-1].end_lineno or 0) if head else 0
 
 
 def after_imports_from(package: str) -> Callable[[ast.Module], int | None]:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,11 +32,14 @@ class Stage:
         self.project = project
         self.folder = folder
         self.changed: list[str] = []
+        # What the changed files were in the copy.
+        self.originals: dict[str, str] = {}
+        self.migrations: set[str] = set()
         # Lines that no place was found for, and the file in which they belong.
         self.left_over: list[str] = []
 
     def read(self, file: str) -> str:
-        return (self.folder / file).read_text("utf-8")
+        return read(self.folder / file)
 
     def create(self, file: str, template: str, **values: object) -> None:
         """Render a template of this folder. Its imports may name more than the code uses."""
@@ -57,17 +61,26 @@ class Stage:
         return environment.get_template(f"{template}.j2").render(values)
 
     def write(self, file: str, text: str) -> None:
-        (self.folder / file).write_text(text, "utf-8")
+        self.originals.setdefault(file, self.read(file))
+        (self.folder / file).write_bytes(text.encode())
         self.changed += [] if file in self.changed else [file]
 
     def insert(self, file: str, line: str, find: Callable[[ast.Module], int | None]) -> None:
         """Insert a line after the one that `find` returns, or tell the user to."""
-        lines = self.read(file).splitlines(keepends=True)
-        number = find(ast.parse("".join(lines)))
-        if number is None:
-            self.left_over.append(f"{file}: {line.strip()}")
-            return
-        self.write(file, "".join([*lines[:number], f"{line}\n", *lines[number:]]))
+        code = self.read(file).encode()
+        ending = b"\r\n" if b"\r\n" in code else b"\n"
+        # Only line ends of Python: a string can contain the others.
+        lines = code.splitlines(keepends=True)
+        number = find(ast.parse(code))
+        if number is not None:
+            before, after = lines[:number], lines[number:]
+            if before and not before[-1].endswith((b"\n", b"\r")):
+                before.append(ending)
+            new = b"".join([*before, f"{line}\n".encode().replace(b"\n", ending), *after])
+            if is_valid(new):
+                self.write(file, new.decode())
+                return
+        self.left_over.append(f"{file}: {line.strip()}")
 
     def insert_inline(
         self, file: str, text: str, find: Callable[[ast.Module], Spot | None]
@@ -84,7 +97,7 @@ class Stage:
     def add_imports(self, file: str, code: str, modules: dict[str, str]) -> None:
         """Import those of the names in `modules` that the code uses and the file lacks."""
         used = sorted({*re.findall(r"[A-Za-z_]\w*", code)} & modules.keys())
-        tree = ast.parse(self.read(file))
+        tree = ast.parse(self.read(file).encode())
         known = {
             alias.name for n in tree.body if isinstance(n, ast.ImportFrom) for alias in n.names
         }
@@ -118,10 +131,12 @@ class Stage:
         return self.run("ruff", *arguments, "--quiet", "--no-cache")
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        # The app may import more of the project than what was copied.
+        path = os.pathsep.join([str(self.folder), str(self.project)])
         return subprocess.run(  # noqa: S603
             [sys.executable, "-m", *command],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -130,7 +145,7 @@ class Stage:
 
     def migrate(self, message: str) -> None:
         """Write the migration, and check that it builds what the models describe."""
-        before = {*(self.folder / "alembic/versions").iterdir()}
+        self.migrations = names_of_migrations(self.folder)
         url = f"sqlite:///{self.folder / 'generate.db'}"
         run = self.run("generators.migration", url, message)
         if run.returncode:
@@ -138,20 +153,25 @@ class Stage:
             raise GenerateError(
                 f"no migration: in a new SQLite database, {reason[-1] if reason else ''}"
             )
-        (migration,) = {*(self.folder / "alembic/versions").glob("*.py")} - before
-        self.changed.append(f"alembic/versions/{migration.name}")
+        (migration,) = names_of_migrations(self.folder) - self.migrations
+        self.changed.append(f"alembic/versions/{migration}")
 
     def diff(self) -> str:
         """What would change, as a patch."""
         parts: list[str] = []
         for file in self.changed:
-            old = self.project / file
-            before = old.read_text("utf-8").splitlines(keepends=True) if old.exists() else []
+            before = read(self.project / file).splitlines(keepends=True)
             after = self.read(file).splitlines(keepends=True)
             parts += difflib.unified_diff(before, after, f"a/{file}", f"b/{file}")
         return "".join(parts)
 
     def apply(self) -> None:
+        """Change the project, unless it has changed since it was copied."""
+        is_as_before = all(read(self.project / f) == text for f, text in self.originals.items())
+        if self.migrations and names_of_migrations(self.project) != self.migrations:
+            is_as_before = False
+        if not is_as_before:
+            raise GenerateError("the project has changed in the meantime; run this again")
         for file in self.changed:
             (self.project / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.folder / file, self.project / file)
@@ -168,6 +188,26 @@ def staged(project: Path) -> Iterator[Stage]:
             elif source.exists():
                 shutil.copy(source, Path(folder) / name)
         yield Stage(project, Path(folder))
+
+
+def read(file: Path) -> str:
+    """Its text with the line ends that it has, or nothing if there is no such file."""
+    return file.read_bytes().decode() if file.exists() else ""
+
+
+def is_valid(code: bytes) -> bool:
+    """Whether Python accepts it. It only warns of two values without a comma between them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SyntaxWarning)
+        try:
+            compile(code, "code", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError):
+            return False
+    return True
+
+
+def names_of_migrations(project: Path) -> set[str]:
+    return {file.name for file in (project / "alembic/versions").glob("*.py")}
 
 
 def check_committed(project: Path) -> None:
@@ -198,6 +238,8 @@ def check_names(file: str, text: str) -> None:
             names = {alias.asname or alias.name: node.module or "" for alias in node.names}
         elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             names = {node.name: file}
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            names = {node.targets[0].id: file}
         if twice := [name for name in names if found.get(name, names[name]) != names[name]]:
             raise GenerateError(
                 f"{file} would use the name {twice[0]} twice; choose a more specific name, such as "
@@ -209,7 +251,7 @@ def check_names(file: str, text: str) -> None:
 def names_in(text: str) -> set[str]:
     """Every name that some code uses, imports or takes as an argument."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(ast.parse(text.encode())):
         match node:
             case ast.alias():
                 found.add(node.asname or node.name)

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from generators import commands
 from generators.names import BadName, Names, Target, parse_field, pluralize, singularize, snake
-from generators.places import after_calls_of
-from generators.project import GenerateError, Stage, check_committed
+from generators.places import after_calls_of, at_end_of_set
+from generators.project import GenerateError, Stage, check_committed, staged
 
 TARGETS = {"User": Target("User", "app.models.user", "users")}
 
@@ -78,6 +78,7 @@ def refusal(*arguments: str) -> str:
         ("Base", "such as LibraryBase"),
         ("Session", "such as LibrarySession"),
         ("Update", "such as LibraryUpdate"),
+        ("LoadAll", "such as LibraryLoadAll"),
         ("User", "User exists, in app.models.user"),
         ("Permission", "exists"),
         ("B" + "o" * 62, "too long for a database"),
@@ -104,6 +105,9 @@ def test_a_name_that_would_break_something_is_refused_with_a_better_one(
         ("id:int", "choose a longer one"),
         ("date:date", "choose a longer one"),
         ("self:str", "choose a longer one"),
+        ("list:str", "choose a longer one"),
+        ("property:str", "choose a longer one"),
+        ("relationship:str", "choose a longer one"),
         ("model_name:str", "choose a longer one"),
         ("json:str", "schemas have a method of this name"),
         ("title:str:uniq", "unknown option 'uniq'"),
@@ -113,7 +117,16 @@ def test_a_name_that_would_break_something_is_refused_with_a_better_one(
         ("state:a|", "letters and digits"),
         ("state:a|b:default=c", "must be one of a, b"),
         ("pages:int:default=many", "'many' is not a valid int"),
+        ("pages:int:default=2147483648", "not a valid int"),
+        ("pages:int:default=٣", "not a valid int"),
+        ("ratio:float:default=nan", "not a valid float"),
         ("price:decimal:default=x", "not a valid decimal"),
+        ("price:decimal:default=NaN", "not a valid decimal"),
+        ("price:decimal:default=0.001", "not a valid decimal"),
+        (f"title:str:default={'x' * 256}", "is not a valid str"),
+        ("blurb:text:index", "too long for an index; use str"),
+        ("on:bool:unique", "so it can't be unique"),
+        ("state:a|b:unique", "so it can't be unique"),
         ("on:date:default=2026-02-30", "not a valid date"),
         ("ok:bool:default=yes", "not a valid bool"),
         ("at:datetime:default=now", "can't have a default"),
@@ -170,6 +183,9 @@ def test_two_fields_cannot_have_one_name() -> None:
     assert "two fields have this name" in refusal("Book", "a:str", "a:int")
     assert "two fields have this name" in refusal("Book", "author:User?", "author_id:int")
     assert "two fields have this name" in refusal("Book", "users:User*", "user_ids:json")
+    assert "two fields have this name" in refusal("Book", "is_a:x|y", "is__a:p|q")
+    assert "a table between two models" in refusal("Book", "users:User*", "book_users:str")
+    assert "adds deleted_at itself" in refusal("Book", "deleted_at:datetime?", "--soft-delete")
 
 
 def test_options_that_name_no_reference_are_refused() -> None:
@@ -177,6 +193,9 @@ def test_options_that_name_no_reference_are_refused() -> None:
         "Page2", "a:str", "--nested-in", "book"
     )
     assert "name at least one field" in refusal("Book")
+    nested = ["--nested-in", "book"]
+    assert "the path needs this name" in refusal("Book", "book:User", "a:str", *nested)
+    assert "leave out :unique" in refusal("Book", "book:User:unique", "a:str", *nested)
     assert "write exact or estimated" in refusal("Book", "a:str", "--total", "rough")
 
 
@@ -185,6 +204,27 @@ def test_a_default_may_contain_colons_and_options_may_follow_it() -> None:
 
     assert (field.default, field.unique, field.index) == ("a:b c", True, False)
     assert parse_field("a:str?", TARGETS).optional
+
+
+@pytest.mark.parametrize(
+    ("field", "schema", "database"),
+    [
+        ("pages:int:default=1_000", "1000", '"1000"'),
+        ("price:decimal:default=1E+3", 'Decimal("1000")', '"1000"'),
+        ("on:date:default=20260101", 'date.fromisoformat("2026-01-01")', '"2026-01-01"'),
+        (
+            f"key:uuid:default={'A' * 32}",
+            'UUID("aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa")',
+            f'"{"a" * 32}"',
+        ),
+    ],
+)
+def test_a_default_is_written_as_python_and_databases_read_it(
+    field: str, schema: str, database: str
+) -> None:
+    parsed = parse_field(field, TARGETS)
+
+    assert (parsed.python_default, parsed.server_default) == (schema, database)
 
 
 def test_words_of_sql_are_quoted_in_constraints() -> None:
@@ -206,6 +246,87 @@ def test_a_line_without_a_place_is_left_to_the_owner(tmp_path: Path) -> None:
 
     assert stage.left_over == ["routers.py: v1.include_router(book)"]
     assert stage.changed == []
+
+
+INCLUDE = "    v1.include_router(book)"
+PERMISSION = '    BOOKS_READ = "books:read", "See all books"'
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "def f(v1):\n  v1.include_router(a)\n  return 1\n",
+        "if a:\n        v1.include_router(a)\n        b()\n",
+    ],
+    ids=["empty", "two spaces", "deeper"],
+)
+def test_a_line_that_does_not_fit_the_code_is_left_to_the_owner(tmp_path: Path, code: str) -> None:
+    (tmp_path / "routers.py").write_text(code, "utf-8")
+    stage = Stage(tmp_path, tmp_path)
+
+    stage.insert("routers.py", INCLUDE, after_calls_of("v1.include_router"))
+    stage.insert("missing.py", INCLUDE, after_calls_of("v1.include_router"))
+
+    assert stage.left_over == [f"{f}.py: v1.include_router(book)" for f in ("routers", "missing")]
+    assert stage.changed == []
+
+
+def test_an_element_is_never_added_after_one_without_a_comma(tmp_path: Path) -> None:
+    code = 'PUBLIC_ROUTES = {\n    ("GET", "/a")\n}\n'
+    (tmp_path / "permissions.py").write_text(code, "utf-8")
+    stage = Stage(tmp_path, tmp_path)
+
+    stage.insert("permissions.py", '    ("GET", "/b"),', at_end_of_set("PUBLIC_ROUTES"))
+
+    assert stage.left_over == ['permissions.py: ("GET", "/b"),']
+
+
+def test_line_ends_of_the_owner_stay(tmp_path: Path) -> None:
+    code = "def f(v1):\r\n    a = '\u2028\x0c'\r\n    v1.include_router(a)"
+    file = tmp_path / "routers.py"
+    file.write_bytes(code.encode())
+
+    Stage(tmp_path, tmp_path).insert("routers.py", INCLUDE, after_calls_of("v1.include_router"))
+
+    assert file.read_bytes().decode() == f"{code}\r\n{INCLUDE}\r\n"
+
+
+def test_imports_follow_those_of_the_future(tmp_path: Path) -> None:
+    code = '"""A model."""\n\nfrom __future__ import annotations\n'
+    (tmp_path / "book.py").write_text(code, "utf-8")
+    stage = Stage(tmp_path, tmp_path)
+
+    stage.add_imports("book.py", "String", {"String": "sqlalchemy"})
+
+    assert stage.read("book.py") == f"{code}from sqlalchemy import String\n"
+
+
+def test_a_permission_that_exists_is_not_declared_again(tmp_path: Path) -> None:
+    code = f"class PermissionName(StrEnum):\n{PERMISSION}\n"
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/permissions.py").write_text(code, "utf-8")
+    stage = Stage(tmp_path, tmp_path)
+
+    commands.declare_permissions(stage, Names.parse("Book"), {"owner": None, "public": False})
+
+    text = stage.read("app/permissions.py")
+    assert text.startswith(code)
+    assert text.count("BOOKS_READ") == text.count("BOOKS_WRITE") == 1
+
+
+def test_two_generators_at_once_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/a.py").write_text("a = 1\n", "utf-8")
+
+    with staged(tmp_path) as first, staged(tmp_path) as second:
+        first.insert("app/a.py", "b = 2", lambda _: 1)
+        second.insert("app/a.py", "c = 3", lambda _: 1)
+        first.apply()
+        with pytest.raises(GenerateError, match="changed in the meantime"):
+            second.apply()
+
+    assert (tmp_path / "app/a.py").read_text("utf-8") == "a = 1\nb = 2\n"
 
 
 def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
