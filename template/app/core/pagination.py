@@ -2,8 +2,10 @@
 
 import base64
 import json
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Query
@@ -31,6 +33,8 @@ _Item = TypeVar("_Item")
 
 # A cursor contains the value by which a list is ordered, which can be a text.
 _MAX_CURSOR_LENGTH = 8192
+# More than a column has, and fewer than PostgreSQL refuses.
+_MAX_DIGITS = 1000
 _BAD_CURSOR = "use the `next` of a page, unchanged"
 
 
@@ -141,17 +145,19 @@ def _filtered(statement: Select[_Item], filters: BaseModel | None) -> Select[_It
 
 def _last_row(page: PageParams, order: str, column: Any) -> list[Any]:
     """The row after which the page begins. Invalid, if its cursor is of a list in another order."""
-    if column.key == "id":
-        return [page.after]
     try:
-        if page.position is None or page.position[0] != order:
+        if (page.position[0] if page.position else "id") != order:
             raise ValueError
+        if column.key == "id" or page.position is None:
+            return [page.after]
         bits = {SmallInteger: 15, Integer: 31}.get(type(column.type), 63)
         kind = getattr(column.type, "impl_instance", column.type).python_type
         value = TypeAdapter(kind).validate_python(page.position[1])
         if isinstance(value, datetime):
             value = value.astimezone(UTC)
         if isinstance(value, int) and not -(2**bits) <= value < 2**bits:
+            raise ValueError
+        if isinstance(value, Decimal) and abs(value.adjusted()) > _MAX_DIGITS:
             raise ValueError
     except (ValueError, OverflowError):
         reason = f"Value error, {_BAD_CURSOR}"
@@ -160,7 +166,7 @@ def _last_row(page: PageParams, order: str, column: Any) -> list[Any]:
 
 
 def _encode_cursor(order: str, column: Any, row: Any) -> str:
-    if column.key == "id":
+    if order == "id":
         return _encode(row.id)
     return _encode([order, to_jsonable_python(getattr(row, column.key)), row.id])
 
@@ -191,7 +197,9 @@ def _decode_cursor(cursor: str) -> tuple[int, tuple[str, object] | None]:
 
 
 def _is_storable(value: str | int | float) -> bool:
-    return is_storable(value) if isinstance(value, str) else abs(value) <= MAX_ID
+    if isinstance(value, str):
+        return is_storable(value)
+    return math.isfinite(value) if isinstance(value, float) else -MAX_ID - 1 <= value <= MAX_ID
 
 
 _Cursor = Annotated[
