@@ -259,6 +259,9 @@ def describe_resource(
         "prefix": prefix,
         "owner": owner,
         "parent": parent,
+        "parent_is_soft": bool(
+            parent and parent.target and "deleted_at" in columns_of(parent.target.table)
+        ),
         "auth": auth,
         "public": public,
         "soft_delete": soft,

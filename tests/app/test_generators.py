@@ -46,6 +46,8 @@ RESOURCES = [
 ]
 OF_USERS = [
     ["Person", "name:str", "owner:User", "--owned-by", "owner", "--public", "--soft-delete"],
+    # A part of what may be deleted.
+    ["Visit", "person:Person", "place:str", "--nested-in", "person"],
     ["Category", "name:str", "--public", "--total", "exact"],
     [
         "Part",
