@@ -19,6 +19,8 @@ from generators.project import Stage, names_in
 
 PERMISSIONS, SETTINGS, CLI = "app/permissions.py", "app/settings.py", "app/cli.py"
 SIMPLE = ("str", "int", "bool", "float")
+# The names that a generated command uses.
+IN_A_COMMAND = {"database", "load_settings", "run", "session", "typer"}
 # What a new line in a model or in a schema may use.
 COMMON = {
     **dict.fromkeys(("Annotated", "Any", "Literal"), "typing"),
@@ -136,8 +138,10 @@ def write_setting(stage: Stage, text: str, known: set[str]) -> None:
     line = f"    {field.name}: {field.type} = {field.python_default}"
     stage.insert(SETTINGS, line, after_fields_of("Settings"))
     if (stage.folder / ".env.example").exists():
-        example = f"# {field.name.upper()}={field.default}\n"
-        stage.write(".env.example", f"{stage.read('.env.example').rstrip()}\n{example}")
+        example = f"# {field.name.upper()}={field.default}"
+        before = stage.read(".env.example").rstrip()
+        ending = "\r\n" if "\r\n" in before else "\n"
+        stage.write(".env.example", f"{before}{ending}{example}{ending}")
 
 
 def write_command(stage: Stage, name: str, arguments: list[str], known: set[str]) -> None:
@@ -146,11 +150,19 @@ def write_command(stage: Stage, name: str, arguments: list[str], known: set[str]
         raise BadName(f"{name}: write a command like import-books")
     if name in known:
         raise BadName(f"{name} is a command already")
-    if keyword.iskeyword(function) or function in names_in(stage.read(CLI)) | {"main", "typer"}:
+    if keyword.iskeyword(function) or function in names_in(stage.read(CLI)) | {
+        "main",
+        *IN_A_COMMAND,
+    }:
         raise BadName(f"{name}: {CLI} uses this name; choose another one")
     fields = [parse_field(text, {}) for text in arguments]
     if any(f.type not in SIMPLE or f.optional or f.default or f.is_filter for f in fields):
         raise BadName("an argument is a str, int, bool or float, such as folder:str")
+    names = [field.name for field in fields]
+    if taken := {*names} & IN_A_COMMAND:
+        raise BadName(f"{taken.pop()}: generated code needs this name; choose another one")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise BadName(f"{twice[0]}: two arguments have this name")
     code = stage.render("command.py", function=function, fields=fields)
     stage.insert(CLI, code, before("main"))
     stage.add_imports(CLI, "run", {"run": "app.core.commands"})

@@ -86,8 +86,8 @@ def add_field(
         new = parse_field(field, targets)
         check_new_field(target, new, field)
         check_fields(Names(model, target.table), [new])
-        if new.column in columns_of(target.table):
-            raise BadName(f"{model} has a column {new.column}")
+        if known := new.names & names_of(model):
+            raise BadName(f"{model} has a field {known.pop()}")
         write_field(stage, target, new)
         stage.migrate(f"add {new.name} to {target.singular.replace('_', ' ')}")
 
@@ -116,7 +116,7 @@ def setting(
     from app.settings import Settings
 
     with changing(dry_run, force) as stage:
-        write_setting(stage, field, {*Settings.model_fields})
+        write_setting(stage, field, {*dir(Settings), *Settings.model_fields})
 
 
 @cli.command()
@@ -180,6 +180,14 @@ def columns_of(table: str) -> set[str]:
     from app.db.base import Base
 
     return {*Base.metadata.tables[table].columns.keys()}
+
+
+def names_of(model: str) -> set[str]:
+    """Of its columns, relationships and methods."""
+    from app.db.base import Base
+
+    (found,) = (m.class_ for m in Base.registry.mappers if m.class_.__name__ == model)
+    return {*dir(found)}
 
 
 def parse(name: str, plural: str, texts: list[str], nested_in: str) -> tuple[Names, list[Field]]:

@@ -148,29 +148,37 @@ def test_a_field_that_would_break_something_is_refused_with_a_sentence(
     ("arguments", "expected"),
     [
         (["field", "Nope", "a:int?"], "there is no model Nope; the models are "),
-        (["field", "User", "username:str?"], "User has a column username"),
+        (["field", "User", "username:str?"], "User has a field username"),
         (["field", "User", "age:int"], "write age:int?, or age:int:default=..."),
         (["field", "User", "at:datetime"], "write at:datetime?\n"),
         (["field", "User", "boss:User"], "write boss:User?\n"),
         (["field", "User", "a:str:default=x:unique"], "would share the default"),
         (["field", "User", "friends:User*"], "by hand, or with a new resource"),
+        (["field", "User", "registry:str?"], "choose a longer one"),
+        (["field", "User", "permissions:str?"], "User has a field permissions"),
         (["field", "LoginSession", "a:str?"], "belongs to the template"),
         (["permission", "lend", "Lend"], "write a permission like books:lend"),
         (["permission", "users:read", "See"], "users:read exists"),
         (["permission", "books:lend", 'Lend "now"'], "without quotes"),
         (["setting", "environment:str:default=x"], "is a setting already"),
+        (["setting", "docs_are_on:bool:default=true"], "is a setting already"),
         (["setting", "shelf:str"], "with a default: shelf:str:default=oak"),
         (["setting", "day:date:default=2026-01-01"], "write a str, int, bool or float"),
         (["command", "Import"], "write a command like import-books"),
         (["command", "serve"], "serve is a command already"),
         (["command", "main"], "uses this name"),
         (["command", "import"], "uses this name"),
+        (["command", "run"], "uses this name"),
         (["command", "load", "day:date"], "an argument is a str"),
+        (["command", "load", "run:str"], "run: generated code needs this name"),
+        (["command", "load", "session:str"], "session: generated code needs this name"),
+        (["command", "load", "a:str", "a:int"], "a: two arguments have this name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_smaller_additions_are_refused_with_a_sentence(arguments: list[str], expected: str) -> None:
-    if arguments[:2] == ["field", "LoginSession"] or arguments[0] == "permission":
+    models = ["LoginSession", "permissions:str?"]
+    if arguments[0] == "permission" or any(name in arguments for name in models):
         pytest.importorskip("app.auth")
     result = CliRunner().invoke(commands.cli, [*arguments, "--force"])
 
