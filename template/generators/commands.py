@@ -233,6 +233,17 @@ def find_reference(fields: list[Field], name: str, option: str, model: str = "")
     raise BadName(f"{option} {name}: name a required field, such as {name}:{model or 'Book'}")
 
 
+def check_options(
+    names: Names, fields: list[Field], owner: Field | None, parent: Field | None, soft: bool
+) -> None:
+    if owner and owner == parent:
+        raise BadName("--owned-by and --nested-in: name two different fields")
+    if parent and parent.column == f"{names.singular}_id":
+        raise BadName(f"--nested-in {parent.name}: the path needs this name; choose another one")
+    if soft and any(field.name == "deleted_at" for field in fields):
+        raise BadName("--soft-delete adds deleted_at itself; leave out the field")
+
+
 def describe_resource(
     names: Names, fields: list[Field], owned_by: str, nested_in: str, public: bool, soft: bool
 ) -> dict[str, object]:
@@ -242,13 +253,10 @@ def describe_resource(
         raise BadName("--owned-by and --public need the login, which this project lacks")
     owner = find_reference(fields, owned_by, "--owned-by", "User")
     parent = find_reference(fields, nested_in, "--nested-in")
+    check_options(names, fields, owner, parent, soft)
     if parent:
         fields = [replace(f, cascades=f == parent) for f in fields]
         parent = next(field for field in fields if field.cascades)
-    if parent and parent.column == f"{names.singular}_id":
-        raise BadName(f"--nested-in {nested_in}: the path needs this name; choose another one")
-    if soft and any(field.name == "deleted_at" for field in fields):
-        raise BadName("--soft-delete adds deleted_at itself; leave out the field")
     filters = [f for f in fields if f.is_filter and f != parent]
     sortable = ["id", *(f.column for f in fields if f.is_order)]
     prefix = f"/{names.path}"

@@ -47,6 +47,8 @@ class Stage:
             raise GenerateError(f"{file} exists; nothing of yours is replaced")
         (self.folder / file).parent.mkdir(parents=True, exist_ok=True)
         text = self.render(template, **values)
+        if not is_valid(text.encode()):
+            raise GenerateError(f"{template}.j2 gives code that Python cannot read, for {file}")
         check_names(file, text)
         self.write(file, text)
 

@@ -207,6 +207,21 @@ def test_options_that_name_no_reference_are_refused() -> None:
     assert "write exact or estimated" in refusal("Book", "a:str", "--total", "rough")
 
 
+def test_a_row_is_not_a_part_of_its_owner() -> None:
+    pytest.importorskip("app.auth")
+    options = ["--owned-by", "author", "--nested-in", "author"]
+
+    assert "name two different fields" in refusal("Book", "author:User", "a:str", *options)
+
+
+def test_a_template_that_gives_no_python_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "generators").mkdir()
+    (tmp_path / "generators/mine.py.j2").write_text("f(a=1, a=2)\n", "utf-8")
+
+    with pytest.raises(GenerateError, match="gives code that Python cannot read"):
+        Stage(tmp_path, tmp_path).create("app/mine.py", "mine.py")
+
+
 def test_a_default_may_contain_colons_and_options_may_follow_it() -> None:
     field = parse_field("title:str:default=a:b c:unique", TARGETS)
 
