@@ -399,14 +399,7 @@ def parse_field(text: str, targets: dict[str, Target]) -> Field:
         target,
         many,
     )
-    if field.type == "json" and field.is_filter:
-        raise BadName(f"{text}: a json field can't have an index")
-    if field.type == "text" and field.is_filter:
-        raise BadName(f"{text}: a text can be too long for an index; use str")
-    if field.unique and (field.choices or field.type == "bool"):
-        raise BadName(f"{text}: only one row could have each value, so it can't be unique")
-    if field.is_filter and field.column in QUERY_NAMES:
-        raise BadName(f"{text}: lists read {name} from the query; choose another name")
+    check_index(text, field)
     return field
 
 
@@ -436,6 +429,17 @@ def check_choices(text: str, choices: tuple[str, ...]) -> None:
             raise BadName(f"{text}: write values in letters and digits, such as draft|sold")
     if len(set(choices)) < len(choices):
         raise BadName(f"{text}: each value can be there only once")
+
+
+def check_index(text: str, field: Field) -> None:
+    if field.type == "json" and field.is_filter:
+        raise BadName(f"{text}: a json field can't have an index")
+    if field.type == "text" and field.is_filter:
+        raise BadName(f"{text}: a text can be too long for an index; use str")
+    if field.unique and (field.choices or field.type == "bool"):
+        raise BadName(f"{text}: only one row could have each value, so it can't be unique")
+    if field.is_filter and field.column in QUERY_NAMES:
+        raise BadName(f"{text}: lists read {field.name} from the query; choose another name")
 
 
 def check_default(
