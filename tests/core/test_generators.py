@@ -132,7 +132,7 @@ def test_a_name_that_would_break_something_is_refused_with_a_better_one(
         ("at:datetime:default=now", "can't have a default"),
         ('title:str:default="', "leave out quotes"),
         ("t" * 63 + ":str", "too long for a database"),
-        ("parent:Book", "write Book?"),
+        ("parent:Book", "write parent:Book?"),
         ("others:Book*", "a model that links such rows"),
         ("names:str*", "only a model has a *"),
         ("users:User*:unique", "no options follow it"),
