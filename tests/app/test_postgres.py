@@ -60,7 +60,9 @@ def test_all_tests_pass_on_postgresql(project: Project, postgres: Postgres, tmp_
     own = [f"--ignore={folder}" for folder in folders]
 
     for arguments in (own, *([folder] for folder in folders)):
-        said = copy.succeed("pytest", "-q", *arguments, TEST_DATABASE_URL=postgres.url())
+        # Much of the time is spent waiting for the server.
+        parallel = ("-p", "xdist", "--numprocesses", "3")
+        said = copy.succeed("pytest", "-q", *parallel, *arguments, TEST_DATABASE_URL=postgres.url())
         assert " passed" in said
 
 
