@@ -28,6 +28,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from sqlalchemy import Engine, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app import TITLE
@@ -731,6 +732,24 @@ def test_a_lost_connection_pauses_and_loses_nothing(
     make_due(rows)
     assert send(settings) == [SENT]
     assert inbox.recipients[-2:] == ["bob@example.com", "ada@example.com"]
+
+
+def test_an_accepted_mail_is_not_given_up_when_its_row_cannot_be_deleted(
+    settings: Settings, rows: Engine, serve: Serve
+) -> None:
+    inbox = serve()
+    queue(settings, "ada@example.com")
+    with rows.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE kept (id BIGINT REFERENCES outgoing_mails (id))")
+        connection.exec_driver_sql("INSERT INTO kept SELECT id FROM outgoing_mails")
+
+    with pytest.raises(IntegrityError):
+        send(settings)
+
+    [row] = waiting(rows)
+    assert len(inbox.mails) == 1
+    assert row.next_attempt_at is not None
+    assert row.last_error is None
 
 
 def test_m3_m4_a_slow_server_is_cut_off_and_holds_no_lock(

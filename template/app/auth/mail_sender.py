@@ -2,14 +2,14 @@
 
 Each mail is claimed before an attempt: its next one is set to a time by which this one has ended.
 So several processes can send at once, a killed one loses nothing, and no transaction is open while
-the mail server is talked to. A mail is sent twice only if its process is killed between the
-server's answer and the deletion of the row.
+the mail server is talked to. A mail is sent twice only if its process is killed, or the
+database fails, between the server's answer and the deletion of the row.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from enum import Enum, auto
@@ -108,14 +108,15 @@ async def send_next(database: Database, settings: Settings) -> Outcome | None:
         logger.info("Mail, not sent in development:\n%s", read_mail(message))
         await _update(database, mail, next_attempt_at=None, last_error=None)
         return Outcome.SENT
-    try:
-        await _send(database, settings.smtp_url, mail, message)
-    except Exception as error:
-        codes = _codes_about_mail(error)
-        await _note_failure(database, mail, error, gives_up=min(codes, default=0) >= 500)
-        # 421 says that the server closes the connection (RFC 5321, section 4.2.2).
-        return Outcome.FAILED if codes and 421 not in codes else Outcome.UNAVAILABLE
-    logger.info("Mail sent", extra=_fields("mail_sent", mail))
+    with closing(mail_server(settings.smtp_url)) as server:
+        try:
+            await _send(server, mail, message)
+        except Exception as error:
+            codes = _codes_about_mail(error)
+            await _note_failure(database, mail, error, gives_up=min(codes, default=0) >= 500)
+            # 421 says that the server closes the connection (RFC 5321, section 4.2.2).
+            return Outcome.FAILED if codes and 421 not in codes else Outcome.UNAVAILABLE
+        await _finish(database, server, mail)
     return Outcome.SENT
 
 
@@ -135,24 +136,23 @@ async def _claim(database: Database) -> OutgoingMail | None:
     return mail
 
 
-async def _send(
-    database: Database, smtp_url: SecretStr, mail: OutgoingMail, message: EmailMessage
-) -> None:
-    from aiosmtplib import SMTPException
-
+async def _send(server: "SMTP", mail: OutgoingMail, message: EmailMessage) -> None:
     address = _ascii_domain(mail.recipient)
     message.replace_header("To", address)
-    server = mail_server(smtp_url)
-    try:
-        async with asyncio.timeout(_ATTEMPT_SECONDS):
-            await server.connect()
-            await server.send_message(message, recipients=[address])
-        async with database.writers.begin() as session:
-            await session.execute(delete(OutgoingMail).where(OutgoingMail.id == mail.id))
-        with suppress(SMTPException, OSError):
-            await server.quit(timeout=1)
-    finally:
-        server.close()
+    async with asyncio.timeout(_ATTEMPT_SECONDS):
+        await server.connect()
+        await server.send_message(message, recipients=[address])
+
+
+async def _finish(database: Database, server: "SMTP", mail: OutgoingMail) -> None:
+    """Delete the row of a mail that the server has accepted. Then it is not sent again."""
+    from aiosmtplib import SMTPException
+
+    async with database.writers.begin() as session:
+        await session.execute(delete(OutgoingMail).where(OutgoingMail.id == mail.id))
+    logger.info("Mail sent", extra=_fields("mail_sent", mail))
+    with suppress(SMTPException, OSError):
+        await server.quit(timeout=1)
 
 
 def _ascii_domain(address: str) -> str:
