@@ -13,10 +13,11 @@ MAX_IMPORTS = 8
 MAX_FILE = 260
 
 # They bring everything about users together: rules, schemas, sessions, passwords and emails. The
-# routers are a list of all.
+# routers and the pages of links are a list of all.
 MAY_IMPORT_MORE = {
     "app.api.routers",
     "app.auth.account",
+    "app.auth.pages",
     "app.auth.service",
     "app.auth.users",
     "app.auth.users_router",
@@ -46,7 +47,7 @@ TRANSACTIONS = {
     # These run outside of requests.
     "app.auth.mail_cli._retry_mails",
     "app.auth.mail_sender._claim",
-    "app.auth.mail_sender._send",
+    "app.auth.mail_sender._finish",
     "app.auth.mail_sender._update",
     "app.core.copy_database._copy_tables",
     "app.core.copy_database._insert",

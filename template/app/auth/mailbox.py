@@ -1,7 +1,5 @@
 """The pages at /dev/mail: the mails of the app, which development does not send."""
 
-import base64
-import hashlib
 import re
 from html import escape
 from importlib.resources import files
@@ -15,6 +13,7 @@ from app.auth.dependencies import SessionDep, SettingsDep
 from app.auth.mail import read_mail, write_mail
 from app.auth.models import OutgoingMail
 from app.core.errors import NotFound
+from app.core.pages import source_hash
 from app.core.routing import IdPath
 from app.settings import Settings
 
@@ -24,10 +23,8 @@ _MAX_LISTED = 100
 # For escaped text. There, "&amp;" is part of an address, and any other "&" ends it.
 _URL = re.compile(r"https?://[^\s&]+(?:&amp;[^\s&]+)*")
 _PAGE = files("app.auth").joinpath("mailbox.html").read_text("utf-8")
-_STYLE = re.findall("<style>(.*?)</style>", _PAGE, re.DOTALL)[0]
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_POLICY = f"{_NOTHING}; style-src 'sha256-{_STYLE_HASH}'"
+_POLICY = f"{_NOTHING}; style-src {source_hash(_PAGE, 'style')}"
 # An HTML mail may have any inline style. It runs no script, and shares no origin with the app.
 _MAIL_POLICY = f"{_NOTHING}; style-src 'unsafe-inline'; img-src data:; sandbox"
 

@@ -3,9 +3,6 @@
 Some programs open every link in a mailbox. They use none up.
 """
 
-import base64
-import hashlib
-import re
 from collections.abc import Mapping
 from html import escape
 from http import HTTPStatus
@@ -22,16 +19,16 @@ from app.auth import account, recovery, registration
 from app.auth.dependencies import ClientDep, DatabaseDep, SettingsDep
 from app.auth.schemas import OneTimeSecret, PasswordReset, Registration
 from app.core.errors import AppError
+from app.core.pages import source_hash
 from app.core.routing import Router
 
 router = Router(prefix="/account", include_in_schema=False, max_body_size=16 * 1024)
 
 _PAGE = files("app.auth").joinpath("page.html").read_text("utf-8")
-_STYLE = hashlib.sha256(re.findall("<style>(.*?)</style>", _PAGE, re.DOTALL)[0].encode()).digest()
 # No script, and no way to send the form elsewhere. `Referrer-Policy: no-referrer` keeps the token
 # in the address from other sites; every response has it.
 _POLICY = (
-    f"default-src 'none'; style-src 'sha256-{base64.b64encode(_STYLE).decode()}'; "
+    f"default-src 'none'; style-src {source_hash(_PAGE, 'style')}; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 

@@ -129,15 +129,15 @@ def _page(page: str, *sources: str) -> HTMLResponse:
         "default-src": ["'none'"],
         "frame-ancestors": ["'none'"],
         "img-src": ["data:"],
-        "style-src": [_source_hash(page, "style"), *sources],
-        "script-src": [_source_hash(page, "script"), *sources],
+        "style-src": [source_hash(page, "style"), *sources],
+        "script-src": [source_hash(page, "script"), *sources],
         "connect-src": sources or ["'none'"],
     }
     policy = "; ".join(f"{rule} {' '.join(allowed)}" for rule, allowed in rules.items())
     return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
 
-def _source_hash(page: str, element: str) -> str:
+def source_hash(page: str, element: str) -> str:
     """The name of a page's only inline <style> or <script> in a content security policy."""
     source = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
     digest = hashlib.sha256(source[0].encode()).digest()
