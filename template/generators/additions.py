@@ -4,7 +4,8 @@ import json
 import keyword
 import re
 
-from generators.names import BadName, Field, Target, parse_field
+from generators.fields import Field, parse_field
+from generators.names import BadName, Target
 from generators.places import (
     after_assignment,
     after_docstring,

@@ -16,7 +16,8 @@ from generators.additions import (
     write_permission,
     write_setting,
 )
-from generators.names import BadName, Field, Names, Target, check_fields, parse_field
+from generators.fields import Field, check_fields, parse_field
+from generators.names import BadName, Names, Target
 from generators.places import after_calls_of, after_imports_from, at_end_of_class, at_end_of_set
 from generators.project import GenerateError, Stage, check_committed, names_in, staged
 

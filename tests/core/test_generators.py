@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from generators import commands
-from generators.names import BadName, Names, Target, parse_field, pluralize, singularize, snake
+from generators.fields import parse_field
+from generators.names import BadName, Names, Target, pluralize, singularize, snake
 from generators.places import after_calls_of, at_end_of_set
 from generators.project import GenerateError, Stage, check_committed, staged
 
