@@ -34,7 +34,7 @@ def create_cli(
 
     def prepare() -> None:
         _prepare()
-        _project.set(lambda: (load_settings(), _load(metadata)))
+        _project.set(lambda: (load_settings(), resolve_name(metadata)))
 
     cli = typer.Typer(
         no_args_is_help=True,
@@ -71,7 +71,7 @@ def _add_server_commands(
 
         # What every worker would fail at is said once, by this process. It also sets up the log.
         settings = load_settings()
-        _load(app)
+        resolve_name(app)
         listens_at = socket or (host, port)
         options = {"root_path": root_path, "timeout_graceful_shutdown": graceful_timeout}
         try:
@@ -90,10 +90,10 @@ def _add_server_commands(
 
         settings = load_settings(for_production=True) if deploy else load_settings()
         try:
-            _load(app)
+            resolve_name(app)
         except (Exception, SystemExit) as error:
             raise fail(f"cannot import the app: {error!r}") from None
-        results = run(run_checks(settings, _load(metadata), load_settings().environment))
+        results = run(run_checks(settings, resolve_name(metadata), load_settings().environment))
         results += check_production(settings)
         for result in results:
             typer.echo(f"{result.level:7} {result.message}")
@@ -115,7 +115,7 @@ def _add_server_commands(
     @cli.command()
     def openapi() -> None:
         """Print the OpenAPI schema as JSON."""
-        typer.echo(json.dumps(_load(app).openapi(), indent=2))
+        typer.echo(json.dumps(resolve_name(app).openapi(), indent=2))
 
 
 def _create_database_commands(
@@ -160,7 +160,7 @@ def _create_database_commands(
 
         try:
             target = database_file(load_settings().database_url)
-            restore(path, target, _load(metadata))
+            restore(path, target, resolve_name(metadata))
         except BackupError as error:
             raise fail(error) from None
         typer.echo(f"Restored {path} to {target}. Login sessions and rows are those of that time.")
@@ -179,7 +179,9 @@ def _create_database_commands(
             raise fail(f"URL of the target: {error}") from None
         try:
             with progress_bars() as show:
-                copied = copy_database(load_settings().database_url, url, _load(metadata), show)
+                copied = copy_database(
+                    load_settings().database_url, url, resolve_name(metadata), show
+                )
         except CopyError as error:
             raise fail(error) from None
         except DBAPIError as error:
@@ -187,10 +189,6 @@ def _create_database_commands(
         typer.echo(f"Copied and compared {sum(copied.values())} rows in {len(copied)} tables.")
 
     return db
-
-
-def _load(import_string: str) -> Any:
-    return resolve_name(import_string)
 
 
 def _prepare() -> None:
