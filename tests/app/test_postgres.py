@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from tests.render.test_project_documents import code_blocks
-from tests.support.internals import add_internal_tests
+from tests.support.internals import add_internal_tests, in_parts
 from tests.support.machines import Machine
 from tests.support.postgres import Postgres, running
 from tests.support.projects import Generate, Project
@@ -57,12 +57,7 @@ def test_all_tests_pass_on_postgresql(project: Project, postgres: Postgres, tmp_
     copy = Project(tmp_path / "project", project.answers)
     shutil.copytree(project.path, copy.path)
     folders = add_internal_tests(copy)
-    own = [f"--ignore={folder}" for folder in folders]
-    # In parts, each of which is short enough for the limit of a command.
-    files = [sorted(map(str, copy.path.glob(f"{folder}/test_*.py"))) for folder in folders]
-    parts = [found[number::3] for found in files for number in range(3)]
-
-    for arguments in (own, *parts):
+    for arguments in in_parts(copy, folders):
         said = copy.succeed("pytest", "-q", *arguments, TEST_DATABASE_URL=postgres.url())
         assert " passed" in said
 

@@ -17,3 +17,13 @@ def add_internal_tests(project: Project) -> list[str]:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, project.path / folder, ignore=ignore)
     return folders
+
+
+def in_parts(project: Project, folders: list[str]) -> list[list[str]]:
+    """Arguments of pytest that together run all tests, each within the time of one command."""
+    own = [f"--ignore={folder}" for folder in folders]
+    parts = [own]
+    for folder in folders:
+        files = sorted(f"{folder}/{file.name}" for file in project.path.glob(f"{folder}/test_*.py"))
+        parts += [files[number::3] for number in range(3)]
+    return parts

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.internals import add_internal_tests
+from tests.support.internals import add_internal_tests, in_parts
 from tests.support.postgres import running
 from tests.support.projects import Project
 from tests.support.revisions import template_head
@@ -95,7 +95,8 @@ def test_serve_answers_on_postgresql(wine: Wine, ready: Ready) -> None:
         serve = (python, "-m", "app", "serve", "--port", str(port))
         server = wine.start(project.path, *serve, DATABASE_URL=url)
         try:
-            answer = ask(port, "/health/ready")
+            # In Wine, the first connection can take longer than readiness allows.
+            answers = [ask(port, "/health/ready") for _ in range(3)]
         finally:
             wine.stop()
             output, _ = server.communicate(timeout=30)
@@ -103,7 +104,7 @@ def test_serve_answers_on_postgresql(wine: Wine, ready: Ready) -> None:
     assert upgraded == 0, said
     assert "PostgresqlImpl" in said
     assert checked == 0, findings
-    assert answer == (200, {"status": "ok"}), output
+    assert answers[-1] == (200, {"status": "ok"}), output
 
 
 def ask(port: int, path: str) -> tuple[int, dict[str, str]]:
@@ -128,23 +129,25 @@ def test_all_tests_pass(wine: Wine, ready: Ready, tmp_path: Path) -> None:
     """
     project, _ = ready
     folders = add_internal_tests(project)
+    (project.path / "tests/auth_internals/test_mail.py").unlink()
     (tmp_path / "selector_loop.py").write_text(SELECTOR_LOOP)
     command = [".venv\\Scripts\\python.exe", "-m", "pytest", "-q", "-p", "selector_loop"]
     patience = ["-o", "faulthandler_timeout=180", "-o", "faulthandler_exit_on_timeout=true"]
     without = ["-k", "not remove_each_other and not at_once and not lose_no_update"]
-    without += ["--ignore", "tests/auth_internals/test_mail.py"]
-
     run = partial(wine.run, project.path, *command, *patience, *without)
-    code, said = run(PYTHONPATH=windows_path(tmp_path))
-    if "Timeout (" in said:
-        # A real hang would happen twice.
-        print(f"Trying again, because Wine hung: {said}")
-        code, said = run(PYTHONPATH=windows_path(tmp_path))
 
-    for folder in folders:
-        shutil.rmtree(project.path / folder)
-    assert code == 0, said
-    assert " passed" in said
+    try:
+        for arguments in in_parts(project, folders):
+            code, said = run(*arguments, PYTHONPATH=windows_path(tmp_path))
+            if "Timeout (" in said:
+                # A real hang would happen twice.
+                print(f"Trying again, because Wine hung: {said}")
+                code, said = run(*arguments, PYTHONPATH=windows_path(tmp_path))
+            assert code == 0, said
+            assert " passed" in said
+    finally:
+        for folder in folders:
+            shutil.rmtree(project.path / folder)
 
 
 def test_an_update_keeps_both_sides_migrates_and_leaves_line_endings_alone(
