@@ -264,7 +264,7 @@ def test_a_wrong_plural_is_refused() -> None:
 
 def test_a_line_without_a_place_is_left_to_the_owner(tmp_path: Path) -> None:
     stage = Stage(tmp_path, tmp_path)
-    (tmp_path / "routers.py").write_text("routers = []\n", "utf-8")
+    (tmp_path / "routers.py").write_bytes(b"routers = []\n")
 
     stage.insert("routers.py", "    v1.include_router(book)", after_calls_of("v1.include_router"))
 
@@ -286,7 +286,7 @@ PERMISSION = '    BOOKS_READ = "books:read", "See all books"'
     ids=["empty", "two spaces", "deeper"],
 )
 def test_a_line_that_does_not_fit_the_code_is_left_to_the_owner(tmp_path: Path, code: str) -> None:
-    (tmp_path / "routers.py").write_text(code, "utf-8")
+    (tmp_path / "routers.py").write_bytes(code.encode())
     stage = Stage(tmp_path, tmp_path)
 
     stage.insert("routers.py", INCLUDE, after_calls_of("v1.include_router"))
@@ -298,7 +298,7 @@ def test_a_line_that_does_not_fit_the_code_is_left_to_the_owner(tmp_path: Path, 
 
 def test_an_element_is_never_added_after_one_without_a_comma(tmp_path: Path) -> None:
     code = 'PUBLIC_ROUTES = {\n    ("GET", "/a")\n}\n'
-    (tmp_path / "permissions.py").write_text(code, "utf-8")
+    (tmp_path / "permissions.py").write_bytes(code.encode())
     stage = Stage(tmp_path, tmp_path)
 
     stage.insert("permissions.py", '    ("GET", "/b"),', at_end_of_set("PUBLIC_ROUTES"))
@@ -318,7 +318,7 @@ def test_line_ends_of_the_owner_stay(tmp_path: Path) -> None:
 
 def test_imports_follow_those_of_the_future(tmp_path: Path) -> None:
     code = '"""A model."""\n\nfrom __future__ import annotations\n'
-    (tmp_path / "book.py").write_text(code, "utf-8")
+    (tmp_path / "book.py").write_bytes(code.encode())
     stage = Stage(tmp_path, tmp_path)
 
     stage.add_imports("book.py", "String", {"String": "sqlalchemy"})
@@ -329,7 +329,7 @@ def test_imports_follow_those_of_the_future(tmp_path: Path) -> None:
 def test_a_permission_that_exists_is_not_declared_again(tmp_path: Path) -> None:
     code = f"class PermissionName(StrEnum):\n{PERMISSION}\n"
     (tmp_path / "app").mkdir()
-    (tmp_path / "app/permissions.py").write_text(code, "utf-8")
+    (tmp_path / "app/permissions.py").write_bytes(code.encode())
     stage = Stage(tmp_path, tmp_path)
 
     commands.declare_permissions(stage, Names.parse("Book"), {"owner": None, "public": False})
@@ -341,7 +341,7 @@ def test_a_permission_that_exists_is_not_declared_again(tmp_path: Path) -> None:
 
 def test_two_generators_at_once_do_not_overwrite_each_other(tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
-    (tmp_path / "app/a.py").write_text("a = 1\n", "utf-8")
+    (tmp_path / "app/a.py").write_bytes(b"a = 1\n")
 
     with staged(tmp_path) as first, staged(tmp_path) as second:
         first.insert("app/a.py", "b = 2", lambda _: 1)
