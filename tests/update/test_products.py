@@ -13,7 +13,8 @@ from tools.releases import releases
 pytestmark = pytest.mark.slow
 
 HEAD = "v1000.0.0"
-VERSIONS = [f"v{version}" for version in releases()]
+# The library is written as products were before projects could generate resources.
+VERSIONS = [f"v{version}" for version in releases() if version < "0.7"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
