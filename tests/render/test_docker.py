@@ -14,12 +14,13 @@ from tests.render.test_github import different
 from tests.support.projects import Generate
 
 FILES = {".dockerignore", "Dockerfile", "compose.yaml", "deploy/litestream.yml"}
+WORKFLOW = ".github/workflows/image.yml"
 
 
 def test_docker_changes_no_file_of_the_program(generate: Generate) -> None:
     with_docker, without = generate(docker=True), generate(docker=False)
 
-    assert {*map(str, with_docker.files())} - {*map(str, without.files())} == FILES
+    assert {*map(str, with_docker.files())} - {*map(str, without.files())} == {*FILES, WORKFLOW}
     assert different(with_docker, without) == {".copier-answers.yml", "docs/operating.md"}
     assert without.mentions("docker") == [".copier-answers.yml"]
     assert without.mentions("litestream") == []

@@ -159,6 +159,7 @@ def test_workflows_come_and_go_and_an_own_one_stays(
     assert sorted(path.name for path in (project.path / ".github/workflows").iterdir()) == [
         "ci.yml",
         "deploy.yml",
+        "image.yml",
         "template-update.yml",
     ]
     replace(project, ".github/workflows/ci.yml", "fail-fast: false", "fail-fast: true")
