@@ -81,6 +81,21 @@ def test_serve_answers_on_sqlite_and_refuses_what_windows_lacks(wine: Wine, read
     assert answer == (200, {"status": "ok"}), output
 
 
+def test_serve_answers_with_two_workers(wine: Wine, ready: Ready) -> None:
+    project, _ = ready
+    port = free_port()
+    serve = [".venv\\Scripts\\python.exe", "-m", "app", "serve", "--workers", "2"]
+    server = wine.start(project.path, *serve, "--port", str(port))
+    try:
+        answers = [ask(port, "/health/ready") for _ in range(10)]
+    finally:
+        wine.stop()
+        output, _ = server.communicate(timeout=30)
+
+    assert answers == [(200, {"status": "ok"})] * 10, output
+    assert "Started parent process" in output
+
+
 def test_serve_answers_on_postgresql(wine: Wine, ready: Ready) -> None:
     project, _ = ready
     python, port = ".venv\\Scripts\\python.exe", free_port()
