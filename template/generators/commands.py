@@ -16,10 +16,11 @@ from generators.additions import (
     write_permission,
     write_setting,
 )
+from generators.changes import GenerateError, finish
 from generators.fields import Field, check_fields, parse_field
 from generators.names import BadName, Names, Target
 from generators.places import after_calls_of, after_imports_from, at_end_of_class, at_end_of_set
-from generators.project import GenerateError, Stage, check_committed, names_in, staged
+from generators.project import Stage, check_committed, names_in, staged
 
 PROJECT = Path(__file__).resolve().parents[1]
 ROUTERS = "app/api/routers.py"
@@ -139,6 +140,11 @@ def command(
 def changing(dry_run: bool, force: bool) -> Iterator[Stage]:
     """Everything or nothing: the project changes after the work in its copy has succeeded."""
     try:
+        if not dry_run and (files := finish(PROJECT)):
+            raise GenerateError(
+                f"a command was interrupted; its changes are now complete, in {', '.join(files)}; "
+                "look at them with git diff, and run this again"
+            )
         if not force and not dry_run:
             check_committed(PROJECT)
         with staged(PROJECT) as stage:

@@ -15,14 +15,11 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from generators.changes import GenerateError, read, write_changes
 from generators.places import Spot, after_docstring
 
 # What a migration and a check of the code need. Databases, .env and .venv stay where they are.
 COPIED = ("app", "alembic", "generators", "tests", "alembic.ini", "pyproject.toml", ".env.example")
-
-
-class GenerateError(Exception):
-    """Why nothing was generated."""
 
 
 class Stage:
@@ -174,15 +171,14 @@ class Stage:
             is_as_before = False
         if not is_as_before:
             raise GenerateError("the project has changed in the meantime; run this again")
-        for file in self.changed:
-            (self.project / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.folder / file, self.project / file)
+        files = {file: (self.folder / file).read_bytes() for file in self.changed}
+        write_changes(self.project, files)
 
 
 @contextmanager
 def staged(project: Path) -> Iterator[Stage]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        ignored = shutil.ignore_patterns("__pycache__", "*.db*")
+        ignored = shutil.ignore_patterns("__pycache__", "*.db*", "*.part")
         for name in COPIED:
             source = project / name
             if source.is_dir():
@@ -190,11 +186,6 @@ def staged(project: Path) -> Iterator[Stage]:
             elif source.exists():
                 shutil.copy(source, Path(folder) / name)
         yield Stage(project, Path(folder))
-
-
-def read(file: Path) -> str:
-    """Its text with the line ends that it has, or nothing if there is no such file."""
-    return file.read_bytes().decode() if file.exists() else ""
 
 
 def is_valid(code: bytes) -> bool:

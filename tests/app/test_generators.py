@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import time
 from collections.abc import Callable
@@ -341,6 +342,45 @@ def add_to(project: Project) -> str:
     assert 'TAGS_MERGE = "tags:merge", "Merge tags"' in project.read("app/permissions.py")
     assert '"weight", "-weight"' in project.read("app/schemas/tag.py")
     return shown
+
+
+KILL_AT_A_RENAME = """
+import os, signal, sys
+from generators.commands import cli
+
+def count(event, arguments):
+    global left
+    if event == "os.rename" and arguments[1].endswith(".py"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+left = 4
+sys.addaudithook(count)
+cli(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="uses POSIX signals")
+def test_the_next_command_finishes_one_that_was_killed(repository: Callable[..., Project]) -> None:
+    project = repository(auth=True)
+    (project.path / "killer.py").write_text(KILL_AT_A_RENAME, "utf-8")
+    commit(project)
+    assert project.run("killer", "resource", *BOOK).returncode == -signal.SIGKILL
+    assert (project.path / "app/schemas/book.py").exists()
+    assert "book" not in project.read("app/api/routers.py")
+
+    said = project.run("app", "generate", "setting", "shelf:str:default=oak")
+
+    assert said.returncode == 1
+    assert "a command was interrupted; its changes are now complete, in app/models" in said.stderr
+    assert "v1.include_router(book)" in project.read("app/api/routers.py")
+    assert not any("unfinished" in str(file) for file in project.files())
+    assert "SHELF" not in project.read(".env.example")
+    commit(project)
+    assert "app/settings.py" in project.succeed(
+        "app", "generate", "setting", "shelf:str:default=oak"
+    )
 
 
 def test_the_templates_of_an_owner_are_used(repository: Callable[..., Project]) -> None:

@@ -1,15 +1,19 @@
 """What `generate` is given: names and fields become code, or a sentence that says why not."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from generators import commands
+from generators.changes import UNFINISHED, GenerateError, finish, write_changes
 from generators.fields import parse_field
 from generators.names import BadName, Names, Target, pluralize, singularize, snake
 from generators.places import after_calls_of, at_end_of_set
-from generators.project import GenerateError, Stage, check_committed, staged
+from generators.project import Stage, check_committed, staged
 
 TARGETS = {"User": Target("User", "app.models.user", "users")}
 
@@ -343,6 +347,7 @@ def test_two_generators_at_once_do_not_overwrite_each_other(tmp_path: Path) -> N
     (tmp_path / "app").mkdir()
     (tmp_path / "app/a.py").write_bytes(b"a = 1\n")
 
+    (tmp_path / "generators").mkdir()
     with staged(tmp_path) as first, staged(tmp_path) as second:
         first.insert("app/a.py", "b = 2", lambda _: 1)
         second.insert("app/a.py", "c = 3", lambda _: 1)
@@ -356,3 +361,89 @@ def test_two_generators_at_once_do_not_overwrite_each_other(tmp_path: Path) -> N
 def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GenerateError, match="commit the project to git first"):
         check_committed(tmp_path)
+
+
+# Each run is a fork, which kills itself before its n-th change of the disk.
+KILLER = r"""
+import os, shutil, signal, sys
+from pathlib import Path
+from generators.changes import UNFINISHED, finish, write_changes
+
+OLD = {"app/permissions.py": b"a = 1\n", "app/routers.py": b"b = 1\r\n"}
+NEW = {"app/routers.py": b"b = 2\n", "app/models/book.py": b"c = 1\n", "app/permissions.py": b"a = 2\n"}
+CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod"}
+
+def write(project, steps):
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    left = steps
+    def count(event, arguments):
+        nonlocal left
+        if event in CHANGES or (event == "open" and "w" in str(arguments[1])):
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+    sys.addaudithook(count)
+    try:
+        write_changes(project, NEW)
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+def read(project):
+    return {f: (project / f).read_bytes() for f in NEW if (project / f).exists()}
+
+outcomes = []
+for steps in range(1000):
+    project = Path(sys.argv[1]) / str(steps)
+    for file, content in OLD.items():
+        (project / file).parent.mkdir(parents=True, exist_ok=True)
+        (project / file).write_bytes(content)
+    (project / "generators").mkdir()
+    status = write(project, steps)
+    if status == 0:
+        break
+    assert status == -signal.SIGKILL, status
+    finish(project)
+    assert read(project) in (OLD, NEW), steps
+    outcomes.append(read(project) == NEW)
+    if read(project) == OLD:
+        write_changes(project, NEW)
+    assert (read(project), finish(project), (project / UNFINISHED).exists()) == (NEW, [], False)
+print(len(outcomes), sum(outcomes), outcomes == sorted(outcomes))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="uses POSIX signals")
+def test_a_command_killed_at_any_step_changes_all_of_its_files_or_none(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLER, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+
+    assert run.returncode == 0, run.stderr
+    kills, completed, in_order = run.stdout.split()
+    assert int(kills) > int(completed) > 4
+    assert in_order == "True"
+
+
+def test_an_interrupted_command_is_not_finished_over_later_changes(tmp_path: Path) -> None:
+    (tmp_path / "generators").mkdir()
+    (tmp_path / "app.py").write_bytes(b"a = 1\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("generators.changes.finish", bool)
+        write_changes(tmp_path, {"app.py": b"a = 2\n"})
+    (tmp_path / "app.py").write_bytes(b"mine = 1\n")
+
+    with pytest.raises(GenerateError, match="has changed since then; go back with git"):
+        finish(tmp_path)
+
+    assert (tmp_path / "app.py").read_bytes() == b"mine = 1\n"
+    assert (tmp_path / UNFINISHED / "app.py").read_bytes() == b"a = 2\n"
+
+
+def test_two_commands_do_not_change_a_project_at_once(tmp_path: Path) -> None:
+    (tmp_path / UNFINISHED).mkdir(parents=True)
+    (tmp_path / UNFINISHED / "other").touch()
+
+    with pytest.raises(GenerateError, match="another command is changing the project"):
+        write_changes(tmp_path, {"app.py": b""})

@@ -1,0 +1,73 @@
+"""Puts the files of a command in their places: all of them, also if it is killed meanwhile."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# The files of a command, from when all of them are written until the last one is in its place.
+UNFINISHED = "generators/unfinished"
+BEFORE = "before.json"
+
+
+class GenerateError(Exception):
+    """Why nothing was generated."""
+
+
+def write_changes(project: Path, files: dict[str, bytes]) -> None:
+    """Write these files, or none. The folder gets its name when all of them are on the disk."""
+    before = {file: read(project / file) for file in files}
+    with scratch(project) as folder:
+        changes = Path(folder, "changes")
+        write_durably(changes / BEFORE, json.dumps(before).encode())
+        for file, content in files.items():
+            write_durably(changes / file, content)
+        try:
+            changes.rename(project / UNFINISHED)
+        except OSError:
+            raise GenerateError("another command is changing the project; run this again") from None
+    finish(project)
+
+
+def finish(project: Path) -> list[str]:
+    """Finish what a killed command has begun. Returns its files."""
+    changes = project / UNFINISHED
+    if not (changes / BEFORE).exists():
+        return []
+    before: dict[str, str] = json.loads((changes / BEFORE).read_bytes())
+    # New files first, because the others refer to them.
+    files = sorted((f for f in before if (changes / f).exists()), key=lambda f: bool(before[f]))
+    if other := [file for file in files if read(project / file) != before[file]]:
+        raise GenerateError(
+            f"a command was interrupted, and {other[0]} has changed since then; go back with git, "
+            f"or finish it by hand with the files in {UNFINISHED}, and remove that folder"
+        )
+    for file in files:
+        target = (project / file).resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            shutil.copymode(target, changes / file)
+        (changes / file).replace(target)
+    with scratch(project) as folder:
+        changes.rename(Path(folder, "changes"))
+    return [*before]
+
+
+def scratch(project: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder on the same disk. Git ignores it."""
+    return tempfile.TemporaryDirectory(".part", "unfinished-", project / "generators")
+
+
+def write_durably(file: Path, content: bytes) -> None:
+    """Write a file that is not empty after a power cut."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read(file: Path) -> str:
+    """Its text with the line ends that it has, or nothing if there is no such file."""
+    return file.read_bytes().decode() if file.exists() else ""
