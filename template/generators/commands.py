@@ -17,7 +17,14 @@ from generators.additions import (
     write_setting,
 )
 from generators.changes import GenerateError, finish
-from generators.fields import Field, check_fields, parse_field
+from generators.fields import (
+    LENGTHS,
+    MAX_IDENTIFIER,
+    Field,
+    check_fields,
+    parse_field,
+    quoted,
+)
 from generators.names import BadName, Names, Target
 from generators.places import after_calls_of, after_imports_from, at_end_of_class, at_end_of_set
 from generators.project import Stage, check_committed, names_in, staged
@@ -46,6 +53,7 @@ def resource(
     nested_in: Annotated[str, typer.Option(help="The field with the row that it is part of.")] = "",
     public: Annotated[bool, typer.Option("--public", help="Read without a login.")] = False,
     soft_delete: Annotated[bool, typer.Option("--soft-delete", help="Keep deleted rows.")] = False,
+    search: Annotated[str, typer.Option(help="Fields to search for parts: title,blurb")] = "",
     total: Annotated[str, typer.Option(help="Count the whole list: exact or estimated.")] = "",
     no_tests: Annotated[bool, typer.Option("--no-tests", help="Write no tests.")] = False,
     plural: Annotated[str, typer.Option(help="Such as people, if the guess is wrong.")] = "",
@@ -63,10 +71,14 @@ def resource(
         if total not in {"", "exact", "estimated"}:
             raise BadName(f"--total {total}: write exact or estimated")
         options = describe_resource(names, found, owned_by, nested_in, public, soft_delete)
+        searched = find_searched(names, found, search, total)
         options |= {"page": "CountedPage" if total else "Page", "total": total}
+        options |= {"search": searched, "quoted": quoted}
         check_new(names, found)
         write_resource(stage, names, options, with_tests=not no_tests)
         stage.migrate(f"add {names.words}")
+        if searched:
+            stage.add_migration(f"search_{names.plural}", "search.py", **options)
 
 
 @cli.command("field")
@@ -219,7 +231,8 @@ def parse(name: str, plural: str, texts: list[str], nested_in: str) -> tuple[Nam
 def check_new(names: Names, fields: list[Field]) -> None:
     from app.db.base import Base
 
-    for table in (names.plural, *(f"{names.singular}_{f.name}" for f in fields if f.many)):
+    linked = (f"{names.singular}_{field.name}" for field in fields if field.many)
+    for table in (names.plural, f"{names.plural}_search", *linked):
         if table in Base.metadata.tables:
             raise BadName(f"the table {table} exists; choose another name, or use --plural")
     if f'prefix="/{names.path}"' in "".join(
@@ -238,6 +251,25 @@ def find_reference(fields: list[Field], name: str, option: str, model: str = "")
                 raise BadName(f"{option} {name}: a unique field allows one row; leave out :unique")
             return field
     raise BadName(f"{option} {name}: name a required field, such as {name}:{model or 'Book'}")
+
+
+def find_searched(names: Names, fields: list[Field], texts: str, total: str) -> list[Field]:
+    """The fields that --search names."""
+    if not texts:
+        return []
+    known = {f.name: f for f in fields if f.type in LENGTHS}
+    wanted = texts.split(",")
+    if unknown := [text for text in wanted if text not in known]:
+        raise BadName(f"--search {unknown[0]}: name a str or a text, such as title:str")
+    if len(wanted) > len({*wanted}):
+        raise BadName(f"--search {texts}: name each field once")
+    if total:
+        raise BadName("--search and --total: a search would have to find all rows to count them")
+    if any(field.is_filter and field.column == "q" for field in fields):
+        raise BadName("--search: lists read q from the query; choose another name for the field")
+    if len(f"{names.plural}_search") > MAX_IDENTIFIER:
+        raise BadName(f"{names.model}: the name is too long for a search")
+    return [known[text] for text in wanted]
 
 
 def check_options(

@@ -1,4 +1,6 @@
-"""`python -m generators.migration URL MESSAGE` writes a migration, and checks it in a new database.
+"""`python -m generators.migration URL [MESSAGE]` runs all migrations in a new database.
+
+With a message, it writes a migration before. Then it compares the database with the models.
 
 It runs in the copy of the project, whose models differ from those that this process has imported.
 """
@@ -11,11 +13,12 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 
-def main(url: str, message: str) -> None:
+def main(url: str, message: str | None = None) -> None:
     config = Config("alembic.ini", cmd_opts=Namespace(x=[f"url={url}"]))
     command.upgrade(config, "head")
-    command.revision(config, message, autogenerate=True)
-    command.upgrade(config, "head")
+    if message:
+        command.revision(config, message, autogenerate=True)
+        command.upgrade(config, "head")
     command.check(config)
 
 

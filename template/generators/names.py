@@ -24,6 +24,7 @@ TAKEN_VARIABLES = {
     "require_owner",
     "router",
     "rows",
+    "search",
     "select",
     "session",
     "update",

@@ -11,7 +11,9 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -145,15 +147,27 @@ class Stage:
     def migrate(self, message: str) -> None:
         """Write the migration, and check that it builds what the models describe."""
         self.migrations = names_of_migrations(self.folder)
+        self._run_migrations(message)
+        (migration,) = names_of_migrations(self.folder) - self.migrations
+        self.changed.append(f"alembic/versions/{migration}")
+
+    def add_migration(self, name: str, template: str, **values: object) -> None:
+        """Write a migration from a template, after the one that `migrate` has written."""
+        revision = uuid4().hex[-12:]
+        last = re.search(r"^revision\b.*[\"'](\w+)[\"']", self.read(self.changed[-1]), re.MULTILINE)
+        values |= {"revision": revision, "down_revision": last[1] if last else ""}
+        file = f"alembic/versions/{revision}_{name}.py"
+        self.create(file, template, created=datetime.now(), **values)
+        self._run_migrations()
+
+    def _run_migrations(self, *message: str) -> None:
         url = f"sqlite:///{self.folder / 'generate.db'}"
-        run = self.run("generators.migration", url, message)
+        run = self.run("generators.migration", url, *message)
         if run.returncode:
             reason = (run.stdout + run.stderr).strip().splitlines()
             raise GenerateError(
                 f"no migration: in a new SQLite database, {reason[-1] if reason else ''}"
             )
-        (migration,) = names_of_migrations(self.folder) - self.migrations
-        self.changed.append(f"alembic/versions/{migration}")
 
     def diff(self) -> str:
         """What would change, as a patch."""

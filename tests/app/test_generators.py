@@ -43,6 +43,8 @@ RESOURCES = [
         "book:Book:unique",
         "size:big|small?",
         "books:Book*",
+        "--search",
+        "title,order",
     ],
 ]
 OF_USERS = [
@@ -342,6 +344,63 @@ def add_to(project: Project) -> str:
     assert 'TAGS_MERGE = "tags:merge", "Merge tags"' in project.read("app/permissions.py")
     assert '"weight", "-weight"' in project.read("app/schemas/tag.py")
     return shown
+
+
+PLANS = """
+import asyncio
+
+from sqlalchemy import event, select, text
+
+from app.core.database import Database
+from app.core.pagination import PageParams
+from app.core.search import search
+from app.models.note import Note
+from app.schemas.note import NoteFilters
+from app.settings import load_settings
+
+NOTES = select(Note).where(Note.author_id == 1, Note.deleted_at.is_(None))
+
+
+async def main() -> None:
+    queries = []
+    async with Database(load_settings()) as database:
+        for engine in {*database._engines}:
+            listen = lambda *a: queries.append(a[2:4]) if "FROM notes" in a[2] else None
+            event.listen(engine.sync_engine, "before_cursor_execute", listen)
+        async with database.readers() as session:
+            for q in ("o", "ood", "nothing"):
+                for statement in (select(Note), NOTES):
+                    for order in ("id", "-id"):
+                        filters, page = NoteFilters(q=q, order=order), PageParams(10, 5, (order, 5))
+                        page = page if order == "-id" else PageParams(10, 5)
+                        columns = [Note.title, Note.blurb]
+                        await search(session, statement, columns, q, page, filters)
+            connection = await session.connection()
+            for statement, parameters in [*queries]:
+                plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                print(" then ".join(row[-1] for row in plan))
+
+
+asyncio.run(main())
+"""
+
+
+def test_a_search_reads_the_index_and_only_rows_that_it_found(
+    repository: Callable[..., Project],
+) -> None:
+    project = repository(auth=True)
+    fields = ["title:str", "blurb:text?", "author:User", "--search", "title,blurb"]
+    generate_resource(project, "Note", *fields, "--owned-by", "author", "--soft-delete")
+    project.succeed("alembic", "upgrade", "head")
+    (project.path / "plans.py").write_text(PLANS, "utf-8")
+
+    plans = project.succeed("plans").splitlines()
+
+    assert len(plans) == 12
+    for plan in plans:
+        index, rows = plan.split(" then ")
+        assert index.startswith("SCAN notes_search VIRTUAL TABLE INDEX")
+        assert rows == "SEARCH notes USING INTEGER PRIMARY KEY (rowid=?)"
 
 
 KILL_AT_A_RENAME = """

@@ -10,10 +10,12 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from pydantic import BaseModel, TypeAdapter
 from sqlalchemy import Engine, Select, create_engine, event, select
 
 from app.core.database import Database, synchronous_url
-from app.core.pagination import PageParams
+from app.core.errors import Invalid
+from app.core.pagination import PageParams, _Cursor, get_page_params
 from app.core.search import search as search_page
 from app.models.user import User
 from tests.auth_internals.helpers import USERS, MakeUser, execute
@@ -42,6 +44,12 @@ PARTS = (
 )
 
 Search = Callable[..., list[str]]
+
+
+class Filters(BaseModel):
+    order: str
+    q: str = "is not a column"
+    is_active: bool | None = None
 
 
 @pytest.fixture
@@ -181,17 +189,21 @@ def test_a_search_with_another_filter_or_a_join_loses_no_rows(
     execute(rows, "UPDATE users SET is_active = false WHERE username < 'bob-7'")
     everyone, holders = select(User), select(User).join(User.permissions)
 
-    async def find(statement: Select[User]) -> list[str]:
-        found, after = [], 0
+    async def find(statement: Select[User], filters: BaseModel | None = None) -> list[str]:
+        found, params = [], PageParams(1, 0)
         async with Database(app.state.settings) as database, database.readers() as session:
             while True:
                 columns = [User.username, User.email]
-                page = await search_page(session, statement, columns, "bob", PageParams(1, after))
+                page = await search_page(session, statement, columns, "bob", params, filters)
                 found += [user.username for user in page.items]
                 if page.next is None:
                     return found
-                after = page.items[-1].id
+                params = await get_page_params(1, TypeAdapter(_Cursor).validate_python(page.next))
 
     assert asyncio.run(find(everyone.where(User.is_active))) == ["bob-7", "bob-8"]
     assert asyncio.run(find(holders)) == ["bob-7", "bob-8"]
     assert len(asyncio.run(find(everyone))) == 9
+    active = Filters(order="-id", is_active=True)
+    assert asyncio.run(find(everyone, active)) == ["bob-8", "bob-7"]
+    with pytest.raises(Invalid):
+        asyncio.run(find(everyone, Filters(order="username")))

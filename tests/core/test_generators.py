@@ -88,6 +88,7 @@ def refusal(*arguments: str) -> str:
         ("Permission", "exists"),
         ("B" + "o" * 62, "too long for a database"),
         ("Page", "such as LibraryPage"),
+        ("Search", "such as LibrarySearch"),
         ("Decimal", "use the name Decimal twice; choose a more specific name"),
     ],
 )
@@ -210,6 +211,12 @@ def test_options_that_name_no_reference_are_refused() -> None:
     assert "the path needs this name" in refusal("Book", "book:User", "a:str", *nested)
     assert "leave out :unique" in refusal("Book", "book:User:unique", "a:str", *nested)
     assert "write exact or estimated" in refusal("Book", "a:str", "--total", "rough")
+    search = ["a:str", "n:int", "q:str:index", "--search"]
+    assert "--search b: name a str or a text" in refusal("Book", *search, "b")
+    assert "--search n: name a str or a text" in refusal("Book", *search, "a,n")
+    assert "name each field once" in refusal("Book", *search, "a,a")
+    assert "lists read q from the query" in refusal("Book", *search, "a")
+    assert "find all rows to count" in refusal("Book", *search, "a", "--total", "exact")
 
 
 def test_a_row_is_not_a_part_of_its_owner() -> None:

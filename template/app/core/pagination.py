@@ -86,8 +86,15 @@ async def paginate(
         # Nothing comes after NULL, so the list would end there.
         raise ValueError(f"a list can't be in the order of {column}, which is nullable")
     keys = [model.id] if column.key == "id" else [column, model.id]
+    return await _page_by(session, statement, page, order, keys)
+
+
+async def _page_by(
+    session: AsyncSession, statement: Select[_Item], page: PageParams, order: str, keys: list[Any]
+) -> Page[_Item]:
+    """One page in the order of these columns, the last of which is the id."""
     if page.after or order == "id":
-        last = tuple_(*_last_row(page, order, column))
+        last = tuple_(*_last_row(page, order, keys))
         statement = statement.where(
             tuple_(*keys) < last if order.startswith("-") else tuple_(*keys) > last
         )
@@ -95,7 +102,7 @@ async def paginate(
     statement = statement.order_by(*(key.desc() if order.startswith("-") else key for key in keys))
     rows: list[Any] = list(await session.scalars(statement.limit(page.limit + 1)))
     items = rows[: page.limit]
-    cursor = _encode_cursor(order, column, items[-1]) if len(rows) > page.limit else None
+    cursor = _encode_cursor(order, items[-1]) if len(rows) > page.limit else None
     return Page[_Item].model_construct(items=items, next=cursor)
 
 
@@ -135,21 +142,25 @@ def _compile_explain(element: _Explain, compiler: SQLCompiler, **options: Any) -
     return f"EXPLAIN (FORMAT JSON) {compiler.process(element.statement, **options)}"
 
 
-def _filtered(statement: Select[_Item], filters: BaseModel | None) -> Select[_Item]:
+def _filtered(
+    statement: Select[_Item], filters: BaseModel | None, others: tuple[str, ...] = ("order",)
+) -> Select[_Item]:
+    """With each field that is not one of the others."""
     model: Any = statement.column_descriptions[0]["entity"]
     for name, value in filters or ():
-        if name != "order" and value is not None:
+        if name not in others and value is not None:
             statement = statement.where(getattr(model, name) == value)
     return statement
 
 
-def _last_row(page: PageParams, order: str, column: Any) -> list[Any]:
+def _last_row(page: PageParams, order: str, keys: list[Any]) -> list[Any]:
     """The row after which the page begins. Invalid, if its cursor is of a list in another order."""
     try:
         if (page.position[0] if page.position else "id") != order:
             raise ValueError
-        if column.key == "id" or page.position is None:
+        if len(keys) == 1 or page.position is None:
             return [page.after]
+        column = keys[0]
         bits = {SmallInteger: 15, Integer: 31}.get(type(column.type), 63)
         kind = getattr(column.type, "impl_instance", column.type).python_type
         value = TypeAdapter(kind).validate_python(page.position[1])
@@ -165,10 +176,10 @@ def _last_row(page: PageParams, order: str, column: Any) -> list[Any]:
     return [literal(value, column.type), page.after]
 
 
-def _encode_cursor(order: str, column: Any, row: Any) -> str:
+def _encode_cursor(order: str, row: Any) -> str:
     if order == "id":
         return _encode(row.id)
-    return _encode([order, to_jsonable_python(getattr(row, column.key)), row.id])
+    return _encode([order, to_jsonable_python(getattr(row, order.removeprefix("-"))), row.id])
 
 
 def _encode(last: object) -> str:

@@ -1,30 +1,33 @@
 """Search for part of a text, in pages.
 
 On SQLite, a full-text index of three-letter pieces (trigrams) finds the rows, if a migration has
-created one: `{table}_search`, with the columns after _START each. On PostgreSQL, LIKE uses an index
-of pg_trgm by itself. Without an index, the results are the same, but every row is read.
+created one: `{table}_search`, with the columns after _START each. On PostgreSQL, ILIKE uses an
+index of pg_trgm by itself. Without an index, the results are the same, but every row is read, and
+SQLite then knows the lower case of ASCII letters only.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from sqlalchemy import (
-    ColumnElement,
-    Select,
-    Table,
-    column,
-    literal_column,
-    or_,
-    select,
-    table,
-    text,
-)
+from pydantic import BaseModel, Field
+from sqlalchemy import ColumnElement, Select, column, literal_column, or_, table, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.core.pagination import Page, PageParams, paginate
+from app.core.errors import FieldError, Invalid
+from app.core.pagination import Page, PageParams, _filtered, _page_by
+from app.core.types import ShortText
 
 _Item = TypeVar("_Item")
+
+SearchText = Annotated[
+    ShortText,
+    Field(
+        min_length=1,
+        max_length=100,
+        description="Part of a text. One or two letters are only found at its start.",
+    ),
+]
 
 # The shortest text that an index of trigrams can find. A shorter one is only found at the start.
 _MIN_LENGTH = 3
@@ -38,44 +41,40 @@ _HAS_INDEX = text("SELECT sql LIKE 'CREATE VIRTUAL%' FROM sqlite_master WHERE na
 async def search(
     session: AsyncSession,
     statement: Select[_Item],
-    columns: Sequence[InstrumentedAttribute[str]],
+    columns: Sequence[InstrumentedAttribute[Any]],
     part: str,
     page: PageParams,
+    filters: BaseModel | None = None,
 ) -> Page[_Item]:
     """`return await search(session, select(Book), [Book.title], q, page)`: one page of matches.
 
-    A part of one or two letters is only found at the start of a column.
+    The filters are those of `paginate`, apart from their field `q`. The order is that of the ids,
+    ascending or descending. A part of one or two letters is only found at the start of a column.
     """
-    is_short = len(part) < _MIN_LENGTH
-    model = columns[0].class_
-    name = f"{model.__tablename__}_search"
+    order = getattr(filters, "order", "id")
+    if order not in {"id", "-id"}:
+        reason = "A search is in the order of the ids: use id or -id."
+        raise Invalid([FieldError(["query", "order"], reason, "value_error")])
+    statement = _filtered(statement, filters, ("order", "q"))
+    model: Any = columns[0].class_
+    index = table(f"{model.__tablename__}_search", column("rowid"))
     if session.get_bind().dialect.name == "sqlite" and await session.scalar(
-        _HAS_INDEX, {"name": name}
+        _HAS_INDEX, {"name": index.name}
     ):
-        phrase = (_START * (_MIN_LENGTH - len(part)) if is_short else "") + part
-        found = _in_index(name, phrase, page)
-        if _has_all_rows(statement):
-            # The index finds them in the order of their ids, so the page needs no others.
-            found = found.limit(page.limit + 1)
-        statement = statement.where(model.id.in_(found))
-    elif is_short:
-        starts = (each.startswith(part, autoescape=True) for each in columns)
-        statement = statement.where(or_(*starts))
-    else:
-        statement = statement.where(
-            or_(*(each.contains(part, autoescape=True) for each in columns))
-        )
-    return await paginate(session, statement, page)
+        # The index finds the rows in the order of their ids. So it is read for one page only.
+        statement = statement.join(index, index.c.rowid == model.id).where(_matches(index, part))
+        return await _page_by(session, statement, page, order, [index.c.rowid])
+    pattern = _escape(part) + "%"
+    if len(part) >= _MIN_LENGTH:
+        pattern = "%" + pattern
+    found = or_(*(each.ilike(pattern, escape="/") for each in columns))
+    return await _page_by(session, statement.where(found), page, order, [model.id])
 
 
-def _in_index(name: str, phrase: str, page: PageParams) -> Select[int]:
-    rowid: ColumnElement[int] = column("rowid")
-    matches = literal_column(name).op("MATCH")('"{}"'.format(phrase.replace('"', '""')))
-    found = select(rowid).select_from(table(name)).where(matches, rowid > page.after)
-    return found.order_by(rowid)
+def _matches(index: Any, part: str) -> ColumnElement[bool]:
+    phrase = _START * (_MIN_LENGTH - len(part)) + part
+    return literal_column(index.name).op("MATCH")('"{}"'.format(phrase.replace('"', '""')))
 
 
-def _has_all_rows(statement: Select[Any]) -> bool:
-    """Whether no other filter or join can drop rows that the index has found."""
-    tables = statement.get_final_froms()
-    return statement.whereclause is None and len(tables) == 1 and isinstance(tables[0], Table)
+def _escape(part: str) -> str:
+    return part.replace("/", "//").replace("%", "/%").replace("_", "/_")
