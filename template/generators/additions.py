@@ -30,7 +30,10 @@ COMMON = {
     "UUID": "uuid",
 }
 MODEL_IMPORTS = COMMON | {
-    **dict.fromkeys(("JSON", "CheckConstraint", "ForeignKey", "Numeric", "String"), "sqlalchemy"),
+    **dict.fromkeys(
+        ("JSON", "CheckConstraint", "ForeignKey", "Index", "Numeric", "String", "text"),
+        "sqlalchemy",
+    ),
     **dict.fromkeys(("Mapped", "mapped_column"), "sqlalchemy.orm"),
     "BigInt": "app.core.types",
 }
@@ -65,9 +68,9 @@ def write_field(stage: Stage, target: Target, field: Field) -> None:
         literal = f"{alias} = Literal[{', '.join(map(json.dumps, field.choices))}]"
         stage.insert(file, f"{literal}\n\n", before(model))
         code += literal
-    if constraint := field.check():
-        write_constraint(stage, file, model, constraint)
-        code += constraint
+    for rule in reversed(field.rules(target.table)):
+        write_constraint(stage, file, model, rule)
+        code += rule
     stage.add_imports(file, code, MODEL_IMPORTS)
     write_schemas(stage, target, field)
     for folder in ("tests/auth", "tests"):

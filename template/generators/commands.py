@@ -100,6 +100,8 @@ def add_field(
         new = parse_field(field, targets)
         check_new_field(target, new, field)
         check_fields(Names(model, target.table), [new])
+        if "deleted_at" in columns_of(target.table):
+            new = replace(new, is_kept=new.unique)
         if known := new.names & names_of(model):
             raise BadName(f"{model} has a field {known.pop()}")
         write_field(stage, target, new)
@@ -296,6 +298,8 @@ def describe_resource(
     if parent:
         fields = [replace(f, cascades=f == parent) for f in fields]
         parent = next(field for field in fields if field.cascades)
+    if soft:
+        fields = [replace(f, is_kept=f.unique) for f in fields]
     filters = [f for f in fields if f.is_filter and f != parent]
     sortable = ["id", *(f.column for f in fields if f.is_order)]
     prefix = f"/{names.path}"
@@ -310,7 +314,7 @@ def describe_resource(
         "inputs": [f for f in fields if f not in (owner, parent)],
         "filters": filters,
         "orders": [sign + column for column in sortable for sign in ("", "-")],
-        "checks": [f.check() for f in fields if f.check()],
+        "rules": [rule for f in fields for rule in f.rules(names.plural)],
         "prefix": prefix,
         "owner": owner,
         "parent": parent,

@@ -110,6 +110,8 @@ class Field:
     is_own: bool = False
     # Whether the row is deleted with the one that it refers to.
     cascades: bool = False
+    # Whether a deleted row stays in the table, and may have the same value as another one.
+    is_kept: bool = False
 
     @property
     def column(self) -> str:
@@ -146,9 +148,9 @@ class Field:
             rule = ', ondelete="CASCADE"' if self.cascades else ""
             rule = ', ondelete="SET NULL"' if self.optional else rule
             arguments.append(f'ForeignKey("{self.target.table}.id"{rule})')
-        if self.unique:
+        if self.unique and not self.is_kept:
             arguments.append("unique=True")
-        elif self.is_filter:
+        elif self.is_filter and (self.target or not self.unique):
             arguments.append("index=True")
         if self.type == "json" and self.optional:
             arguments[0] = "JSON(none_as_null=True)"
@@ -165,7 +167,18 @@ class Field:
         # SQLite stores a UUID as a text without hyphens.
         return f'"{UUID(value).hex if self.type == "uuid" else value}"'
 
-    def check(self) -> str | None:
+    def rules(self, table: str) -> list[str]:
+        """What __table_args__ has for it."""
+        found = [self.check()] if self.check() else []
+        if self.unique and self.is_kept:
+            where = 'text("deleted_at IS NULL")'
+            found.append(
+                f'Index("uq_{table}_{self.column}", "{self.column}", unique=True, '
+                f"sqlite_where={where}, postgresql_where={where})"
+            )
+        return found
+
+    def check(self) -> str:
         """The constraint that SQLite needs: it does not enforce the length of a String."""
         if self.choices:
             values = ", ".join(f"'{choice}'" for choice in self.choices)
@@ -174,7 +187,7 @@ class Field:
         if self.type in LENGTHS and not self.target:
             condition = f"length({quoted(self.name)}) <= {LENGTHS[self.type]}"
             return f'CheckConstraint("{escaped(condition)}", "{self.name}_length")'
-        return None
+        return ""
 
     def filter(self, model: str) -> str:
         return self.alias(model) or self.kind.schema

@@ -278,7 +278,7 @@ def test_openapi_describes_every_error_as_a_problem(app: FastAPI) -> None:
     assert documented["418"]["description"] == "Short and stout."
 
 
-def test_openapi_documents_a_conflict_only_where_a_route_reads_json(app: FastAPI) -> None:
+def test_openapi_documents_a_conflict_where_a_route_reads_json_or_deletes(app: FastAPI) -> None:
     @app.post("/json")
     async def read_json(body: dict[str, int]) -> None: ...
 
@@ -286,8 +286,12 @@ def test_openapi_documents_a_conflict_only_where_a_route_reads_json(app: FastAPI
 
     form: dict[str, Any] = {"requestBody": {"content": {"application/x-www-form-urlencoded": {}}}}
     app.post("/form", openapi_extra=form)(read_form)
+    app.delete("/rows/{row}")(read_form)
+    app.delete("/all")(read_form)
     paths = app.openapi()["paths"]
 
     assert "409" in paths["/json"]["post"]["responses"]
+    assert "409" in paths["/rows/{row}"]["delete"]["responses"]
+    assert "409" not in paths["/all"]["delete"]["responses"]
     assert "413" in paths["/form"]["post"]["responses"]
     assert "409" not in paths["/form"]["post"]["responses"]

@@ -38,7 +38,7 @@ def error_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """Further errors of a route: `responses=error_responses(TooManyAttempts)`.
 
     The usual ones are documented without it: 404 where the path has a parameter, 409 where the
-    route reads JSON, and those of the body, the login and the permission.
+    route reads JSON or deletes such a path, and those of the body, the login and the permission.
     """
     return {int(error.status_code): {"description": error.detail} for error in errors}
 
@@ -61,9 +61,9 @@ def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
     schemas["Problem"] = _PROBLEM_SCHEMA
     _publish_optional_login(schema)
     for path, operations in schema.get("paths", {}).items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             responses = operation["responses"]
-            for status, description in _usual_errors(path, operation).items():
+            for status, description in _usual_errors(method, path, operation).items():
                 responses.setdefault(status, {"description": description})
             responses["default"] = {"description": "Any other error", "content": _PROBLEM_CONTENT}
             for status, response in responses.items():
@@ -92,7 +92,7 @@ def _publish_optional_login(schema: dict[str, Any]) -> None:
                         security += [{}, {name: []}]
 
 
-def _usual_errors(path: str, operation: dict[str, Any]) -> dict[str, str]:
+def _usual_errors(method: str, path: str, operation: dict[str, Any]) -> dict[str, str]:
     """The errors that any operation of this kind may answer with."""
     found = {"503": ServiceUnavailable.detail}
     if "requestBody" in operation:
@@ -104,6 +104,9 @@ def _usual_errors(path: str, operation: dict[str, Any]) -> dict[str, str]:
             found["409"] = Conflict.detail
     if "{" in path:
         found["404"] = NotFound.detail
+        if method == "delete":
+            # Other rows may refer to this one.
+            found["409"] = Conflict.detail
     schemes = operation.get("security", [])
     if schemes:
         found["401"] = "The token is missing or invalid, or the login is too old."
