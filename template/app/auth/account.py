@@ -32,7 +32,7 @@ async def update_own_user(
         name = throttle.rename_key(caller.user_id)
         await throttle.record(database, name, client.address)
     await sessions.reauthenticate(session, caller)
-    user = await users.load_user(session, User.id == caller.user_id)
+    user = await users.load_user(session, user_id=caller.user_id)
     before = dict(vars(user))
     await users.rename(session, user, data.username, data.email)
     if user.email != (previous := str(before["email"])):

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, bindparam, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import contains_eager
 
 from app.auth import audit, links, permissions, sessions, throttle
 from app.auth.mail import tell
@@ -16,22 +16,32 @@ from app.auth.schemas import normalize_email
 from app.auth.sessions import AuthContext
 from app.core.database import Database, is_integrity_error
 from app.core.errors import Conflict, FieldError, Invalid, NotFound, PermissionDenied
-from app.models.user import User
+from app.models.user import Permission, User, user_permissions
 from app.schemas.user import UserCreate, UserUpdate
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-# Built once. It reads what another statement of this transaction may have changed.
+# One statement, built once. It reads what another statement of this transaction may have changed.
+# `joinedload` would join both tables before it looks for the user: SQLite then reads them all.
 _WITH_PERMISSIONS = (
-    select(User).options(selectinload(User.permissions)).execution_options(populate_existing=True)
+    select(User)
+    .outerjoin(user_permissions)
+    .outerjoin(Permission)
+    .options(contains_eager(User.permissions))
+    .order_by(Permission.name)
+    .execution_options(populate_existing=True)
 )
+_BY_ID = _WITH_PERMISSIONS.where(User.id == bindparam("user_id"))
 
 
-async def load_user(session: AsyncSession, *criteria: ColumnElement[bool]) -> User:
-    """`await load_user(session, User.id == user_id)`: a user with permissions, or NotFound."""
-    user = await session.scalar(_WITH_PERMISSIONS.where(*criteria))
+async def load_user(
+    session: AsyncSession, *criteria: ColumnElement[bool], user_id: int | None = None
+) -> User:
+    """By `user_id=1` or by `User.username == name`: a user with permissions, or NotFound."""
+    statement = _BY_ID if user_id is not None else _WITH_PERMISSIONS.where(*criteria)
+    user = (await session.scalars(statement, {"user_id": user_id})).unique().one_or_none()
     if user is None:
         raise NotFound("User not found.")
     return user
@@ -123,7 +133,7 @@ async def _hash_for(
     if settings.registration != "closed":
         raise _password_is_private()
     async with database.readers() as reader:
-        user = await load_user(reader, User.id == user_id)
+        user = await load_user(reader, user_id=user_id)
         await permissions.check_manageable(reader, caller.permissions, user)
     username, email = data.username or user.username, data.email or user.email
     return await hash_new_password(settings, data.password, username, email)
@@ -153,7 +163,7 @@ async def replace_permissions(
     names: list[str],
 ) -> User:
     held = await permissions.recheck(session, caller, "permissions:write", user_id)
-    user = await load_user(session, User.id == user_id)
+    user = await load_user(session, user_id=user_id)
     await permissions.check_manageable(session, held, user)
     before = permissions.granted(user)
     await permissions.replace_permissions(session, caller, held, user, names)
@@ -162,7 +172,7 @@ async def replace_permissions(
         values = {"by": caller.username, "permissions": ", ".join(sorted(after)) or "none"}
         await tell(session, settings, user, "permissions_changed", **values)
     # The response lists them by name, not in the order of the request.
-    return await load_user(session, User.id == user_id)
+    return await load_user(session, user_id=user_id)
 
 
 async def set_password(session: AsyncSession, settings: Settings, user: User, hashed: str) -> None:
@@ -212,7 +222,7 @@ def record_change(
 async def _load_for_change(session: AsyncSession, caller: AuthContext, user_id: int) -> User:
     """Lock and load a user, and check again that the caller may change them."""
     held = await permissions.recheck(session, caller, "users:write", user_id)
-    user = await load_user(session, User.id == user_id)
+    user = await load_user(session, user_id=user_id)
     await permissions.check_manageable(session, held, user)
     return user
 

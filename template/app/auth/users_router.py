@@ -39,7 +39,7 @@ RecentGranter = Annotated[AuthContext, require("permissions:write", recent_login
 @router.get("/me", response_model=UserRead)
 async def read_own_user(user: CurrentUser, session: SessionDep) -> User:
     """Show who you are and what you may do."""
-    return await users.load_user(session, User.id == user.user_id)
+    return await users.load_user(session, user_id=user.user_id)
 
 
 @router.patch("/me", response_model=UserRead, responses=error_responses(TooManyAttempts))
@@ -107,7 +107,7 @@ async def create_user(
 
 @router.get("/{user_id:id}", response_model=UserRead, dependencies=[require("users:read")])
 async def read_user(user_id: IdPath, session: SessionDep) -> User:
-    return await users.load_user(session, User.id == user_id)
+    return await users.load_user(session, user_id=user_id)
 
 
 @router.patch("/{user_id:id}", response_model=UserRead)
