@@ -527,7 +527,7 @@ def test_l1_own_code_can_record_what_it_changes(
     @app.post("/sell")
     async def sell_book(user: CurrentUser, session: SessionDep) -> None:
         target = audit.Target("books", 3, "Ä" * 300)
-        audit.record(session, user, "book_sold", target, changed=["price"])
+        await audit.record(session, user, "book_sold", target, changed=["price"])
 
     assert client.post("/sell", headers=admin).status_code == 200
 

@@ -38,7 +38,7 @@ async def update_own_user(
     if user.email != (previous := str(before["email"])):
         # Without a link: the previous address was not confirmed either, so it may be a stranger's.
         await tell(session, settings, user, "email_replaced", to=previous, email=user.email)
-    users.record_change(session, caller, user, before)
+    await users.record_change(session, caller, user, before)
     return user
 
 
@@ -78,7 +78,7 @@ async def confirm_email(database: Database, settings: Settings, token: str) -> N
         else:
             await _lock_out_thief(session, settings, user, row)
         # Without a caller, since the user of a link need not be logged in.
-        users.record_change(session, None, user, before)
+        await users.record_change(session, None, user, before)
 
 
 async def _lock_out_thief(

@@ -51,7 +51,7 @@ async def create_key(
     session.add(key)
     await session.flush()
     target = audit.Target("api_keys", key.id, key.name)
-    audit.record(session, caller, "api_key_created", target, scopes=key.scopes)
+    await audit.record(session, caller, "api_key_created", target, scopes=key.scopes)
     logger.info("API key created", extra={"event": "api_key_created", "api_key_id": key.id})
     return key, token
 
@@ -67,5 +67,5 @@ async def delete_key(session: AsyncSession, caller: AuthContext, key_id: int) ->
     name = await session.scalar(delete(ApiKey).where(one).returning(ApiKey.name))
     if name is None:
         raise NotFound(f"You have no API key {key_id}.")
-    audit.record(session, caller, "api_key_deleted", audit.Target("api_keys", key_id, name))
+    await audit.record(session, caller, "api_key_deleted", audit.Target("api_keys", key_id, name))
     logger.info("API key deleted", extra={"event": "api_key_deleted", "api_key_id": key_id})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Select, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.authentication import AuthContext
@@ -20,6 +20,8 @@ from app.settings import Settings
 # A login adds one event, and so do the changes that follow it. Deleting this many old ones with
 # each login keeps up with them, and takes no login long.
 _MAX_DELETED = 100
+# Of the table, at half the cost of the ORM: every change adds an event.
+_INSERT = insert(AuditEvent.metadata.tables[AuditEvent.__tablename__])
 
 
 class Target(NamedTuple):
@@ -40,7 +42,7 @@ class AuditFilter:
     until: datetime | None = None
 
 
-def record(
+async def record(
     session: AsyncSession,
     caller: AuthContext | None,
     action: str,
@@ -53,22 +55,22 @@ def record(
     command, or a visitor.
     """
     default_name = os_user.get() or "anonymous"
-    event = AuditEvent(
-        created_at=datetime.now(UTC),
-        action=action,
-        actor_id=caller.user_id if caller else None,
-        actor_name=caller.username if caller else _storable(default_name, 64),
-        session_id=caller.session_id if caller else None,
-        api_key_id=caller.api_key_id if caller else None,
-        command=command.get(),
-        target_type=target.type,
-        target_id=target.id,
-        target_name=_storable(target.name, 255),
-        changes={name: list(values) for name, values in changes.items()},
-        address=(client_address.get() or "")[:64] or None,
-        request_id=request_id.get(),
-    )
-    session.add(event)
+    event = {
+        "created_at": datetime.now(UTC),
+        "action": action,
+        "actor_id": caller.user_id if caller else None,
+        "actor_name": caller.username if caller else _storable(default_name, 64),
+        "session_id": caller.session_id if caller else None,
+        "api_key_id": caller.api_key_id if caller else None,
+        "command": command.get(),
+        "target_type": target.type,
+        "target_id": target.id,
+        "target_name": _storable(target.name, 255),
+        "changes": {name: list(values) for name, values in changes.items()},
+        "address": (client_address.get() or "")[:64] or None,
+        "request_id": request_id.get(),
+    }
+    await session.execute(_INSERT, event)
 
 
 def target_user(user: User) -> Target:

@@ -133,7 +133,7 @@ async def create(
     await session.flush()
     unknown = audit.Target("one_time_tokens", row.id, "unknown")
     target = audit.target_user(user) if user else unknown
-    audit.record(session, caller, "link_created", target, purpose=[purpose])
+    await audit.record(session, caller, "link_created", target, purpose=[purpose])
     return token
 
 

@@ -79,5 +79,5 @@ async def _retry_mails() -> None:
         mails = (await session.execute(queued)).all()
         for mail_id, template in mails:
             target = audit.Target("outgoing_mails", mail_id, template)
-            audit.record(session, None, "mail_queued", target)
+            await audit.record(session, None, "mail_queued", target)
     typer.echo(f"Queued {len(mails)} again.")

@@ -111,7 +111,7 @@ async def set_permissions(
     after = granted(user)
     changes = {"granted": sorted(after - before), "revoked": sorted(before - after)}
     if after != before:
-        audit.record(session, caller, "grant", audit.target_user(user), **changes)
+        await audit.record(session, caller, "grant", audit.target_user(user), **changes)
     fields = {"event": "grant", "target_user_id": user.id, **changes}
     logger.info("Permissions changed", extra=fields)
 

@@ -138,7 +138,7 @@ async def change_password(
         await throttle.remember(session, hashed, client.address)
         await sessions.revoke_all(session, user.id)
         target = audit.target_user(user)
-        audit.record(session, caller, "password_changed", target, changed=["password"])
+        await audit.record(session, caller, "password_changed", target, changed=["password"])
         await users.tell_of_new_password(session, settings, user)
         token = await sessions.create_login_session(session, settings, user.id, client)
     logger.info("Password changed", extra={"event": "password_changed"})

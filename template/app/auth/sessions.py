@@ -60,7 +60,7 @@ async def create_login_session(
     user = await session.get_one(User, user_id)
     who = user.id, user.username, user.email
     caller = AuthContext(*who, new.id, new.token_hash, now, now, frozenset())
-    audit.record(session, caller, "login", audit.target_user(user))
+    await audit.record(session, caller, "login", audit.target_user(user))
     await _end_previous(session, caller, client)
     expires_at = now + timedelta(days=settings.session_absolute_days)
     return TokenRead(access_token=token, expires_at=expires_at)
@@ -74,7 +74,7 @@ async def _end_previous(session: AsyncSession, caller: AuthContext, client: Clie
     ended = previous.returning(LoginSession.id, LoginSession.user_id)
     for session_id, user_id in (await session.execute(ended)).all():
         user = await session.get_one(User, user_id)
-        _log_end(session, caller, session_id, user.id, user.username)
+        await _log_end(session, caller, session_id, user.id, user.username)
 
 
 async def _delete_expired(session: AsyncSession, settings: Settings, now: datetime) -> None:
@@ -94,10 +94,10 @@ async def list_login_sessions(
     return list(found)
 
 
-def _log_end(
+async def _log_end(
     session: AsyncSession, caller: AuthContext, session_id: int, user_id: int, username: str
 ) -> None:
-    audit.record(session, caller, "logout", audit.Target("sessions", session_id, username))
+    await audit.record(session, caller, "logout", audit.Target("sessions", session_id, username))
     logger.info("Logged out", extra={"event": "logout", "target_user_id": user_id})
 
 
@@ -127,7 +127,7 @@ async def revoke(session: AsyncSession, caller: AuthContext, session_id: int | N
     ended = await session.scalars(delete(LoginSession).where(one).returning(LoginSession.id))
     found = ended.all()
     for ended_id in found:
-        _log_end(session, caller, ended_id, caller.user_id, caller.username)
+        await _log_end(session, caller, ended_id, caller.user_id, caller.username)
     return bool(found)
 
 
@@ -142,4 +142,4 @@ async def revoke_others(session: AsyncSession, caller: AuthContext) -> None:
     await reauthenticate(session, caller)
     await revoke_all(session, caller.user_id, keep=caller.session_id)
     target = audit.Target("users", caller.user_id, caller.username)
-    audit.record(session, caller, "sessions_revoked", target)
+    await audit.record(session, caller, "sessions_revoked", target)

@@ -87,7 +87,7 @@ async def new_user(settings: Settings, data: UserCreate) -> User:
 async def add_user(session: AsyncSession, user: User, caller: AuthContext | None = None) -> User:
     session.add(user)
     await _flush_names(session)
-    audit.record(session, caller, "user_created", audit.target_user(user))
+    await audit.record(session, caller, "user_created", audit.target_user(user))
     logger.info("User created", extra={"event": "user_created", "target_user_id": user.id})
     return user
 
@@ -115,7 +115,7 @@ async def update_user(
         await links.end(session, user.id, *Purpose)
     await session.flush()
     await permissions.require_holders(session, needed)
-    record_change(session, caller, user, before)
+    await record_change(session, caller, user, before)
     return user
 
 
@@ -145,14 +145,14 @@ async def delete_user(session: AsyncSession, caller: AuthContext, user_id: int) 
     await session.delete(user)
     await session.flush()
     await permissions.require_holders(session, needed)
-    audit.record(session, caller, "user_deleted", audit.target_user(user))
+    await audit.record(session, caller, "user_deleted", audit.target_user(user))
     logger.info("User deleted", extra={"event": "user_deleted", "target_user_id": user_id})
 
 
 async def revoke_login_sessions(session: AsyncSession, caller: AuthContext, user_id: int) -> None:
     user = await _load_for_change(session, caller, user_id)
     await sessions.revoke_all(session, user.id)
-    audit.record(session, caller, "sessions_revoked", audit.target_user(user))
+    await audit.record(session, caller, "sessions_revoked", audit.target_user(user))
 
 
 async def replace_permissions(
@@ -203,10 +203,10 @@ async def reset_password(
     """As `set_password`, without a caller: by a command or through a link."""
     before = dict(vars(user))
     await set_password(session, settings, user, hashed)
-    record_change(session, None, user, before)
+    await record_change(session, None, user, before)
 
 
-def record_change(
+async def record_change(
     session: AsyncSession, caller: AuthContext | None, user: User, before: Mapping[str, object]
 ) -> None:
     """Record which fields differ from `dict(vars(user))` before the change, never their values."""
@@ -214,7 +214,7 @@ def record_change(
     changed = sorted(name for name, value in after.items() if value != before.get(name))
     if changed:
         target = audit.Target("users", user.id, str(before["username"]))
-        audit.record(session, caller, "user_changed", target, changed=changed)
+        await audit.record(session, caller, "user_changed", target, changed=changed)
         fields = {"event": "user_changed", "target_user_id": user.id, "changed": changed}
         logger.info("User changed", extra=fields)
 
