@@ -1,6 +1,7 @@
 """The transaction of a request. Routes and services flush; only `get_session` commits."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import Depends
@@ -18,7 +19,9 @@ async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]
     """
     database: Database = connection.app.state.database
     sessions = database.readers if _only_reads(connection) else database.writers
-    async with sessions() as session, session.begin():
+    # The transaction has ended before the session is closed. So nothing has to be shielded from a
+    # cancellation, for which `async with sessions()` would start a task.
+    async with aclosing(sessions()) as session, session.begin():
         yield session
 
 
