@@ -36,13 +36,14 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_RAW_SECURITY_HEADERS = [(k.lower().encode(), v.encode()) for k, v in SECURITY_HEADERS.items()]
 # These describe the plain text, not the problem details that replace it.
 _CONTENT_HEADERS = {b"content-type", b"content-length", b"content-encoding", b"content-language"}
 _RESPONSE_STARTS = {"http.response.start", "websocket.http.response.start"}
 # Close codes of a WebSocket (RFC 6455, section 7.4.1).
 _POLICY_VIOLATION = 1008
 _INTERNAL_ERROR = 1011
-STRICT_TRANSPORT_SECURITY = "max-age=31536000"
+STRICT_TRANSPORT_SECURITY = b"max-age=31536000"
 HEALTH_PATHS = {"/health/live", "/health/ready"}
 
 
@@ -158,12 +159,13 @@ class RequestMiddleware:
 
 
 def _add_headers(message: Message, scope: Scope, this_id: str) -> None:
-    headers = MutableHeaders(raw=message["headers"])
-    headers["X-Request-ID"] = this_id
-    for name, value in SECURITY_HEADERS.items():
-        headers.setdefault(name, value)
+    own = {b"x-request-id": this_id.encode()}
     if scope["scheme"] in {"https", "wss"}:
-        headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
+        own[b"strict-transport-security"] = STRICT_TRANSPORT_SECURITY
+    kept = [item for item in message["headers"] if item[0] not in own]
+    given = {name for name, _ in kept}
+    missing = [item for item in _RAW_SECURITY_HEADERS if item[0] not in given]
+    message["headers"] = [*kept, *own.items(), *missing]
 
 
 class SocketMiddleware:
