@@ -23,7 +23,8 @@ def draw(rows: list[Row]) -> str:
         share = row.ratio / row.at_most
         top = LINE * number + LINE
         baseline = row.baseline.partition(":")[0].partition(" (")[0]
-        against = f", against {baseline}" if baseline else ""
+        # Other goals are numbers by themselves.
+        against = f", against {baseline}" if row.goal.endswith("x") else ""
         color = REACHED if share <= 1 else MISSED
         # A bar beyond twice the goal says no more than its number does.
         length = min(share, 1.9) * FULL / 2

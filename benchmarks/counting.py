@@ -16,10 +16,10 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from benchmarks.client import call
+from benchmarks import client
 from benchmarks.targets import ours
 
-SCENARIOS = ("no database", "user", "list", "last page", "create")
+SCENARIOS = ("no database", "me", "user", "list", "last page", "create")
 
 
 async def count(project: Path, database: Path, users: int) -> dict[str, Any]:
@@ -30,8 +30,9 @@ async def count(project: Path, database: Path, users: int) -> dict[str, Any]:
     def remember(*sent: Any) -> None:
         statements.append((sent[2], sent[3]))
 
+    requests = client.ours()
     found: dict[str, Any] = {}
-    async with ours.opened(project, database) as (app, requests):
+    async with ours.opened(project, database) as (app, token):
         connection: Any = importlib.import_module("app.core.sqlite_driver").SQLiteConnection
         take_turn = connection.run_in_thread
 
@@ -45,7 +46,7 @@ async def count(project: Path, database: Path, users: int) -> dict[str, Any]:
                 statements.clear()
                 turns.clear()
                 method, path, body = requests.next(scenario, users, random.Random(1))  # noqa: S311
-                status, answer = await call(app, method, path, requests.token, body)
+                status, answer = await client.call(app, method, path, token, body)
                 assert status in {200, 201}, answer
             found[scenario] = {"turns": turns[:], "plans": explain(database, statements)}
     return found

@@ -1,5 +1,6 @@
 """A rendered project with a database of many users, an administrator who can log in among them."""
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.support.projects import clean_environment
@@ -15,6 +17,7 @@ ADMINISTRATOR = "ada"
 PASSWORD = "seven wet otters on a raft"  # noqa: S105  (of a database that is thrown away)
 PERMISSIONS_OF_A_USER = 3
 COPIER = str(Path(sys.executable).with_name("copier"))
+UV = str(Path(sys.executable).with_name("uv"))
 
 
 def render(template: Path, project: Path) -> Path:
@@ -49,6 +52,19 @@ def links(users: int, held: list[int]) -> Iterator[tuple[int, int]]:
     for number in range(2, users + 1):
         for k in range(PERMISSIONS_OF_A_USER):
             yield number, held[(number + k) % len(held)]
+
+
+def add_session(file: Path, token: str) -> str:
+    """The token of a new login session of the administrator, as a login writes it."""
+    now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ")
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(
+            "INSERT INTO sessions"
+            " (user_id, token_hash, created_at, last_used_at, address, user_agent)"
+            " SELECT id, ?, ?, ?, '', '' FROM users WHERE username = ?",
+            (hashlib.sha256(token.encode()).hexdigest(), now, now, ADMINISTRATOR),
+        )
+    return token
 
 
 def run(project: Path, url: str, *command: str, given: str = "") -> None:

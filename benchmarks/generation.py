@@ -8,16 +8,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.databases import COPIER, render
+from benchmarks.databases import COPIER, UV, render
 from benchmarks.table import Row, compared, interleaved, limited, seconds
 from tests.support.machines import Machine, base_python
 from tests.support.servers import Server
 
-UV = str(Path(sys.executable).with_name("uv"))
 IDENTITY = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
 BARE_ASGI = """
 async def app(scope, receive, send):

@@ -6,18 +6,10 @@ then the data; a create is committed, FULL, before the answer.
 
 import hashlib
 import json
+import os
 import sqlite3
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from benchmarks.client import App, Requests
-from benchmarks.databases import ADMINISTRATOR
-
-TOKEN = "limit"  # noqa: S105
 WHO = """
 SELECT u.id, p.name FROM sessions s JOIN users u ON u.id = s.user_id
 LEFT JOIN user_permissions up ON up.user_id = u.id
@@ -35,22 +27,16 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign
 
 
 class Limit:
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: str) -> None:
         self.connection = sqlite3.connect(database, isolation_level=None, cached_statements=256)
         for pragma in PRAGMAS:
             self.connection.execute(f"PRAGMA {pragma}")
-        now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ")
-        self.connection.execute(
-            "INSERT INTO sessions"
-            " (user_id, token_hash, created_at, last_used_at, address, user_agent)"
-            " SELECT id, ?, ?, ?, '', '' FROM users WHERE username = ?",
-            (digest(TOKEN), now, now, ADMINISTRATOR),
-        )
 
-    def allowed(self, headers: list[tuple[bytes, bytes]], permission: str) -> bool:
+    def allowed(self, headers: list[tuple[bytes, bytes]], permission: str) -> int | None:
+        """The id of the user, if the user has this permission."""
         token = next(value for name, value in headers if name == b"authorization")[7:].decode()
         rows = self.connection.execute(WHO, (digest(token), "2026")).fetchall()
-        return any(name == permission for _, name in rows)
+        return next((key for key, name in rows if name == permission), None)
 
     def users(self, statement: str, number: int, limit: int) -> list[dict[str, Any]]:
         found: dict[int, dict[str, Any]] = {}
@@ -92,7 +78,8 @@ class Limit:
         answer: Any = {"status": "ok"}
         if path != "/health/live":
             needed = "users:write" if method == "POST" else "users:read"
-            if not self.allowed(scope["headers"], needed):
+            user_id = self.allowed(scope["headers"], needed)
+            if user_id is None:
                 status, answer = 403, {}
             elif method == "POST":
                 status, answer = 201, self.create((await receive())["body"])
@@ -101,7 +88,7 @@ class Limit:
                 items = self.users(PAGE, after, 51)
                 answer = {"items": items[:50], "next": items[49]["id"] if len(items) > 50 else None}
             else:
-                (answer,) = self.users(ONE, int(path.rpartition("/")[2]), 1)
+                (answer,) = self.users(ONE, user_id, 1)
         body = json.dumps(answer, separators=(",", ":")).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -112,18 +99,4 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-@asynccontextmanager
-async def opened(_: Path, database: Path) -> AsyncIterator[tuple[App, Requests]]:
-    limit = Limit(database)
-    stamp = time.time_ns()
-    yield (
-        limit,
-        Requests(
-            token=TOKEN,
-            user=lambda n: f"/users/{n}",
-            page=lambda n: f"/users?after={n}",
-            create="/users",
-            stamp=stamp,
-        ),
-    )
-    limit.connection.close()
+app = Limit(os.environ["DATABASE"])

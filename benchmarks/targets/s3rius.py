@@ -1,121 +1,90 @@
-"""What s3rius/FastAPI-template's generated code does for the same work.
+"""What s3rius/FastAPI-template really generates: with SQLite, SQLAlchemy, users and its example.
 
-After github.com/s3rius/FastAPI-template with SQLAlchemy and its users: an asynchronous session for
-each request, committed after the answer was made; a data access object; a JWT as its fastapi-users
-checks it, with the audience, and the user by its id; lists with OFFSET, without a count.
+Its users have no list, so the list is that of its example, rows of two columns. Its create is a
+registration, without a login. Its environment also runs the replicas: it is what they come with.
 """
 
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import os
+import sqlite3
+import subprocess
+import sys
+import uuid
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
 
 import jwt
-from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.security import OAuth2PasswordBearer
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import selectinload
 
-from benchmarks.client import App, Requests
-from benchmarks.targets.common import (
-    ALGORITHM,
-    KEY,
-    User,
-    UserCreate,
-    UserRead,
-    hashed,
-    may,
+from benchmarks.databases import UV
+from benchmarks.targets.common import ALGORITHM, KEY
+
+GENERATOR = "fastapi_template==6.1.2"
+NAME = "peer"
+# With one way to log in only, the generator opens a menu.
+OPTIONS = (
+    *("--quiet", "--name", NAME, "--api-type", "rest", "--db", "sqlite", "--orm", "sqlalchemy"),
+    *("--ci", "none", "--add_users", "--jwt-auth", "--cookie-auth", "--migrations"),
+    *("--dummy", "--routers"),
 )
+# Hashing would be all that is measured.
+SERVE = f"""
+import os, sys
+from fastapi_users.password import PasswordHelper
 
-AUDIENCE = ["fastapi-users:auth"]
-app = FastAPI()
-bearer = OAuth2PasswordBearer("/auth/jwt/login")
-with_permissions = selectinload(User.permissions)
-
-
-async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
-    session: AsyncSession = request.app.state.db_session_factory()
-    try:
-        yield session
-        await session.commit()
-    finally:
-        await session.close()
+os.environ["{NAME.upper()}_PORT"] = sys.argv[-1]
+PasswordHelper.hash = lambda *_: "!"
+from {NAME}.__main__ import main
+main()
+"""
 
 
-SessionDep = Annotated[AsyncSession, Depends(get_session)]
+def peer(project: Path) -> Path:
+    """Where it generates, next to our project."""
+    return project.with_name("peers") / NAME
 
 
-class UserDAO:
-    def __init__(self, session: SessionDep) -> None:
-        self.session = session
-
-    async def get(self, user_id: int) -> User | None:
-        query = select(User).where(User.id == user_id).options(with_permissions)
-        return (await self.session.scalars(query)).one_or_none()
-
-    async def get_all(self, limit: int, offset: int) -> Sequence[User]:
-        query = select(User).options(with_permissions).limit(limit).offset(offset)
-        return (await self.session.scalars(query)).all()
-
-    async def create(self, data: UserCreate) -> User:
-        user = User(
-            username=data.username,
-            email=data.email,
-            password=hashed(data.password),
-            is_active=True,
-            permissions=[],
-        )
-        self.session.add(user)
-        await self.session.flush()
-        return user
+def python(project: Path) -> str:
+    """That of the environment in which it and the replicas run."""
+    return str(peer(project).with_name("environment") / "bin/python")
 
 
-DaoDep = Annotated[UserDAO, Depends()]
+def generate(project: Path) -> None:
+    folder = peer(project).parent
+    folder.mkdir()
+
+    def run(*command: str | Path, **environment: str) -> None:
+        # The generator looks for uv.
+        path = os.pathsep.join((str(Path(UV).parent), os.environ["PATH"]))
+        every = {**os.environ, "PATH": path, **environment}
+        done = subprocess.run(command, cwd=folder, env=every, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(done.stdout + done.stderr)
+
+    run(UV, "venv", "--python", sys.executable, "environment")
+    run(UV, "pip", "install", "--python", python(project), GENERATOR)
+    # Online, it would make another environment, with another Python.
+    alone = {"UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    run(python(project), "-m", "fastapi_template", *OPTIONS, **alone)
+    run(UV, "pip", "install", "--python", python(project), "-r", f"{NAME}/pyproject.toml")
 
 
-async def get_user(dao: DaoDep, token: Annotated[str, Depends(bearer)]) -> User:
-    payload = jwt.decode(token, KEY, [ALGORITHM], audience=AUDIENCE)
-    user = await dao.get(int(payload["sub"]))
-    if user is None or not user.is_active or not may(user, "users:read"):
-        raise HTTPException(403)
-    return user
-
-
-@app.get("/health/live")
-async def live() -> dict[str, str]:
-    return {"status": "ok"}
-
-
-@app.get("/users", dependencies=[Depends(get_user)], response_model=list[UserRead])
-async def read_users(dao: DaoDep, limit: int = 10, offset: int = 0) -> Any:
-    return await dao.get_all(limit, offset)
-
-
-@app.post("/users", dependencies=[Depends(get_user)], response_model=UserRead, status_code=201)
-async def create_user(data: UserCreate, dao: DaoDep) -> Any:
-    return await dao.create(data)
-
-
-@app.get("/users/{user_id}", dependencies=[Depends(get_user)], response_model=UserRead)
-async def read_user(user_id: int, dao: DaoDep) -> Any:
-    return await dao.get(user_id)
-
-
-@asynccontextmanager
-async def opened(_: Path, database: Path) -> AsyncIterator[tuple[App, Requests]]:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{database}")
-    app.state.db_session_factory = async_sessionmaker(engine, expire_on_commit=False)
-    payload = {"sub": "1", "aud": AUDIENCE, "exp": time.time() + 86400}
-    yield (
-        app,
-        Requests(
-            token=jwt.encode(payload, KEY, ALGORITHM),
-            user=lambda n: f"/users/{n}",
-            page=lambda n: f"/users?limit=50&offset={n}",
-            create="/users",
-            stamp=time.time_ns(),
-        ),
+def fill(project: Path, file: Path, users: int) -> str:
+    """A database with so many users and rows of the example; the token of one of the users."""
+    subprocess.run(
+        [python(project), "-m", "alembic", "upgrade", "head"],
+        cwd=peer(project),
+        env={**os.environ, **settings(file)},
+        check=True,
+        capture_output=True,
     )
-    await engine.dispose()
+    rows = range(1, users + 1)
+    people = ((str(uuid.UUID(int=n)), f"user-{n}@example.com") for n in rows)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.executemany("INSERT INTO user VALUES (?, ?, '!', 1, 0, 0)", people)
+        connection.executemany("INSERT INTO dummy_model VALUES (?, ?)", ((n, f"{n}") for n in rows))
+    payload = {"sub": str(uuid.UUID(int=1)), "aud": ["fastapi-users:auth"]}
+    return jwt.encode(payload, KEY, ALGORITHM)
+
+
+def settings(file: Path) -> dict[str, str]:
+    own = {"DB_FILE": str(file), "RELOAD": "False"}
+    return {"USERS_SECRET": KEY, **{f"{NAME.upper()}_{name}": own[name] for name in own}}

@@ -51,6 +51,7 @@ def counts(generate: Generate, tmp_path_factory: pytest.TempPathFactory) -> Any:
     [
         ("no database", 0, 0),
         # The login session, and the user with the permissions: short reads, on the event loop.
+        ("me", 2, 0),
         ("user", 2, 0),
         # The login session, the users, their permissions.
         ("list", 3, 0),
@@ -67,7 +68,7 @@ def test_a_request_sends_no_more_statements_than_it_needs(
     assert len(counts[scenario]["turns"]) == turns, counts[scenario]["turns"]
 
 
-@pytest.mark.parametrize("scenario", ["user", "list", "last page", "create"])
+@pytest.mark.parametrize("scenario", ["me", "user", "list", "last page", "create"])
 def test_no_statement_reads_a_whole_table_or_sorts(counts: Any, scenario: str) -> None:
     for statement, plan in counts[scenario]["plans"].items():
         # `selectinload` sorts the permissions of one page of users: bounded by the page, and by the

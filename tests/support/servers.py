@@ -37,6 +37,8 @@ class Answer:
 class Server:
     """A uvicorn command, run until the end of the `with` block and then asked to stop."""
 
+    starts_within = 30.0
+
     def __init__(
         self, machine: Machine, command: Sequence[str | Path], project: Path, **environment: str
     ) -> None:
@@ -59,7 +61,7 @@ class Server:
         return "".join(self.lines)
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + self.starts_within
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 self.get("/health/live")
