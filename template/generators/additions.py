@@ -4,7 +4,7 @@ import json
 import keyword
 import re
 
-from generators.fields import Field, parse_field
+from generators.fields import NOT_DELETED, Field, parse_field
 from generators.names import BadName, Target
 from generators.places import (
     after_assignment,
@@ -68,6 +68,9 @@ def write_field(stage: Stage, target: Target, field: Field) -> None:
         literal = f"{alias} = Literal[{', '.join(map(json.dumps, field.choices))}]"
         stage.insert(file, f"{literal}\n\n", before(model))
         code += literal
+    if field.is_kept and NOT_DELETED not in stage.read(file):
+        stage.insert(file, f"{NOT_DELETED}\n\n", before(model))
+        code += NOT_DELETED
     for rule in reversed(field.rules(target.table)):
         write_constraint(stage, file, model, rule)
         code += rule

@@ -79,6 +79,8 @@ KINDS = {
 }
 REFERENCE = Kind("int", "BigInt", "Id", "{name}", "0")
 REFERENCES = Kind("", "", "Annotated[list[Id], Field(max_length=100)]", "{name}", "[0]")
+# A constant of a model whose unique values are free again when a row is deleted.
+NOT_DELETED = 'NOT_DELETED = text("deleted_at IS NULL")'
 LENGTHS = {"str": 255, "text": 10_000}
 # What a default must be, in the schema and in the database.
 DEFAULTS: dict[str, Any] = {
@@ -171,10 +173,9 @@ class Field:
         """What __table_args__ has for it."""
         found = [self.check()] if self.check() else []
         if self.unique and self.is_kept:
-            where = 'text("deleted_at IS NULL")'
             found.append(
                 f'Index("uq_{table}_{self.column}", "{self.column}", unique=True, '
-                f"sqlite_where={where}, postgresql_where={where})"
+                "sqlite_where=NOT_DELETED, postgresql_where=NOT_DELETED)"
             )
         return found
 
