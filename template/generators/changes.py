@@ -1,4 +1,4 @@
-"""Puts the files of a command in their places: all of them, also if it is killed meanwhile."""
+"""Puts the files of a command in their places: all of them, also if it is killed in between."""
 
 import json
 import os
