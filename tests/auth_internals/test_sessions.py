@@ -13,11 +13,13 @@ import pytest
 from fastapi import FastAPI, WebSocket
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
+from sqlalchemy.dialects import sqlite
 from starlette.testclient import WebSocketDenialResponse
 
 import app as project
 from app.api.deps import CurrentUser, OptionalUser, require
 from app.auth import service
+from app.auth.authentication import _AUTH_CONTEXT
 from app.auth.dependencies import get_auth_context
 from app.auth.passwords import PasswordCheck, hash_new_password, verify_password
 from app.auth.sessions import AuthContext, Client, authenticate
@@ -570,3 +572,8 @@ def test_parallel_requests_with_one_token_all_succeed(
         )
 
     assert statuses == {200: 40}
+
+
+def test_authentication_sends_the_same_text_for_every_request() -> None:
+    """SQLAlchemy would have to complete a text with such a part each time."""
+    assert "POSTCOMPILE" not in str(_AUTH_CONTEXT.compile(dialect=sqlite.dialect()))
