@@ -82,7 +82,7 @@ def test_a_new_address_counts_only_when_it_is_confirmed(
     assert can_log_in(client, NEW, PASSWORD)
     assert not can_log_in(client, OLD, PASSWORD)
     told = mails(rows)[-1]
-    assert (told.to, told.template) == (OLD, "email_changed")
+    assert (told.to, told.template) == (OLD, "restore_previous_email")
     assert NEW in told.text
 
 
@@ -255,7 +255,7 @@ def test_t9_of_several_uses_at_once_one_succeeds(
         statuses = Counter(people.map(lambda _: verify(client, token), range(20)))
 
     assert statuses == {204: 1, 400: 19}
-    assert Counter(mail.template for mail in mails(rows))["email_changed"] == 1
+    assert Counter(mail.template for mail in mails(rows))["restore_previous_email"] == 1
 
 
 def test_an_address_that_another_user_got_first_is_a_conflict(
@@ -334,7 +334,7 @@ def test_the_previous_address_is_told_of_a_change_without_a_link(
     assert client.patch(ME, json={"email": NEW}, headers=ada).status_code == 200
 
     (told,) = mails(rows)
-    assert (told.to, told.template) == (OLD, "email_replaced")
+    assert (told.to, told.template) == (OLD, "notify_previous_email")
     assert NEW in told.text
     # It may be a stranger's, because it was never confirmed.
     assert execute(rows, "SELECT id FROM one_time_tokens") == []

@@ -37,7 +37,7 @@ async def update_own_user(
     await users.rename(session, user, data.username, data.email)
     if user.email != (previous := str(before["email"])):
         # Without a link: the previous address was not confirmed either, so it may be a stranger's.
-        await tell(session, settings, user, "email_replaced", to=previous, email=user.email)
+        await tell(session, settings, user, "notify_previous_email", to=previous, email=user.email)
     await users.record_change(session, caller, user, before)
     return user
 

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from app.auth import account, recovery, registration
 from app.auth.dependencies import ClientDep, DatabaseDep, RecentLogin, SettingsDep
 from app.auth.links import InvalidLink, LinksUnavailable, TooManyAttempts
-from app.auth.schemas import LinkRequest, LinkToken, PasswordReset, Registration
+from app.auth.schemas import EmailConfirmation, LinkRequest, PasswordReset, Registration
 from app.core.openapi import error_responses
 from app.core.routing import Router
 
@@ -93,7 +93,9 @@ async def change_email(
     status_code=HTTPStatus.NO_CONTENT,
     responses=error_responses(InvalidLink),
 )
-async def confirm_email(data: LinkToken, database: DatabaseDep, settings: SettingsDep) -> None:
+async def confirm_email(
+    data: EmailConfirmation, database: DatabaseDep, settings: SettingsDep
+) -> None:
     """Confirm your new email address, or go back to the previous one, with the token of a link.
 
     The previous address gets a link with which to go back for seven days. That link also ends all

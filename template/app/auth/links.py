@@ -47,8 +47,8 @@ _PAGES = {
 _TEMPLATES = {
     Purpose.RESET_PASSWORD: "password_reset",
     Purpose.INVITATION: "invitation",
-    Purpose.CHANGE_EMAIL: "email_change",
-    Purpose.RESTORE_EMAIL: "email_changed",
+    Purpose.CHANGE_EMAIL: "confirm_new_email",
+    Purpose.RESTORE_EMAIL: "restore_previous_email",
 }
 # A request for a link takes at least this long, whether the address belongs to a user or not.
 _REQUEST_SECONDS = 0.5

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from app import TITLE
 from app.auth import account, recovery, registration
 from app.auth.dependencies import ClientDep, DatabaseDep, SettingsDep
-from app.auth.schemas import OneTimeSecret, PasswordReset, Registration
+from app.auth.schemas import PasswordReset, Registration, TokenText
 from app.core.errors import AppError
 from app.core.pages import source_hash
 from app.core.routing import Router
@@ -32,8 +32,8 @@ _POLICY = (
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 
-TokenQuery = Annotated[OneTimeSecret, Query()]
-TokenForm = Annotated[OneTimeSecret, Form()]
+TokenQuery = Annotated[TokenText, Query()]
+TokenForm = Annotated[TokenText, Form()]
 
 
 @router.get("/reset-password")

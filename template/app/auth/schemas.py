@@ -48,7 +48,7 @@ Search = Annotated[ShortText, Field(max_length=100), BeforeValidator(normalize_n
 
 
 # The token of a link in an email.
-OneTimeSecret = Annotated[str, Field(max_length=100, json_schema_extra={"format": "password"})]
+TokenText = Annotated[str, Field(max_length=100, json_schema_extra={"format": "password"})]
 
 
 def _reject_scope(scope: str) -> str:
@@ -123,20 +123,20 @@ class LinkRequest(BaseModel):
 class PasswordReset(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    token: OneTimeSecret
+    token: TokenText
     new_password: Password
 
 
-class LinkToken(BaseModel):
+class EmailConfirmation(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    token: OneTimeSecret
+    token: TokenText
 
 
 class Registration(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    token: OneTimeSecret
+    token: TokenText
     username: Username
     password: Password
 
