@@ -1,14 +1,19 @@
 """What users are told by email about their own accounts."""
 
+from collections import Counter
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
+from typer.testing import CliRunner
 
+from app.cli import cli
 from app.permissions import PermissionName
 from tests.auth_internals.helpers import (
     CHANGE_PASSWORD,
     LOGIN,
+    ME,
     NEW_PASSWORD,
     PASSWORD,
     LogIn,
@@ -16,6 +21,7 @@ from tests.auth_internals.helpers import (
     execute,
     grant,
     mails,
+    move_clock,
 )
 from tests.conftest import MakeSettings
 
@@ -92,3 +98,83 @@ def test_without_a_mail_server_nothing_is_queued(
     log_in("ada")
 
     assert execute(rows, "SELECT * FROM outgoing_mails") == []
+
+
+def test_a_command_tells_users_what_the_api_tells_them(
+    make_user: MakeUser, rows: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_user("ada")
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("ENVIRONMENT", "development")
+
+    for arguments in (
+        ["permission", "grant", "ada", "users:read"],
+        ["permission", "grant", "ada", "users:read"],
+        ["permission", "revoke", "ada", "users:read"],
+        ["user", "set-password", "ada"],
+    ):
+        assert CliRunner().invoke(cli, arguments, input=f"{NEW_PASSWORD}\n").exit_code == 0
+
+    # Nothing changed the second time.
+    told = mails(rows)
+    assert [mail.template for mail in told] == [*["permissions_changed"] * 2, "password_changed"]
+    assert {mail.to for mail in told} == {"ada@example.com"}
+    assert "users:read" in told[0].text
+    assert "An administrator" in told[0].text
+
+
+def from_network(app: FastAPI, number: int) -> TestClient:
+    """A client in a network of its own, of which an IPv6 customer has thousands."""
+    return TestClient(app, client=(f"2001:db8:0:{number:x}::1", 50000))
+
+
+def test_t15_an_account_cannot_flood_its_address_with_notices(
+    app: FastAPI, client: TestClient, make_user: MakeUser, rows: Engine
+) -> None:
+    """Without a link, an address may be a stranger's."""
+    make_user("ada")
+    header, passwords = {}, (PASSWORD, NEW_PASSWORD)
+    for number in range(24):
+        attacker = from_network(app, number)
+        form = {"username": "ada", "password": passwords[number % 2]}
+        header = {
+            "Authorization": f"Bearer {attacker.post(LOGIN, data=form).json()['access_token']}"
+        }
+        change = {"current_password": form["password"], "new_password": passwords[(number + 1) % 2]}
+        assert attacker.post(CHANGE_PASSWORD, json=change, headers=header).status_code == 200
+
+    counts = Counter(m.template for m in [*mails(rows), *mails(rows, about_logins=True)])
+    assert counts == {"password_changed": 10, "new_login": 10}
+    # A day later, and another mailbox at any time.
+    move_clock(rows, "throttles", "since", -24 * 60 * 60 - 60)
+    form = {"username": "ada", "password": PASSWORD}
+    assert from_network(app, 99).post(LOGIN, data=form).status_code == 200
+    assert len(mails(rows, about_logins=True)) == 11
+
+
+def test_t15_the_tags_of_a_mailbox_share_its_notices(
+    client: TestClient, make_user: MakeUser, admin: dict[str, str], rows: Engine
+) -> None:
+    user_ids = [make_user(name) for name in ("ada", "bob")]
+    execute(rows, "UPDATE users SET email = 'a.da+x@example.com' WHERE username = 'bob'")
+
+    for number in range(24):
+        names = [PermissionName.USERS_READ] * (number % 4 < 2)
+        assert grant(client, admin, user_ids[number % 2], *names)[0] == 200
+
+    assert len(mails(rows)) == 10
+
+
+def test_t15_one_kind_of_notice_does_not_silence_another(
+    app: FastAPI, client: TestClient, make_user: MakeUser, rows: Engine
+) -> None:
+    """Otherwise a thief could hide a new password behind many logins."""
+    make_user("ada")
+    form = {"username": "ada", "password": PASSWORD}
+    for number in range(12):
+        response = from_network(app, number).post(LOGIN, data=form)
+    header = {"Authorization": f"Bearer {response.json()['access_token']}"}
+
+    client.patch(ME, json={"email": "new@example.com"}, headers=header)
+
+    assert [mail.template for mail in mails(rows)] == ["restore_previous_email"]

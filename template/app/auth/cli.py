@@ -168,13 +168,16 @@ async def _change_permissions(
     from app.auth import permissions, users
     from app.core.database import Database
 
-    async with Database(load_settings()) as database, database.writers.begin() as session:
+    settings = load_settings()
+    async with Database(settings) as database, database.writers.begin() as session:
         await permissions.lock_permissions(session)
         await permissions.find_permissions(session, names)
         found = await users.load_user(session, _is_named(username))
-        wanted = sorted(change(permissions.granted(found)))
+        before = permissions.granted(found)
+        wanted = sorted(change(before))
         granted = await permissions.find_permissions(session, wanted)
         await permissions.set_permissions(session, found, granted)
+        await users.tell_of_permissions(session, settings, found, before, "An administrator")
     typer.echo(f"{username} holds {', '.join(wanted) or 'no permission'}.")
 
 

@@ -89,13 +89,6 @@ async def hiding_duration() -> AsyncIterator[None]:
     await asyncio.sleep(_REQUEST_SECONDS - (time.monotonic() - started))
 
 
-def request_key(email: str) -> str:
-    """The name under which the throttle counts the emails that strangers request for a mailbox."""
-    # Most providers deliver ada+any@example.com to ada@example.com.
-    name, _, domain = email.partition("@")
-    return f"mail to {name.partition('+')[0]}@{domain}"
-
-
 def use_key(token_hash: str) -> str:
     """The name under which the throttle counts the attempts to use a link."""
     return f"link {token_hash}"
@@ -131,9 +124,11 @@ async def create(
     )
     session.add(row)
     await session.flush()
-    unknown = audit.Target("one_time_tokens", row.id, "unknown")
-    target = audit.target_user(user) if user else unknown
-    await audit.record(session, caller, "link_created", target, purpose=[purpose])
+    if purpose is not Purpose.REGISTER:
+        # That one changes no account. Strangers could fill the trail with it.
+        unknown = audit.Target("one_time_tokens", row.id, "unknown")
+        target = audit.target_user(user) if user else unknown
+        await audit.record(session, caller, "link_created", target, purpose=[purpose])
     return token
 
 

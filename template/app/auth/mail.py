@@ -17,6 +17,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import TITLE
+from app.auth import throttle
 from app.auth.models import OutgoingMail
 from app.models.user import User
 from app.settings import Settings
@@ -64,11 +65,17 @@ async def tell(
     to: str | None = None,
     **values: str,
 ) -> None:
-    """Tell a user by email what happened to the account, by default at the present address."""
+    """Tell a user by email what happened to the account, by default at the present address.
+
+    A mailbox gets a limited number of these emails a day.
+    """
+    to = to or user.email
     # Without a mail server, it would only fill the table.
-    if settings.in_development or settings.smtp_url:
+    if not (settings.in_development or settings.smtp_url):
+        return
+    if await throttle.count_notice(session, template, to):
         values["username"] = user.username
-        await queue_mail(session, to=to or user.email, template=template, **values)
+        await queue_mail(session, to=to, template=template, **values)
 
 
 def write_mail(mail: OutgoingMail, settings: Settings) -> EmailMessage:

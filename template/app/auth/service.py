@@ -84,10 +84,11 @@ async def _verify_and_log_in(
                 continue
             current.password = check.new_hash or stored_hash
             await throttle.undo(session, counted_name, client.address)
-            if await throttle.remember(session, current.password, client.address):
+            is_new = await throttle.remember(session, current.password, client.address)
+            token = await sessions.create_login_session(session, settings, user.id, client)
+            if is_new:
                 place = {"address": client.address, "device": client.user_agent[:200]}
                 await tell(session, settings, current, "new_login", **place)
-            token = await sessions.create_login_session(session, settings, user.id, client)
         logger.info("Logged in", extra={"event": "login", "user_id": user.id})
         return token
     # The name is not logged: some people type their password there.
@@ -139,7 +140,7 @@ async def change_password(
         await sessions.revoke_all(session, user.id)
         target = audit.target_user(user)
         await audit.record(session, caller, "password_changed", target, changed=["password"])
-        await users.tell_of_new_password(session, settings, user)
         token = await sessions.create_login_session(session, settings, user.id, client)
+        await users.tell_of_new_password(session, settings, user)
     logger.info("Password changed", extra={"event": "password_changed"})
     return token

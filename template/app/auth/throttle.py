@@ -35,6 +35,9 @@ _RESET_AFTER = timedelta(days=1)
 _MAX_ADDRESS_ATTEMPTS = 30
 _ADDRESS_WINDOW = timedelta(minutes=5)
 
+# Of one kind, to one mailbox, in one day.
+_MAX_NOTICES = 10
+
 # How long the network of a login is known.
 _KNOWN_FOR = timedelta(days=30)
 
@@ -61,6 +64,17 @@ def password_key(user_id: int) -> str:
 def rename_key(user_id: int) -> str:
     """The name under which the new usernames and emails that a user tries are counted."""
     return f"names of user {user_id}"
+
+
+def mail_key(email: str) -> str:
+    """The name under which the emails that strangers request for a mailbox are counted."""
+    return f"mail to {_mailbox_of(email)}"
+
+
+def _mailbox_of(email: str) -> str:
+    """Most providers deliver ada+any@example.com to ada@example.com, and some a.da@example.com."""
+    name, _, domain = email.partition("@")
+    return f"{name.partition('+')[0].replace('.', '')}@{domain}"
 
 
 class _Counted(NamedTuple):
@@ -152,6 +166,21 @@ async def remember(session: AsyncSession, stored_hash: str, address: str) -> boo
     was_known = row.timer_started_at > now
     row.timer_started_at = now + _KNOWN_FOR
     return not was_known
+
+
+async def count_notice(session: AsyncSession, kind: str, email: str) -> bool:
+    """Count a notice to a mailbox. False if today's limit was reached.
+
+    A kind has its own limit, so that nobody can silence one kind with another. Call this last:
+    users can share a mailbox, so this is the one counter that two transactions may wait for.
+    """
+    now = datetime.now(UTC)
+    row = await _lock(session, hash_name(f"{kind} to {_mailbox_of(email)}"), now)
+    if _age(row, now) > _RESET_AFTER:
+        row.attempts, row.timer_started_at = 0, now
+    is_allowed = row.attempts < _MAX_NOTICES
+    row.attempts += is_allowed
+    return is_allowed
 
 
 async def undo(session: AsyncSession, name: str, address: str) -> None:

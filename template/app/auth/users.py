@@ -167,21 +167,27 @@ async def replace_permissions(
     await permissions.check_manageable(session, held, user)
     before = permissions.granted(user)
     await permissions.replace_permissions(session, caller, held, user, names)
-    after = permissions.granted(user)
-    if before != after:
-        values = {"by": caller.username, "permissions": ", ".join(sorted(after)) or "none"}
-        await tell(session, settings, user, "permissions_changed", **values)
+    await tell_of_permissions(session, settings, user, before, caller.username)
     # The response lists them by name, not in the order of the request.
     return await load_user(session, user_id=user_id)
+
+
+async def tell_of_permissions(
+    session: AsyncSession, settings: Settings, user: User, before: frozenset[str], by: str
+) -> None:
+    after = permissions.granted(user)
+    if before != after:
+        values = {"by": by, "permissions": ", ".join(sorted(after)) or "none"}
+        await tell(session, settings, user, "permissions_changed", **values)
 
 
 async def set_password(session: AsyncSession, settings: Settings, user: User, hashed: str) -> None:
     """Set a password without the current one. Ends all login sessions and resets the throttle."""
     user.password = hashed
     await sessions.revoke_all(session, user.id)
-    await tell_of_new_password(session, settings, user)
     own_keys = throttle.password_key(user.id), throttle.rename_key(user.id)
     await throttle.reset(session, user.username, user.email, *own_keys)
+    await tell_of_new_password(session, settings, user)
 
 
 async def remove_password(session: AsyncSession, user: User) -> None:
