@@ -285,7 +285,9 @@ def test_the_app_does_what_its_schema_says(machine: Machine, folder: Path) -> No
         'expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422", "429"]\n'
     )
     machine.add("uv", str(Path(sys.executable).with_name("uv")))
-    with Server(machine, UVICORN, folder, ENVIRONMENT="development") as server:
+    # Open, so that the routes of a registration do their work.
+    settings = {"ENVIRONMENT": "development", "REGISTRATION": "open"}
+    with Server(machine, UVICORN, folder, **settings) as server:
         address = f"http://127.0.0.1:{server.port}"
         header = f"Authorization: {bearer(server)['Authorization']}"
         code, said = machine.run(

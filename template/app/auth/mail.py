@@ -67,7 +67,7 @@ async def tell(
 ) -> None:
     """Tell a user by email what happened to the account, by default at the present address.
 
-    A mailbox gets a limited number of these emails a day.
+    An address gets a limited number of these emails a day.
     """
     to = to or user.email
     # Without a mail server, it would only fill the table.

@@ -24,7 +24,7 @@ async def request_password_reset(
     the work tells strangers who has an account here, and their requests fill no table.
     """
     links.check_available(settings)
-    await throttle.record(database, throttle.mail_key(email), address)
+    await throttle.record(database, throttle.forgotten_key(email), address)
     async with links.hiding_duration(), database.writers.begin() as session:
         is_theirs = User.email == email, User.is_active
         user = await session.scalar(select(User).where(*is_theirs).with_for_update())

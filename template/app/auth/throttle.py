@@ -35,7 +35,7 @@ _RESET_AFTER = timedelta(days=1)
 _MAX_ADDRESS_ATTEMPTS = 30
 _ADDRESS_WINDOW = timedelta(minutes=5)
 
-# Of one kind, to one mailbox, in one day.
+# Of one kind, to one address, in one day.
 _MAX_NOTICES = 10
 
 # How long the network of a login is known.
@@ -66,15 +66,20 @@ def rename_key(user_id: int) -> str:
     return f"names of user {user_id}"
 
 
-def mail_key(email: str) -> str:
-    """The name under which the emails that strangers request for a mailbox are counted."""
-    return f"mail to {_mailbox_of(email)}"
+def forgotten_key(email: str) -> str:
+    """The name under which requests for a new password are counted.
+
+    Apart from other emails, and by the exact address: requests that send its user no link must not
+    keep the user from one.
+    """
+    return f"forgotten password of {email}"
 
 
-def _mailbox_of(email: str) -> str:
-    """Most providers deliver ada+any@example.com to ada@example.com, and some a.da@example.com."""
+def mailbox_key(email: str) -> str:
+    """The name under which the emails are counted that can go to the address of anyone."""
+    # Most providers deliver ada+any@example.com to ada@example.com, and some a.da@example.com.
     name, _, domain = email.partition("@")
-    return f"{name.partition('+')[0].replace('.', '')}@{domain}"
+    return f"mail to {name.partition('+')[0].replace('.', '')}@{domain}"
 
 
 class _Counted(NamedTuple):
@@ -169,13 +174,12 @@ async def remember(session: AsyncSession, stored_hash: str, address: str) -> boo
 
 
 async def count_notice(session: AsyncSession, kind: str, email: str) -> bool:
-    """Count a notice to a mailbox. False if today's limit was reached.
+    """Count a notice to an address. False if today's limit was reached.
 
-    A kind has its own limit, so that nobody can silence one kind with another. Call this last:
-    users can share a mailbox, so this is the one counter that two transactions may wait for.
+    A kind has its own limit, so that no one can silence one kind with another.
     """
     now = datetime.now(UTC)
-    row = await _lock(session, hash_name(f"{kind} to {_mailbox_of(email)}"), now)
+    row = await _lock(session, hash_name(f"{kind} to {email}"), now)
     if _age(row, now) > _RESET_AFTER:
         row.attempts, row.timer_started_at = 0, now
     is_allowed = row.attempts < _MAX_NOTICES
