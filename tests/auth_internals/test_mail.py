@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import socketserver
 import ssl
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from email.policy import default
 from html import unescape
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -732,6 +733,60 @@ def test_a_lost_connection_pauses_and_loses_nothing(
     make_due(rows)
     assert send(settings) == [SENT]
     assert inbox.recipients[-2:] == ["bob@example.com", "ada@example.com"]
+
+
+# What a mail server says, in order, and how often it reads a line before.
+CONVERSATION = {
+    "greeting": ("220 ready", 0),
+    "EHLO": ("250 ok", 1),
+    "MAIL": ("250 ok", 1),
+    "RCPT": ("250 ok", 1),
+    "DATA": ("354 go on", 1),
+    "text": ("250 accepted", None),
+}
+
+
+class Faulty(socketserver.StreamRequestHandler):
+    """A mail server that says nothing more from some point on, or closes the connection."""
+
+    stops_at, stalls = "", False
+    texts: ClassVar[list[bytes]] = []
+
+    def handle(self) -> None:
+        for name, (reply, lines) in CONVERSATION.items():
+            if lines is None:
+                self.texts.append(b"".join(iter(self.rfile.readline, b".\r\n")))
+            elif lines:
+                self.rfile.readline()
+            if name == self.stops_at:
+                if self.stalls:
+                    self.rfile.read(1)
+                return
+            self.wfile.write(f"{reply}\r\n".encode())
+
+
+@pytest.mark.parametrize("stalls", [True, False], ids=["stalls", "closes"])
+@pytest.mark.parametrize("stops_at", CONVERSATION)
+def test_m3_a_server_that_fails_at_any_point_loses_no_mail(
+    settings: Settings,
+    rows: Engine,
+    port: int,
+    monkeypatch: pytest.MonkeyPatch,
+    stops_at: str,
+    stalls: bool,
+) -> None:
+    monkeypatch.setattr(mail_sender, "_ATTEMPT_SECONDS", 0.5)
+    handler = type("Handler", (Faulty,), {"stops_at": stops_at, "stalls": stalls, "texts": []})
+    queue(settings, "ada@example.com")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", port), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert send(settings) == [UNAVAILABLE]
+        server.shutdown()
+
+    [row] = waiting(rows)
+    assert (row.attempts, row.next_attempt_at is None) == (1, False)
+    assert row.last_error
 
 
 def test_an_accepted_mail_is_not_given_up_when_its_row_cannot_be_deleted(

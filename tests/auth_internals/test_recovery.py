@@ -17,6 +17,7 @@ from httpx2 import Response
 from pydantic import ValidationError
 from sqlalchemy import Engine, event
 
+from app.auth.models import Purpose
 from app.core.database import Database
 from tests.auth_internals.helpers import (
     CHANGE_PASSWORD,
@@ -29,6 +30,7 @@ from tests.auth_internals.helpers import (
     WRONG,
     LogIn,
     MakeUser,
+    add_links,
     execute,
     fill,
     mails,
@@ -523,6 +525,28 @@ def test_t14_opening_the_page_does_not_use_the_link_up(
     assert response.status_code == 200
     assert "is saved" in response.text
     assert can_log_in(client, NEW_PASSWORD)
+
+
+@pytest.mark.parametrize("how", ["PATCH", "DELETE"], ids=["deactivated", "deleted"])
+@pytest.mark.parametrize("purpose", [p for p in Purpose if p is not Purpose.REGISTER])
+def test_t9_no_link_of_a_user_who_is_gone_does_anything(
+    client: TestClient,
+    admin: dict[str, str],
+    make_user: MakeUser,
+    rows: Engine,
+    purpose: Purpose,
+    how: str,
+) -> None:
+    bob_id = make_user("bob")
+    add_links(rows)
+    path, body = f"{USERS}/{bob_id}", {"is_active": False} if how == "PATCH" else None
+    assert client.request(how, path, json=body, headers=admin).is_success
+    page = "/account/confirm-email" if purpose.endswith("email") else PAGE
+    form = {"token": purpose} | ({"new_password": NEW_PASSWORD} if page == PAGE else {})
+
+    assert client.options(page, params={"token": purpose}).status_code == 405
+    assert client.post(page, data=form).status_code == 400
+    assert mails(rows) == []
 
 
 def test_t14_the_page_has_no_script_and_sends_nothing_elsewhere(client: TestClient) -> None:
