@@ -52,7 +52,7 @@ async def request_email_change(
     """Send a link to the new address. Whether another user has it shows only when it is used."""
     links.check_available(settings)
     await throttle.record(database, throttle.rename_key(caller.user_id), address)
-    await throttle.record(database, throttle.mailbox_key(email), address)
+    await throttle.record(database, links.mailbox_key(email), address)
     async with database.writers.begin() as session:
         await sessions.reauthenticate(session, caller)
         user = await session.get_one(User, caller.user_id)

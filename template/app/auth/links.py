@@ -89,6 +89,13 @@ async def hiding_duration() -> AsyncIterator[None]:
     await asyncio.sleep(_REQUEST_SECONDS - (time.monotonic() - started))
 
 
+def mailbox_key(email: str) -> str:
+    """The name under which the emails are counted that can go to the address of anyone."""
+    # Most providers deliver ada+any@example.com to ada@example.com, and some a.da@example.com.
+    name, _, domain = email.partition("@")
+    return f"mail to {name.partition('+')[0].replace('.', '')}@{domain}"
+
+
 def use_key(token_hash: str) -> str:
     """The name under which the throttle counts the attempts to use a link."""
     return f"link {token_hash}"

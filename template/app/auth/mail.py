@@ -30,6 +30,9 @@ _MAX_SUBJECT_LENGTH = 200
 # deletes at most this many.
 _DELETE_AFTER = timedelta(days=30)
 _MAX_DELETED = 20
+# Notices of one kind to one address, which may be a stranger's.
+_MAX_NOTICES = 10
+_NOTICES_WINDOW = timedelta(days=1)
 
 
 async def queue_mail(session: AsyncSession, *, to: str, template: str, **values: str) -> None:
@@ -67,15 +70,29 @@ async def tell(
 ) -> None:
     """Tell a user by email what happened to the account, by default at the present address.
 
-    An address gets a limited number of these emails a day.
+    An address gets a limited number of each kind a day.
     """
     to = to or user.email
     # Without a mail server, it would only fill the table.
     if not (settings.in_development or settings.smtp_url):
         return
-    if await throttle.count_notice(session, template, to):
+    if await _count(session, template, to):
         values["username"] = user.username
         await queue_mail(session, to=to, template=template, **values)
+
+
+async def _count(session: AsyncSession, kind: str, email: str) -> bool:
+    """Count a notice to an address. False if today's limit was reached.
+
+    A kind has its own limit, so that no one can silence one kind with another.
+    """
+    now = datetime.now(UTC)
+    row = await throttle.lock(session, throttle.hash_name(f"{kind} to {email}"), now)
+    if abs(now - row.timer_started_at) > _NOTICES_WINDOW:
+        row.attempts, row.timer_started_at = 0, now
+    is_allowed = row.attempts < _MAX_NOTICES
+    row.attempts += is_allowed
+    return is_allowed
 
 
 def write_mail(mail: OutgoingMail, settings: Settings) -> EmailMessage:

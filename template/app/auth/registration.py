@@ -24,7 +24,7 @@ async def request_registration(
     Either way, there is one email, from the same statements.
     """
     _check_open(settings)
-    await throttle.record(database, throttle.mailbox_key(email), address)
+    await throttle.record(database, links.mailbox_key(email), address)
     async with links.hiding_duration(), database.writers.begin() as session:
         user = await session.scalar(select(User).where(User.email == email))
         template = "registration_known" if user else "registration"
@@ -59,5 +59,5 @@ async def register(
 
 async def count_invitation(database: Database, sender_id: int, email: str) -> None:
     """Count an invitation by its address, and by its sender in place of a network."""
-    name = f"invitation, {throttle.mailbox_key(email)}"
+    name = f"invitation, {links.mailbox_key(email)}"
     await throttle.record(database, name, f"invitations by user {sender_id}")

@@ -35,9 +35,6 @@ _RESET_AFTER = timedelta(days=1)
 _MAX_ADDRESS_ATTEMPTS = 30
 _ADDRESS_WINDOW = timedelta(minutes=5)
 
-# Of one kind, to one address, in one day.
-_MAX_NOTICES = 10
-
 # How long the network of a login is known.
 _KNOWN_FOR = timedelta(days=30)
 
@@ -64,22 +61,6 @@ def password_key(user_id: int) -> str:
 def rename_key(user_id: int) -> str:
     """The name under which the new usernames and emails that a user tries are counted."""
     return f"names of user {user_id}"
-
-
-def forgotten_key(email: str) -> str:
-    """The name under which requests for a new password are counted.
-
-    Apart from other emails, and by the exact address: requests that send its user no link must not
-    keep the user from one.
-    """
-    return f"forgotten password of {email}"
-
-
-def mailbox_key(email: str) -> str:
-    """The name under which the emails are counted that can go to the address of anyone."""
-    # Most providers deliver ada+any@example.com to ada@example.com, and some a.da@example.com.
-    name, _, domain = email.partition("@")
-    return f"mail to {name.partition('+')[0].replace('.', '')}@{domain}"
 
 
 class _Counted(NamedTuple):
@@ -167,24 +148,10 @@ async def choose_name(session: AsyncSession, name: str, stored_hash: str, addres
 async def remember(session: AsyncSession, stored_hash: str, address: str) -> bool:
     """Make the network of a login known. True if it is new. The caller has locked the user."""
     now = datetime.now(UTC)
-    row = await _lock(session, _hash_known_network(stored_hash, address), now)
+    row = await lock(session, _hash_known_network(stored_hash, address), now)
     was_known = row.timer_started_at > now
     row.timer_started_at = now + _KNOWN_FOR
     return not was_known
-
-
-async def count_notice(session: AsyncSession, kind: str, email: str) -> bool:
-    """Count a notice to an address. False if today's limit was reached.
-
-    A kind has its own limit, so that no one can silence one kind with another.
-    """
-    now = datetime.now(UTC)
-    row = await _lock(session, hash_name(f"{kind} to {email}"), now)
-    if _age(row, now) > _RESET_AFTER:
-        row.attempts, row.timer_started_at = 0, now
-    is_allowed = row.attempts < _MAX_NOTICES
-    row.attempts += is_allowed
-    return is_allowed
 
 
 async def undo(session: AsyncSession, name: str, address: str) -> None:
@@ -207,7 +174,7 @@ async def rename(session: AsyncSession, names: Mapping[str, str]) -> None:
     """Count the attempts on each old name under its new one."""
     keys = {hash_name(old): hash_name(new) for old, new in names.items() if old != new}
     now = datetime.now(UTC)
-    rows = {key: await _lock(session, key, now) for key in sorted({*keys, *keys.values()})}
+    rows = {key: await lock(session, key, now) for key in sorted({*keys, *keys.values()})}
     for old_key, new_key in keys.items():
         old, new = rows[old_key], rows[new_key]
         if old.attempts > new.attempts:
@@ -242,10 +209,10 @@ async def _lock_both(
     session: AsyncSession, keys: tuple[str, str], now: datetime
 ) -> tuple[Throttle, Throttle]:
     """The name and then the address, as everywhere here: otherwise two could deadlock."""
-    return await _lock(session, keys[0], now), await _lock(session, keys[1], now)
+    return await lock(session, keys[0], now), await lock(session, keys[1], now)
 
 
-async def _lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
+async def lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
     """Lock the counter of a key until the end of the transaction. Creates it if it is missing.
 
     The upsert changes nothing, but it locks. A row that is only selected could be deleted before
