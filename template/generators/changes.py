@@ -1,4 +1,4 @@
-"""Puts the files of a command in their places: all of them, also if it is killed in between."""
+"""Puts the files of a command in their places: all of them, even if it is killed on the way."""
 
 import json
 import os

@@ -1,5 +1,6 @@
 """Each variant on a real server: what tests that call the app in-process cannot see."""
 
+import http.client
 import json
 import os
 import shutil
@@ -155,6 +156,21 @@ def test_serve_ends_if_the_app_cannot_start(
 
     assert process.returncode not in (0, None)
     assert said in output
+
+
+def test_no_response_waits_for_the_acknowledgement_of_its_headers(serving: Server) -> None:
+    """TCP would wait 40 ms. Only a connection that stays open shows it."""
+    connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=30)
+    took = []
+    for _ in range(30):
+        started_at = time.perf_counter()
+        connection.request("GET", "/health/live")
+        connection.getresponse().read()
+        took.append(time.perf_counter() - started_at)
+    connection.close()
+
+    # The fastest, since the machine may be busy.
+    assert min(took[5:]) < 0.03
 
 
 def test_two_workers_of_serve_answer(machine: Machine, migrated: Path) -> None:

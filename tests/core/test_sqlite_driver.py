@@ -99,6 +99,19 @@ def test_a_read_takes_no_turn_of_a_thread_and_a_write_takes_one_for_each_stateme
     assert run(make_settings, work) == (0, 3)
 
 
+def test_the_connection_of_a_session_reads_as_the_session_does(
+    make_settings: MakeSettings,
+) -> None:
+    """SQLAlchemy rejects drivers that answer a connection without waiting."""
+
+    async def work(database: Database) -> object:
+        async with database.readers() as session:
+            connection = await session.connection()
+            return await connection.scalar(text("SELECT 7"))
+
+    assert run(make_settings, work) == 7
+
+
 @pytest.mark.parametrize(("statement", "right"), [(SLOW_COUNT, COUNT), (SLOW_SORT, COUNT)])
 def test_a_slow_read_lets_others_run_and_answers_in_full(
     make_settings: MakeSettings, statement: TextClause, right: int

@@ -80,16 +80,16 @@ async def paginate(
     """
     model: Any = statement.column_descriptions[0]["entity"]
     order = getattr(filters, "order", order)
-    statement = filtered(statement, filters)
+    statement = _filtered(statement, filters)
     column = getattr(model, order.removeprefix("-"))
     if column.nullable:
         # Nothing comes after NULL, so the list would end there.
         raise ValueError(f"a list can't be in the order of {column}, which is nullable")
     keys = [model.id] if column.key == "id" else [column, model.id]
-    return await page_by(session, statement, page, order, keys)
+    return await _page_by(session, statement, page, order, keys)
 
 
-async def page_by(
+async def _page_by(
     session: AsyncSession, statement: Select[_Item], page: PageParams, order: str, keys: list[Any]
 ) -> Page[_Item]:
     """One page in the order of these columns, the last of which is the id."""
@@ -121,7 +121,7 @@ async def paginate_counted(
     reads none. SQLite has none, and counts.
     """
     found = await paginate(session, statement, page, filters, order=order)
-    statement = filtered(statement, filters)
+    statement = _filtered(statement, filters)
     if estimate and session.get_bind().dialect.name == "postgresql":
         plan = await session.scalar(_Explain(statement))
         total = int(plan[0]["Plan"]["Plan Rows"])
@@ -142,7 +142,7 @@ def _compile_explain(element: _Explain, compiler: SQLCompiler, **options: Any) -
     return f"EXPLAIN (FORMAT JSON) {compiler.process(element.statement, **options)}"
 
 
-def filtered(
+def _filtered(
     statement: Select[_Item], filters: BaseModel | None, others: tuple[str, ...] = ("order",)
 ) -> Select[_Item]:
     """With each field that is not one of the others."""

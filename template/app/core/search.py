@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.core.errors import FieldError, Invalid
-from app.core.pagination import Page, PageParams, filtered, page_by
+from app.core.pagination import Page, PageParams, _filtered, _page_by
 from app.core.types import ShortText
 
 _Item = TypeVar("_Item")
@@ -55,7 +55,7 @@ async def search(
     if order not in {"id", "-id"}:
         reason = "A search is in the order of the ids: use id or -id."
         raise Invalid([FieldError(["query", "order"], reason, "value_error")])
-    statement = filtered(statement, filters, ("order", "q"))
+    statement = _filtered(statement, filters, ("order", "q"))
     model: Any = columns[0].class_
     index = table(f"{model.__tablename__}_search", column("rowid"))
     if session.get_bind().dialect.name == "sqlite" and await session.scalar(
@@ -63,12 +63,12 @@ async def search(
     ):
         # The index finds the rows in the order of their ids. So it is read for one page only.
         statement = statement.join(index, index.c.rowid == model.id).where(_matches(index, part))
-        return await page_by(session, statement, page, order, [index.c.rowid])
+        return await _page_by(session, statement, page, order, [index.c.rowid])
     pattern = _escape(part) + "%"
     if len(part) >= _MIN_LENGTH:
         pattern = "%" + pattern
     found = or_(*(each.ilike(pattern, escape="/") for each in columns))
-    return await page_by(session, statement.where(found), page, order, [model.id])
+    return await _page_by(session, statement.where(found), page, order, [model.id])
 
 
 def _matches(index: Any, part: str) -> ColumnElement[bool]:

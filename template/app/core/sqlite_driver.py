@@ -69,7 +69,10 @@ class SQLiteConnection(sqlite3.Connection):
         if _FULL_TEXT not in statement and _slow_statements.get(statement, 0) < monotonic():
             self._deadline = monotonic() + _LOOP_SECONDS
             try:
-                return call()
+                result = call()
+                # AsyncConnection rejects a driver that awaits nothing.
+                await_only(_awaited())
+                return result
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF not in _RUN_AGAIN:
                     raise
@@ -121,6 +124,10 @@ class SQLiteConnection(sqlite3.Connection):
             self._thread.shutdown(wait=False)
         else:
             super().close()
+
+
+async def _awaited() -> None:
+    """Done at once."""
 
 
 class _Cursor:
