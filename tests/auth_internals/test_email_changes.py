@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
+from app.auth.models import Purpose
 from tests.auth_internals.helpers import (
     CHANGE_PASSWORD,
     LOGIN,

@@ -124,7 +124,7 @@ def test_a_command_tells_users_what_the_api_tells_them(
 
 
 def from_network(app: FastAPI, number: int) -> TestClient:
-    """A client in a network of its own, of which an IPv6 customer has thousands."""
+    """A client in another network. An IPv6 customer has thousands."""
     return TestClient(app, client=(f"2001:db8:0:{number:x}::1", 50000))
 
 
@@ -180,4 +180,4 @@ def test_t15_one_kind_of_notice_does_not_silence_another(
 
     client.patch(ME, json={"email": "new@example.com"}, headers=header)
 
-    assert [mail.template for mail in mails(rows)] == ["restore_previous_email"]
+    assert [mail.template for mail in mails(rows)] == ["notify_previous_email"]
