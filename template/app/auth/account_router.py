@@ -98,7 +98,7 @@ async def confirm_email(
 ) -> None:
     """Confirm your new email address, or go back to the previous one, with the token of a link.
 
-    The previous address, if it was confirmed, gets a link with which to go back for seven days. That
-    link also ends all login sessions and the password, and sends a link for a new one.
+    The previous address gets a link with which to go back for seven days. That link also ends all
+    login sessions and the password, and sends a link for a new one.
     """
     await account.confirm_email(database, settings, data.token)
