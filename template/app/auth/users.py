@@ -40,7 +40,10 @@ async def load_user(
     session: AsyncSession, *criteria: ColumnElement[bool], user_id: int | None = None
 ) -> User:
     """By `user_id=1` or by `User.username == name`: a user with permissions, or NotFound."""
-    statement = _BY_ID if user_id is not None else _WITH_PERMISSIONS.where(*criteria)
+    # No user has the id None, so without any criterion there is none.
+    statement = _WITH_PERMISSIONS if criteria and user_id is None else _BY_ID
+    if criteria:
+        statement = statement.where(*criteria)
     user = (await session.scalars(statement, {"user_id": user_id})).unique().one_or_none()
     if user is None:
         raise NotFound("User not found.")
