@@ -31,8 +31,7 @@ COMMON = {
 }
 MODEL_IMPORTS = COMMON | {
     **dict.fromkeys(
-        ("JSON", "CheckConstraint", "ForeignKey", "Index", "Numeric", "String", "text"),
-        "sqlalchemy",
+        ("JSON", "CheckConstraint", "ForeignKey", "Index", "Numeric", "String"), "sqlalchemy"
     ),
     **dict.fromkeys(("Mapped", "mapped_column"), "sqlalchemy.orm"),
     "BigInt": "app.core.types",
@@ -70,7 +69,8 @@ def write_field(stage: Stage, target: Target, field: Field) -> None:
         code += literal
     if field.is_kept and NOT_DELETED not in stage.read(file):
         stage.insert(file, f"{NOT_DELETED}\n\n", before(model))
-        code += NOT_DELETED
+        # Only here: a field can have the name `text`, too.
+        stage.add_imports(file, NOT_DELETED, {"text": "sqlalchemy"})
     for rule in reversed(field.rules(target.table)):
         write_constraint(stage, file, model, rule)
         code += rule

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from generators import commands
+from generators.additions import write_field
 from generators.changes import UNFINISHED, GenerateError, finish, write_changes
 from generators.fields import parse_field
 from generators.names import BadName, Names, Target, pluralize, singularize, snake
@@ -335,6 +336,18 @@ def test_imports_follow_those_of_the_future(tmp_path: Path) -> None:
     stage.add_imports("book.py", "String", {"String": "sqlalchemy"})
 
     assert stage.read("book.py") == f"{code}from sqlalchemy import String\n"
+
+
+def test_a_field_named_text_imports_nothing_of_that_name(tmp_path: Path) -> None:
+    model = tmp_path / "app/models/tag.py"
+    model.parent.mkdir(parents=True)
+    model.write_text('class Tag(Base):\n    __tablename__ = "tags"\n\n    name: Mapped[str]\n')
+    stage = Stage(tmp_path, tmp_path)
+
+    write_field(stage, Target("Tag", "app.models.tag", "tags"), parse_field("text:text?", {}))
+
+    assert "    text: Mapped[str | None]" in stage.read("app/models/tag.py")
+    assert "import text" not in stage.read("app/models/tag.py")
 
 
 def test_a_permission_that_exists_is_not_declared_again(tmp_path: Path) -> None:
