@@ -67,7 +67,7 @@ def write_field(stage: Stage, target: Target, field: Field) -> None:
         literal = f"{alias} = Literal[{', '.join(map(json.dumps, field.choices))}]"
         stage.insert(file, f"{literal}\n\n", before(model))
         code += literal
-    if field.is_kept and NOT_DELETED not in stage.read(file):
+    if field.frees_value and NOT_DELETED not in stage.read(file):
         stage.insert(file, f"{NOT_DELETED}\n\n", before(model))
         # Only here: a field can have the name `text`, too.
         stage.add_imports(file, NOT_DELETED, {"text": "sqlalchemy"})

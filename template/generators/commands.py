@@ -101,7 +101,7 @@ def add_field(
         check_new_field(target, new, field)
         check_fields(Names(model, target.table), [new])
         if "deleted_at" in columns_of(target.table):
-            new = replace(new, is_kept=new.unique)
+            new = replace(new, frees_value=new.unique)
         if known := new.names & names_of(model):
             raise BadName(f"{model} has a field {known.pop()}")
         write_field(stage, target, new)
@@ -299,7 +299,7 @@ def describe_resource(
         fields = [replace(f, cascades=f == parent) for f in fields]
         parent = next(field for field in fields if field.cascades)
     if soft:
-        fields = [replace(f, is_kept=f.unique) for f in fields]
+        fields = [replace(f, frees_value=f.unique) for f in fields]
     filters = [f for f in fields if f.is_filter and f != parent]
     sortable = ["id", *(f.column for f in fields if f.is_order)]
     prefix = f"/{names.path}"

@@ -112,8 +112,8 @@ class Field:
     is_own: bool = False
     # Whether the row is deleted with the one that it refers to.
     cascades: bool = False
-    # Whether a deleted row stays in the table, and may have the same value as another one.
-    is_kept: bool = False
+    # Whether its unique values are free again when a row is deleted, although the row stays.
+    frees_value: bool = False
 
     @property
     def column(self) -> str:
@@ -150,7 +150,7 @@ class Field:
             rule = ', ondelete="CASCADE"' if self.cascades else ""
             rule = ', ondelete="SET NULL"' if self.optional else rule
             arguments.append(f'ForeignKey("{self.target.table}.id"{rule})')
-        if self.unique and not self.is_kept:
+        if self.unique and not self.frees_value:
             arguments.append("unique=True")
         elif self.is_filter and (self.target or not self.unique):
             arguments.append("index=True")
@@ -172,7 +172,7 @@ class Field:
     def rules(self, table: str) -> list[str]:
         """What __table_args__ has for it."""
         found = [self.check()] if self.check() else []
-        if self.unique and self.is_kept:
+        if self.frees_value:
             found.append(
                 f'Index("uq_{table}_{self.column}", "{self.column}", unique=True, '
                 "sqlite_where=NOT_DELETED, postgresql_where=NOT_DELETED)"
