@@ -15,15 +15,6 @@ from app.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-def _throttle_name(email: str) -> str:
-    """The name under which requests for a new password are counted.
-
-    Apart from other emails, and by the exact address: requests that send its user no link must not
-    keep the user from one.
-    """
-    return f"forgotten password of {email}"
-
-
 async def request_password_reset(
     database: Database, settings: Settings, email: str, address: str
 ) -> None:
@@ -33,7 +24,9 @@ async def request_password_reset(
     the work tells strangers who has an account here, and their requests fill no table.
     """
     links.check_available(settings)
-    await throttle.record(database, _throttle_name(email), address)
+    # Apart from other emails, and by the exact address: requests that send a user no link must not
+    # keep the user from getting one.
+    await throttle.record(database, f"forgotten password of {email}", address)
     async with links.hiding_duration(), database.writers.begin() as session:
         is_theirs = User.email == email, User.is_active
         user = await session.scalar(select(User).where(*is_theirs).with_for_update())
