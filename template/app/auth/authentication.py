@@ -88,12 +88,12 @@ def lifetimes(settings: Settings) -> dict[str, datetime]:
 # Every request with a token runs one query: from the token to its session, user and permissions.
 # It is built once and from tables: an ORM query that each request builds takes twice as long.
 _users, _sessions, _permissions = User.__table__, LoginSession.__table__, Permission.__table__
-# ASCII's unit separator, which no name contains. As a parameter, SQLAlchemy would put it into the
-# text of the statement for each request.
+# ASCII's unit separator, which no name contains. It is part of the statement: SQLAlchemy would
+# write a parameter into the text again for each request.
 _SEPARATOR = "\x1f"
-_separator = cast(str, literal_column(f"'{_SEPARATOR}'"))
+_SEPARATOR_SQL = cast(str, literal_column(f"'{_SEPARATOR}'"))
 _PERMISSION_NAMES = (
-    select(func.aggregate_strings(_permissions.c.name, _separator))
+    select(func.aggregate_strings(_permissions.c.name, _SEPARATOR_SQL))
     .join_from(_permissions, user_permissions)
     .where(user_permissions.c.user_id == _users.c.id)
     .scalar_subquery()

@@ -143,12 +143,12 @@ def _compile_explain(element: _Explain, compiler: SQLCompiler, **options: Any) -
 
 
 def _filtered(
-    statement: Select[_Item], filters: BaseModel | None, others: tuple[str, ...] = ("order",)
+    statement: Select[_Item], filters: BaseModel | None, exclude: tuple[str, ...] = ("order",)
 ) -> Select[_Item]:
-    """With each field that is not one of the others."""
+    """Only the rows that have the values of these filters, apart from the fields in `exclude`."""
     model: Any = statement.column_descriptions[0]["entity"]
     for name, value in filters or ():
-        if name not in others and value is not None:
+        if name not in exclude and value is not None:
             statement = statement.where(getattr(model, name) == value)
     return statement
 
