@@ -90,7 +90,7 @@ async def hiding_duration() -> AsyncIterator[None]:
 
 
 def mailbox_key(email: str) -> str:
-    """The name under which the emails are counted that can go to the address of anyone."""
+    """The name under which emails to an address that may be a stranger's are counted."""
     # Most providers deliver ada+any@example.com to ada@example.com, and some a.da@example.com.
     name, _, domain = email.partition("@")
     return f"mail to {name.partition('+')[0].replace('.', '')}@{domain}"

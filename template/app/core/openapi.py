@@ -38,7 +38,8 @@ def error_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """Further errors of a route: `responses=error_responses(TooManyAttempts)`.
 
     The usual ones are documented without it: 404 where the path has a parameter, 409 where the
-    route reads JSON or deletes such a path, and those of the body, the login and the permission.
+    route reads JSON or deletes what such a path names, and those of the body, the login and the
+    permission.
     """
     return {int(error.status_code): {"description": error.detail} for error in errors}
 

@@ -1,9 +1,9 @@
 """Search for part of a text, in pages.
 
 On SQLite, a full-text index of three-letter pieces (trigrams) finds the rows, if a migration has
-created one: `{table}_search`, with the columns after _START each. On PostgreSQL, ILIKE uses an
-index of pg_trgm by itself. Without an index, the results are the same, but every row is read, and
-SQLite then knows the lower case of ASCII letters only.
+created one: `{table}_search`, which has _START twice before each column. On PostgreSQL, ILIKE uses
+an index of pg_trgm by itself. Without an index, every row is read. The results are the same, but
+SQLite then ignores the case of ASCII letters only.
 """
 
 from collections.abc import Sequence
