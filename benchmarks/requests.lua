@@ -1,5 +1,5 @@
 -- One kind of request, for wrk: `wrk -s requests.lua URL -- KIND USERS TOKEN PASSWORD NAME`.
--- Each answer counts, and the figures are printed as JSON.
+-- Counts all responses, errors too, and prints the figures as JSON.
 
 local kind, users, token, password, name
 local number = 0

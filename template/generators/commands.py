@@ -53,7 +53,7 @@ def resource(
     nested_in: Annotated[str, typer.Option(help="The field with the row that it is part of.")] = "",
     public: Annotated[bool, typer.Option("--public", help="Read without a login.")] = False,
     soft_delete: Annotated[bool, typer.Option("--soft-delete", help="Keep deleted rows.")] = False,
-    search: Annotated[str, typer.Option(help="Fields to search for parts: title,blurb")] = "",
+    search: Annotated[str, typer.Option(help="Texts that lists search: title,blurb")] = "",
     total: Annotated[str, typer.Option(help="Count the whole list: exact or estimated.")] = "",
     no_tests: Annotated[bool, typer.Option("--no-tests", help="Write no tests.")] = False,
     plural: Annotated[str, typer.Option(help="Such as people, if the guess is wrong.")] = "",

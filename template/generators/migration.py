@@ -1,8 +1,9 @@
 """`python -m generators.migration URL [MESSAGE]` runs all migrations in a new database.
 
-With a message, it writes a migration before. Then it compares the database with the models.
+With a message, it then writes another migration and runs it, too. At the end, it compares the
+database with the models.
 
-It runs in the copy of the project, whose models differ from those that this process has imported.
+It runs in the copy of the project, whose models differ from those that the command has imported.
 """
 
 import sys
