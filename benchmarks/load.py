@@ -43,7 +43,7 @@ def pages(project: Path, small: tuple[Path, int], large: tuple[Path, int]) -> li
             rounds = [[worker.ask(page, 50)["clock"] for worker in workers] for _ in range(ROUNDS)]
             few, many = (statistics.median(r[n] for r in rounds) for n in (0, 1))
             what = f"50 of {large[1]:,} users, {'some page' if page == 'list' else page}"
-            rows.append(compared(what, many, "ms", few, f"of {small[1]:,}", 1.2))
+            rows.append(compared(what, many, "ms", few, f"{small[1]:,} users", 1.2))
     return rows
 
 
