@@ -3,7 +3,10 @@
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 # The files of a command, from when all of them are written until the last one is in its place.
@@ -13,6 +16,20 @@ BEFORE = "before.json"
 
 class GenerateError(Exception):
     """Why nothing was generated."""
+
+
+@contextmanager
+def alone(project: Path) -> Iterator[None]:
+    """Keep other commands out. SQLite's lock works on every system, and ends with the process."""
+    file = project / "generators/lock.db"
+    with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as lock:
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            raise GenerateError("another command is changing the project; run this again") from None
+        for left_over in project.glob("generators/unfinished-*.part"):
+            shutil.rmtree(left_over)
+        yield
 
 
 def write_changes(project: Path, files: dict[str, bytes]) -> None:
@@ -26,7 +43,7 @@ def write_changes(project: Path, files: dict[str, bytes]) -> None:
         try:
             changes.rename(project / UNFINISHED)
         except OSError:
-            raise GenerateError("another command is changing the project; run this again") from None
+            raise GenerateError(f"remove {UNFINISHED}, and run this again") from None
     finish(project)
 
 

@@ -1,7 +1,7 @@
 """The commands `generate ...`, which write code into the project."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from generators.additions import (
     write_permission,
     write_setting,
 )
-from generators.changes import GenerateError, finish
+from generators.changes import GenerateError, alone, finish
 from generators.fields import (
     LENGTHS,
     MAX_IDENTIFIER,
@@ -154,26 +154,32 @@ def command(
 def changing(dry_run: bool, force: bool) -> Iterator[Stage]:
     """Everything or nothing: the project changes after the work in its copy has succeeded."""
     try:
-        if not dry_run and (files := finish(PROJECT)):
-            raise GenerateError(
-                f"a command was interrupted; its changes are now complete, in {', '.join(files)}; "
-                "look at them with git diff, and run this again"
-            )
-        if not force and not dry_run:
-            check_committed(PROJECT)
-        with staged(PROJECT) as stage:
-            yield stage
-            stage.format()
-            if dry_run:
-                typer.echo(stage.diff())
-            else:
-                stage.apply()
-                show(stage)
-            for line in stage.left_over:
-                typer.echo(f"Add this line yourself. {line}")
+        with nullcontext() if dry_run else alone(PROJECT):
+            if not dry_run:
+                check_ready(force)
+            with staged(PROJECT) as stage:
+                yield stage
+                stage.format()
+                if dry_run:
+                    typer.echo(stage.diff())
+                else:
+                    stage.apply()
+                    show(stage)
+                for line in stage.left_over:
+                    typer.echo(f"Add this line yourself. {line}")
     except (BadName, GenerateError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def check_ready(force: bool) -> None:
+    if files := finish(PROJECT):
+        raise GenerateError(
+            f"a command was interrupted; its changes are now complete, in {', '.join(files)}; "
+            "look at them with git diff, and run this again"
+        )
+    if not force:
+        check_committed(PROJECT)
 
 
 def show(stage: Stage) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from generators import commands
 from generators.additions import write_field
-from generators.changes import UNFINISHED, GenerateError, finish, write_changes
+from generators.changes import UNFINISHED, GenerateError, alone, finish, write_changes
 from generators.fields import parse_field
 from generators.names import BadName, Names, Target, pluralize, singularize, snake
 from generators.places import after_calls_of, at_end_of_set
@@ -462,8 +462,23 @@ def test_an_interrupted_command_is_not_finished_over_later_changes(tmp_path: Pat
 
 
 def test_two_commands_do_not_change_a_project_at_once(tmp_path: Path) -> None:
+    left_over = tmp_path / "generators/unfinished-1.part"
+    left_over.mkdir(parents=True)
+
+    with (
+        alone(tmp_path),
+        pytest.raises(GenerateError, match="another command is changing the project"),
+        alone(tmp_path),
+    ):
+        pass
+
+    with alone(tmp_path):
+        assert not left_over.exists()
+
+
+def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / UNFINISHED).mkdir(parents=True)
     (tmp_path / UNFINISHED / "other").touch()
 
-    with pytest.raises(GenerateError, match="another command is changing the project"):
+    with pytest.raises(GenerateError, match=f"remove {UNFINISHED}"):
         write_changes(tmp_path, {"app.py": b""})

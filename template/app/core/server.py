@@ -207,5 +207,7 @@ def _send_at_once(connection: socket.socket) -> None:
 
     asyncio does so only if the socket that listens was created with a protocol number.
     """
-    if connection.family != getattr(socket, "AF_UNIX", None):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # macOS raises an error if the client is gone already.
+    with contextlib.suppress(OSError):
+        if connection.family != getattr(socket, "AF_UNIX", None):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
