@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import Migrated
 from tests.support.machines import Machine, base_python
 from tests.support.projects import Generate, Project
-from tests.support.servers import Server
+from tests.support.servers import Server, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -151,7 +151,8 @@ def test_x9_serve_hides_its_name_and_only_believes_listed_proxies(
 def test_serve_ends_if_the_app_cannot_start(
     machine: Machine, migrated: Path, workers: str, environment: dict[str, str], said: str
 ) -> None:
-    process = machine.popen(*SERVE, "--workers", workers, cwd=migrated, environment=environment)
+    options = ["--workers", workers, "--port", str(free_port())]
+    process = machine.popen(*SERVE, *options, cwd=migrated, environment=environment)
     output, _ = process.communicate(timeout=60)
 
     assert process.returncode not in (0, None)
