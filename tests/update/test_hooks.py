@@ -305,7 +305,8 @@ def test_the_changelog_is_quoted_from_the_release_before_to_the_one_after(tmp_pa
 def test_each_release_but_the_first_says_what_to_do_after_it() -> None:
     said = [*release_notes(ROOT / "CHANGELOG.md", "v0.1.0", "v1000.0.0")]
 
-    assert [note.partition(":")[0] for note in said] == [*releases()][1:]
+    versions = dict.fromkeys(note.partition(":")[0] for note in said)
+    assert [*versions] == [*releases()][1:]
 
 
 @pytest.mark.parametrize("commit", ["v0.6.0", "0.0.0.post1.dev0+c16fee5", "'2447682'"])
