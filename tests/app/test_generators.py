@@ -179,7 +179,9 @@ def test_a_reader_follows_an_author(
 
 
 def snapshot(project: Project) -> dict[str, str]:
-    files = (f for f in project.files() if ".git" not in f.parts and ".ruff_cache" not in f.parts)
+    """What git keeps. The lock of the generators stays, empty and ignored."""
+    ignored = {".git", ".ruff_cache", "lock.db"}
+    files = (file for file in project.files() if not ignored & {*file.parts})
     return {str(f): hashlib.sha256((project.path / f).read_bytes()).hexdigest() for f in files}
 
 
