@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 # The files of a command, from when all of them are written until the last one is in its place.
@@ -22,11 +22,15 @@ class GenerateError(Exception):
 def alone(project: Path) -> Iterator[None]:
     """Keep other commands out. SQLite's lock works on every system, and ends with the process."""
     file = project / "generators/lock.db"
-    with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as lock:
+    with ExitStack() as stack:
         try:
+            lock = sqlite3.connect(file, timeout=0, isolation_level=None)
+            stack.enter_context(closing(lock))
             lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            raise GenerateError("another command is changing the project; run this again") from None
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            reason = "another command is changing the project" if is_busy else f"{file}: {error}"
+            raise GenerateError(f"{reason}; run this again") from None
         for left_over in project.glob("generators/unfinished-*.part"):
             shutil.rmtree(left_over)
         yield

@@ -476,6 +476,13 @@ def test_two_commands_do_not_change_a_project_at_once(tmp_path: Path) -> None:
         assert not left_over.exists()
 
 
+def test_a_project_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
+    (tmp_path / "generators/lock.db").mkdir(parents=True)
+
+    with pytest.raises(GenerateError, match=r"lock\.db: unable to open"), alone(tmp_path):
+        pass
+
+
 def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / UNFINISHED).mkdir(parents=True)
     (tmp_path / UNFINISHED / "other").touch()
