@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.types import Scope
 
 from app.core.database import Database, DatabaseDep
 from app.core.errors import ServiceUnavailable
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # A load balancer asks every few seconds.
 READY_SECONDS = 5.0
+
+_PATHS = {"/health/live", "/health/ready"}
 
 _abandoned: set[asyncio.Task["MigrationState"]] = set()
 _ALEMBIC = PROJECT_FOLDER / "alembic"
@@ -58,6 +61,11 @@ async def _drain_on_sigterm(app: FastAPI) -> AsyncIterator[None]:
 
 
 router = APIRouter(prefix="/health", tags=["health"], lifespan=_drain_on_sigterm)
+
+
+def is_health_check(scope: Scope) -> bool:
+    path = str(scope.get("path", ""))
+    return path.removeprefix(scope.get("root_path", "")) in _PATHS
 
 
 class Health(BaseModel):

@@ -22,7 +22,9 @@ from app.core.clients import (
     ClientStalled,
     ClientTimeoutMiddleware,
 )
-from app.core.errors import AppError, ServiceUnavailable, accepts, problem
+from app.core.concurrency import ConcurrencyMiddleware
+from app.core.errors import AppError, accepts, problem
+from app.core.health import is_health_check
 from app.core.logging import client_address, quote_path, request_id, trace_id, user_id
 from app.core.settings import CoreSettings
 from app.core.telemetry import enter_request
@@ -44,7 +46,6 @@ _RESPONSE_STARTS = {"http.response.start", "websocket.http.response.start"}
 _POLICY_VIOLATION = 1008
 _INTERNAL_ERROR = 1011
 STRICT_TRANSPORT_SECURITY = b"max-age=31536000"
-HEALTH_PATHS = {"/health/live", "/health/ready"}
 
 
 def add_middleware(app: Starlette, settings: CoreSettings) -> None:
@@ -69,45 +70,13 @@ def add_middleware(app: Starlette, settings: CoreSettings) -> None:
     app.add_middleware(ClientAddressMiddleware, proxies=settings.trusted_proxies)
 
 
-def _route_path(scope: Scope) -> str:
-    return str(scope.get("path", "")).removeprefix(scope.get("root_path", ""))
-
-
 class HostMiddleware(TrustedHostMiddleware):
     """Rejects other hosts. A load balancer may ask for the health by the address of a machine."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _route_path(scope) in HEALTH_PATHS:
+        if is_health_check(scope):
             return await self.app(scope, receive, send)
         await super().__call__(scope, receive, send)
-
-
-class ConcurrencyMiddleware:
-    """Rejects requests above the limit at once, so that those in progress end in time.
-
-    Health checks do not count: a process that is busy should not be restarted. uvicorn has such a
-    limit, too, but counts idle connections and answers with plain text.
-    """
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app = app
-        self.limit = limit
-        self.in_progress = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _route_path(scope) in HEALTH_PATHS:
-            return await self.app(scope, receive, send)
-        if self.in_progress >= self.limit:
-            error = ServiceUnavailable("Too many requests are in progress. Try again in a moment.")
-            response = problem(
-                scope["path"], error.status_code, error.detail, headers=error.headers
-            )
-            return await response(scope, receive, send)
-        self.in_progress += 1
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            self.in_progress -= 1
 
 
 class RequestMiddleware:

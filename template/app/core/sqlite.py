@@ -32,11 +32,11 @@ def create_sqlite_engines(
     address = address.update_query_dict({"uri": "true", "mode": "rw"})
     pragmas: Pragmas = {**WAL, "foreign_keys": "ON", "synchronous": synchronous}
 
-    def create(begin: str, pragmas: Pragmas, *, on_loop: bool, **pool: int) -> AsyncEngine:
+    def create(begin: str, pragmas: Pragmas, *, read_only: bool, **pool: int) -> AsyncEngine:
         engine = create_async_engine(
             address,
             pool_reset_on_return=None,
-            connect_args={"on_loop": on_loop},
+            connect_args={"read_only": read_only},
             **options,
             **pool,
         )
@@ -45,8 +45,8 @@ def create_sqlite_engines(
         rollback_if_open(engine.sync_engine)
         return engine
 
-    reading = create("BEGIN", {**pragmas, "query_only": "ON"}, on_loop=True)
-    writing = create("BEGIN IMMEDIATE", pragmas, on_loop=False, pool_size=1, max_overflow=0)
+    reading = create("BEGIN", {**pragmas, "query_only": "ON"}, read_only=True)
+    writing = create("BEGIN IMMEDIATE", pragmas, read_only=False, pool_size=1, max_overflow=0)
     return reading, writing
 
 

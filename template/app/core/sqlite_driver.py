@@ -2,7 +2,8 @@
 
 With write-ahead logging, a reader waits for no writer. Most reads take less time than handing them
 to a thread. A read that takes longer is interrupted, and runs again in a thread. A full-text search
-cannot be interrupted, so it runs in a thread at once.
+cannot be interrupted, so it runs in a thread at once. So does what changes rows, since SQLite rolls
+back the whole transaction if that is interrupted.
 """
 
 import asyncio
@@ -31,10 +32,10 @@ _MAX_SLOW_STATEMENTS = 1_000
 # SQLite looks at the clock after so many of its instructions: about every 0.1 ms.
 _INSTRUCTIONS = 2_000
 _BUSY_MILLISECONDS = 5_000
-# It took too long; or a lock is in the way after all, for a recovery or an exclusive connection.
-_RUN_AGAIN = {sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY}
 # FTS5 compares many rows without looking at the clock.
 _FULL_TEXT = " MATCH "
+# BEGIN IMMEDIATE takes a lock, but only if no one has it.
+_CHANGE_NOTHING = ("SELECT ", "BEGIN")
 
 # Text of a statement → when it may be tried on the event loop again.
 _slow_statements: dict[str, float] = {}
@@ -43,19 +44,17 @@ _slow_statements: dict[str, float] = {}
 class SQLiteConnection(sqlite3.Connection):
     """A connection whose calls never block the event loop for long.
 
-    With `on_loop`, its statements begin on the event loop. Use that only for reading: the reason
-    to run a statement again is that it changed nothing.
+    Statements begin on the event loop if they change nothing, so that they can be interrupted and
+    run again: those that look so, and with `read_only` all.
     """
 
-    def __init__(self, *arguments: Any, on_loop: bool, **options: Any) -> None:
+    def __init__(self, *arguments: Any, read_only: bool, **options: Any) -> None:
         # A statement on the event loop must not wait for a lock.
-        options["timeout"] = 0 if on_loop else _BUSY_MILLISECONDS / 1000
-        super().__init__(*arguments, **options)
-        self._on_loop = on_loop
+        super().__init__(*arguments, **{**options, "timeout": 0})
+        self._read_only = read_only
         self._deadline = inf
         self._thread: ThreadPoolExecutor | None = None
-        if on_loop:
-            self.set_progress_handler(self._is_late, _INSTRUCTIONS)
+        self.set_progress_handler(self._is_late, _INSTRUCTIONS)
 
     def _is_late(self) -> bool:
         return monotonic() > self._deadline
@@ -64,9 +63,7 @@ class SQLiteConnection(sqlite3.Connection):
         return (factory or _Cursor)(self)
 
     def run(self, statement: str, call: Callable[[], Any]) -> Any:
-        if not self._on_loop:
-            return self.run_in_thread(call)
-        if _FULL_TEXT not in statement and _slow_statements.get(statement, 0) < monotonic():
+        if self._begins_on_loop(statement):
             self._deadline = monotonic() + _LOOP_SECONDS
             try:
                 result = call()
@@ -74,14 +71,20 @@ class SQLiteConnection(sqlite3.Connection):
                 await_only(_awaited())
                 return result
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF not in _RUN_AGAIN:
+                # Missing if the error is of Python's own module, for text that is not UTF-8.
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                if code == sqlite3.SQLITE_INTERRUPT:
+                    _remember_as_slow(statement)
+                elif code != sqlite3.SQLITE_BUSY:  # Another process or thread has a lock.
                     raise
             finally:
                 self._deadline = inf
-            if len(_slow_statements) == _MAX_SLOW_STATEMENTS:
-                _slow_statements.clear()
-            _slow_statements[statement] = monotonic() + _SLOW_SECONDS
         return self.run_in_thread(partial(self._run_patiently, call))
+
+    def _begins_on_loop(self, statement: str) -> bool:
+        changes_nothing = self._read_only or statement.startswith(_CHANGE_NOTHING)
+        is_slow = _FULL_TEXT in statement or _slow_statements.get(statement, 0) > monotonic()
+        return changes_nothing and not is_slow
 
     def _run_patiently(self, call: Callable[[], Any]) -> Any:
         sqlite3.Cursor(self).execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
@@ -128,6 +131,12 @@ class SQLiteConnection(sqlite3.Connection):
 
 async def _awaited() -> None:
     """Done at once."""
+
+
+def _remember_as_slow(statement: str) -> None:
+    if len(_slow_statements) == _MAX_SLOW_STATEMENTS:
+        _slow_statements.clear()
+    _slow_statements[statement] = monotonic() + _SLOW_SECONDS
 
 
 class _Cursor:

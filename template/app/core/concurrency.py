@@ -1,0 +1,70 @@
+"""How many requests a worker answers at once, and when each begins."""
+
+import asyncio
+from collections import deque
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.core.errors import ServiceUnavailable, problem
+from app.core.health import is_health_check
+
+
+class ConcurrencyMiddleware:
+    """Rejects requests above the limit at once, so that those in progress end in time.
+
+    Health checks do not count: a process that is busy should not be restarted. uvicorn has such a
+    limit, too, but counts idle connections and answers with plain text.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self.app = app
+        self.limit = limit
+        self.in_progress = 0
+        self._queue = _Queue()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_health_check(scope):
+            return await self.app(scope, receive, send)
+        if self.in_progress >= self.limit:
+            error = ServiceUnavailable("Too many requests are in progress. Try again in a moment.")
+            response = problem(
+                scope["path"], error.status_code, error.detail, headers=error.headers
+            )
+            return await response(scope, receive, send)
+        self.in_progress += 1
+        try:
+            await self._queue.wait()
+            await self.app(scope, receive, send)
+        finally:
+            self.in_progress -= 1
+
+
+class _Queue:
+    """Lets one request begin in each cycle of the event loop, in the order of their arrival.
+
+    A request that only reads SQLite does not wait for anything once it has begun. If many of them
+    began in one cycle, each step of another request, such as a write, would wait for all of them.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._one_has_begun = False
+
+    async def wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._one_has_begun:
+            self._waiting.append(begin := loop.create_future())
+            await begin
+        else:
+            self._one_has_begun = True
+            loop.call_soon(self._start_next, loop)
+
+    def _start_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._one_has_begun = False
+        while self._waiting and not self._one_has_begun:
+            begin = self._waiting.popleft()
+            # The request of one that is done was cancelled.
+            if not begin.done():
+                begin.set_result(None)
+                self._one_has_begun = True
+                loop.call_soon(self._start_next, loop)

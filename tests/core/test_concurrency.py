@@ -1,0 +1,66 @@
+"""Requests begin one after the other, so that no step of another waits for all of them."""
+
+import asyncio
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+from starlette.types import Message, Receive, Scope, Send
+
+from app.core.concurrency import ConcurrencyMiddleware
+
+
+async def receive() -> Message:
+    raise AssertionError("nobody asks for the body")
+
+
+async def send(message: Message) -> None:
+    raise AssertionError(f"nobody answers with {message}")
+
+
+def request(number: int) -> Any:
+    return {"type": "http", "path": "/", "number": number}
+
+
+def test_between_two_requests_that_wait_for_nothing_others_get_their_turn() -> None:
+    events: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        events.append("request")
+
+    async def other() -> None:
+        while True:
+            events.append("step")
+            await asyncio.sleep(0)
+
+    async def work() -> None:
+        middleware, stepping = ConcurrencyMiddleware(app, 100), asyncio.ensure_future(other())
+        await asyncio.gather(*(middleware(request(n), receive, send) for n in range(20)))
+        stepping.cancel()
+
+    asyncio.run(work())
+
+    assert events.count("request") == 20
+    assert ("request", "request") not in pairwise(events)
+
+
+def test_requests_begin_in_the_order_of_their_arrival_and_a_cancelled_one_delays_none() -> None:
+    begun: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(scope["number"])
+
+    async def work() -> int:
+        middleware = ConcurrencyMiddleware(app, 100)
+        answers = [middleware(request(number), receive, send) for number in range(20)]
+        tasks = [asyncio.ensure_future(answer) for answer in answers]
+        await asyncio.sleep(0)
+        for number in (1, 2, 19):
+            tasks[number].cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        return middleware.in_progress
+
+    assert asyncio.run(work()) == 0
+    assert begun == [0, *range(3, 19)]
