@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import TextClause, insert, text
@@ -21,6 +21,7 @@ from app.models.user import Permission
 from tests.conftest import MakeSettings
 
 Found = TypeVar("Found")
+INSERT = "INSERT INTO permissions (name, description)"
 # A long statement, about one second on a slow machine. The number is the answer.
 COUNT = 3_000_000
 SLOW = f"WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {COUNT}) "
@@ -81,23 +82,43 @@ async def answer(database: Database, statement: TextClause) -> object:
         return await session.scalar(statement)
 
 
-def test_a_read_takes_no_turn_of_a_thread_and_a_write_takes_one_for_each_change(
-    make_settings: MakeSettings, turns: list[object]
+@pytest.mark.parametrize(
+    ("statement", "parameters", "taken"),
+    [
+        ("SELECT count(*) FROM permissions", {}, 0),
+        (f"{INSERT} VALUES (:a, :b)", {"a": "one", "b": ""}, 0),
+        (f"{INSERT} VALUES (:a, :b) ON CONFLICT (name) DO NOTHING", {"a": "one", "b": ""}, 0),
+        # More rows, as many as there are:
+        (f"{INSERT} VALUES (:a, :b), (:b, :a)", {"a": "one", "b": "two"}, 1),
+        (f"{INSERT} VALUES (:a, :b)", [{"a": "one", "b": ""}, {"a": "two", "b": ""}], 1),
+        (f"{INSERT} SELECT 'one', :a", {"a": ""}, 1),
+        (f"{INSERT} VALUES (:a, :b) RETURNING (SELECT 1)", {"a": "one", "b": ""}, 1),
+        ("DELETE FROM permissions WHERE id = :a", {"a": 1}, 1),
+    ],
+)
+def test_a_change_of_any_number_of_rows_and_each_commit_takes_a_turn_of_a_thread(
+    make_settings: MakeSettings,
+    turns: list[object],
+    statement: str,
+    parameters: Any,
+    taken: int,
 ) -> None:
     async def work(database: Database) -> tuple[int, int]:
-        await answer(database, text("SELECT count(*) FROM permissions"))
-        reading = len(turns)
         async with database.writers.begin() as session:
-            await session.execute(insert(Permission).values(name="a", description=""))
-        # Those that configure the new connection come first.
-        async with database.writers.begin() as session:
+            # Those that configure the new connection come first.
+            await session.scalar(text("SELECT 1"))
             turns.clear()
-            await session.execute(insert(Permission).values(name="b", description=""))
-            await session.scalar(text("SELECT count(*) FROM permissions"))
-        return reading, len(turns)
+            await session.execute(text(statement), parameters)
+            of_statement = len(turns)
+        return of_statement, len(turns) - of_statement
 
-    # INSERT and COMMIT.
-    assert run(make_settings, work) == (0, 2)
+    assert run(make_settings, work) == (taken, 1)
+
+
+def test_a_read_takes_no_turn_of_a_thread(make_settings: MakeSettings, turns: list[object]) -> None:
+    run(make_settings, lambda database: answer(database, text("SELECT 1")))
+
+    assert turns == []
 
 
 def test_the_connection_of_a_session_reads_as_the_session_does(

@@ -1,12 +1,14 @@
-"""How the app calls SQLite: short reads on the event loop, everything else in a thread.
+"""How the app calls SQLite: what is short on the event loop, everything else in a thread.
 
 With write-ahead logging, a reader waits for no writer. Most reads take less time than handing them
 to a thread. A read that takes longer is interrupted, and runs again in a thread. A full-text search
-cannot be interrupted, so it runs in a thread at once. So does what changes rows, since SQLite rolls
-back the whole transaction if that is interrupted.
+cannot be interrupted, so it runs in a thread at once. If a change is interrupted, SQLite rolls back
+its transaction. So a change runs in a thread, unless it inserts a single row, and a commit, which
+waits for the disk.
 """
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +37,11 @@ _BUSY_MILLISECONDS = 5_000
 # FTS5 compares many rows without looking at the clock.
 _FULL_TEXT = " MATCH "
 # BEGIN IMMEDIATE takes a lock, but only if no one has it.
-_CHANGE_NOTHING = ("SELECT ", "BEGIN")
+_CHANGES_NOTHING = re.compile("SELECT |BEGIN")
+# With its triggers. Those of the search in this project are as short.
+_INSERTS_ONE_ROW = re.compile(
+    r"INSERT INTO [^()]+ \([^()]+\) VALUES \([?, ]+\)(?!,|.*SELECT)", re.S
+)
 
 # Text of a statement → when it may be tried on the event loop again.
 _slow_statements: dict[str, float] = {}
@@ -44,8 +50,7 @@ _slow_statements: dict[str, float] = {}
 class SQLiteConnection(sqlite3.Connection):
     """A connection whose calls never block the event loop for long.
 
-    Statements begin on the event loop if they change nothing, so that they can be interrupted and
-    run again: those that look so, and with `read_only` all.
+    With `read_only`, each statement may be interrupted and run again.
     """
 
     def __init__(self, *arguments: Any, read_only: bool, **options: Any) -> None:
@@ -63,8 +68,8 @@ class SQLiteConnection(sqlite3.Connection):
         return (factory or _Cursor)(self)
 
     def run(self, statement: str, call: Callable[[], Any]) -> Any:
-        if self._begins_on_loop(statement):
-            self._deadline = monotonic() + _LOOP_SECONDS
+        if seconds := self._seconds_on_loop(statement):
+            self._deadline = monotonic() + seconds
             try:
                 result = call()
                 # AsyncConnection rejects a driver that awaits nothing.
@@ -79,14 +84,20 @@ class SQLiteConnection(sqlite3.Connection):
                     raise
             finally:
                 self._deadline = inf
-        return self.run_in_thread(partial(self._run_patiently, call))
+        return self.run_patiently(call)
 
-    def _begins_on_loop(self, statement: str) -> bool:
-        changes_nothing = self._read_only or statement.startswith(_CHANGE_NOTHING)
-        is_slow = _FULL_TEXT in statement or _slow_statements.get(statement, 0) > monotonic()
-        return changes_nothing and not is_slow
+    def _seconds_on_loop(self, statement: str) -> float:
+        """How long it may run there; 0 if it starts in a thread."""
+        if self._read_only or _CHANGES_NOTHING.match(statement):
+            is_slow = _FULL_TEXT in statement or _slow_statements.get(statement, 0) > monotonic()
+            return 0 if is_slow else _LOOP_SECONDS
+        return inf if _INSERTS_ONE_ROW.match(statement) else 0
 
-    def _run_patiently(self, call: Callable[[], Any]) -> Any:
+    def run_patiently(self, call: Callable[[], Any]) -> Any:
+        """Call it in the thread, where it may wait for a lock."""
+        return self.run_in_thread(partial(self._wait_for_locks, call))
+
+    def _wait_for_locks(self, call: Callable[[], Any]) -> Any:
         sqlite3.Cursor(self).execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
         try:
             return call()
@@ -159,7 +170,7 @@ class _Cursor:
 
     def executemany(self, statement: str, parameters: Iterable[Any]) -> None:
         call = partial(self._execute, statement, parameters, many=True)
-        self._connection.run(statement, call)
+        self._connection.run_patiently(call)
 
     def _execute(self, statement: str, parameters: Any, *, many: bool = False) -> None:
         with closing(sqlite3.Cursor(self._connection)) as cursor:
