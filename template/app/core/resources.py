@@ -1,10 +1,11 @@
 """What the routes of a resource have in common: a row or a 404, a new row, a change."""
 
 import re
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, object_mapper
 
@@ -18,12 +19,21 @@ async def load(session: AsyncSession, model: type[_Row] | Select[_Row], row_id: 
 
     A statement can add options and conditions: `select(Book).options(selectinload(Book.tags))`.
     """
-    statement = model if isinstance(model, Select) else select(model)
-    entity: Any = statement.column_descriptions[0]["entity"]
-    row = await session.scalar(statement.where(entity.id == row_id))
+    if isinstance(model, Select):
+        entity = model.column_descriptions[0]["entity"]
+        row = await session.scalar(model.where(entity.id == row_id))
+    else:
+        entity = model
+        row = await session.scalar(_by_id(model), {"row_id": row_id})
     if row is None:
         raise NotFound(f"{_words(entity)} not found.")
     return row
+
+
+@cache
+def _by_id(model: Any) -> Select[Any]:
+    """Built once, since that costs more than SQLite takes to find the row."""
+    return select(model).where(model.id == bindparam("row_id"))
 
 
 def _words(model: type[Any]) -> str:
