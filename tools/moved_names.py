@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -490,10 +490,15 @@ def exists(project: Path, name: str) -> bool:
         return True
     for module in (path.parent.with_suffix(".py"), path.parent / "__init__.py"):
         if module.is_file():
-            try:
-                tree = ast.parse(module.read_bytes())
-            except (SyntaxError, ValueError):
-                return True
-            names = {*bound_names(tree)}
-            return path.name in names or bool({"*", "__getattr__"} & names)
+            names = names_of_module(module.read_bytes())
+            return names is None or not names.isdisjoint({path.name, "*", "__getattr__"})
     return False
+
+
+@cache
+def names_of_module(source: bytes) -> frozenset[str] | None:
+    """Every name that a module binds; None if it is no valid Python."""
+    try:
+        return frozenset(bound_names(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return None
