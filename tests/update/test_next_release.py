@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 HEAD = "v1000.0.0"
 NEXT = "v1001.0.0"
+FIRST_WITH_GENERATORS = "v0.7.0"
 
 PENS = '''
 """pens
@@ -159,10 +160,11 @@ def test_what_owner_and_template_add_in_one_place_is_kept_of_both(
         project.succeed(*command)
 
 
+@pytest.mark.parametrize("version", [FIRST_WITH_GENERATORS, HEAD])
 def test_a_generated_resource_is_kept_by_an_update_and_by_the_next_one_that_is_generated(
-    next_template: Project, start: Start, update: Update
+    next_template: Project, start: Start, update: Update, version: str
 ) -> None:
-    project = start(HEAD, next_template.path)
+    project = start(version, next_template.path)
     git(project.path, "init", "--quiet")
     commit(project, "First")
     project.succeed("app", "generate", "resource", "Book", "title:str", "pages:int", "by:User")
