@@ -1,6 +1,7 @@
 """Requests begin one after the other, so that no step of another waits for all of them."""
 
 import asyncio
+import threading
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -64,3 +65,25 @@ def test_requests_begin_in_the_order_of_their_arrival_and_a_cancelled_one_delays
 
     assert asyncio.run(work()) == 0
     assert begun == [0, *range(3, 19)]
+
+
+def test_a_request_does_not_wait_for_one_of_another_event_loop() -> None:
+    """Such as a test client that was not entered, and has a loop for each request."""
+    begun: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(scope["number"])
+        if scope["number"] == 0:
+            other = threading.Thread(target=lambda: asyncio.run(answer(1)), daemon=True)
+            other.start()
+            other.join(timeout=10)
+
+    middleware = ConcurrencyMiddleware(app, 100)
+
+    async def answer(number: int) -> None:
+        await middleware(request(number), receive, send)
+        begun.append(number)
+
+    asyncio.run(answer(0))
+
+    assert begun == [0, 1, 1, 0]

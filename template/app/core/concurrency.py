@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from weakref import WeakKeyDictionary
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,7 +21,8 @@ class ConcurrencyMiddleware:
         self.app = app
         self.limit = limit
         self.in_progress = 0
-        self._queue = _Queue()
+        # Futures of asyncio belong to one event loop. A server has one, but tests may have several.
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_health_check(scope):
@@ -33,10 +35,16 @@ class ConcurrencyMiddleware:
             return await response(scope, receive, send)
         self.in_progress += 1
         try:
-            await self._queue.wait()
+            await self._wait_for_turn()
             await self.app(scope, receive, send)
         finally:
             self.in_progress -= 1
+
+    async def _wait_for_turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        if (queue := self._queues.get(loop)) is None:
+            queue = self._queues[loop] = _Queue()
+        await queue.wait(loop)
 
 
 class _Queue:
@@ -50,8 +58,7 @@ class _Queue:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._one_has_begun = False
 
-    async def wait(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def wait(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._one_has_begun:
             self._waiting.append(begin := loop.create_future())
             await begin
