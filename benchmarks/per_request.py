@@ -65,6 +65,15 @@ REPLICAS = {
         ),
         "user1",
     ),
+    "litestar": (
+        Requests(
+            live="/health",
+            me="/users/me",
+            page=lambda n: f"/users?limit=50&offset={n}",
+            create="/users",
+        ),
+        str(uuid.UUID(int=1)),
+    ),
 }
 
 
@@ -128,6 +137,7 @@ TARGETS: dict[str, Callable[[Path, Path, int], Target]] = {
     "full_stack": partial(replica, "full_stack"),
     "s3rius": generated,
     "benavlabs": partial(replica, "benavlabs"),
+    "litestar": partial(replica, "litestar"),
 }
 
 
@@ -244,7 +254,10 @@ def rows(scenario: str, costs: dict[str, float]) -> list[Row]:
     what, _, goal = GOALS[scenario]
     best = min(OTHERS, key=lambda name: costs[name])
     others = ", ".join(f"{text} {costs[name]:,.0f}" for name, text in OTHERS.items())
-    known = f"bare ASGI: {costs['bare']:,.0f}; ours with uvloop: {costs['uvloop']:,.0f}"
+    known = (
+        f"bare ASGI: {costs['bare']:,.0f}; ours with uvloop: {costs['uvloop']:,.0f}; "
+        f"Litestar with advanced-alchemy: {costs['litestar']:,.0f}"
+    )
     figure = f"{costs['ours']:,.0f} {UNIT}"
     return [
         Row(what, figure, f"{goal:,} {UNIT}", known, costs["ours"] / goal, 1.0),

@@ -86,5 +86,6 @@ def fill(file: Path, users: int) -> None:
 
 
 def token(subject: str) -> str:
-    payload = {"sub": subject, "exp": datetime.now(UTC) + timedelta(days=1)}
+    now = datetime.now(UTC)
+    payload = {"sub": subject, "iat": now, "exp": now + timedelta(days=1)}
     return jwt.encode(payload, KEY, ALGORITHM)

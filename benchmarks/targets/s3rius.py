@@ -1,7 +1,8 @@
 """What s3rius/FastAPI-template really generates: with SQLite, SQLAlchemy, users and its example.
 
 Its users have no list, so the list is that of its example, rows of two columns. Its create is a
-registration, without a login. Its environment also runs the replicas: it is what they come with.
+registration, without a login. Its environment also runs the replicas, since it is what they come
+with, and Litestar.
 """
 
 import os
@@ -18,6 +19,7 @@ from benchmarks.databases import UV
 from benchmarks.targets.common import ALGORITHM, KEY
 
 GENERATOR = "fastapi_template==6.1.2"
+LITESTAR = ("litestar[jwt]==2.25.0", "advanced-alchemy==1.12.0")
 NAME = "peer"
 # With one way to log in only, the generator opens a menu.
 OPTIONS = (
@@ -64,7 +66,9 @@ def generate(project: Path) -> None:
     # Online, it would make another environment, with another Python.
     alone = {"UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never"}
     run(python(project), "-m", "fastapi_template", *OPTIONS, **alone)
-    run(UV, "pip", "install", "--python", python(project), "-r", f"{NAME}/pyproject.toml")
+    run(
+        UV, "pip", "install", "--python", python(project), "-r", f"{NAME}/pyproject.toml", *LITESTAR
+    )
 
 
 def fill(project: Path, file: Path, users: int) -> str:
