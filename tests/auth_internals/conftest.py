@@ -14,6 +14,8 @@ from app.core.database import Database, synchronous_url
 from app.models.user import Permission, User
 from app.permissions import PermissionName
 from tests.auth_internals.helpers import PASSWORD, LogIn, MakeUser, header_of
+from tests.conftest import MakeSettings
+from tests.core.routes import with_routes_of
 
 REAL_HASHER, REAL_DUMMY_HASH = passwords.HASHER, passwords.DUMMY_HASH
 CHEAP_HASHER = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),))
@@ -49,6 +51,12 @@ def real_hashing(_cheap_hashing: None, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def password_hash() -> str:
     return CHEAP_HASHER.hash(PASSWORD)
+
+
+@pytest.fixture
+def app(shared_app: FastAPI, make_settings: MakeSettings) -> FastAPI:
+    """A new app with the routes of the shared one, to which a test may add."""
+    return with_routes_of(shared_app, make_settings())
 
 
 @pytest.fixture

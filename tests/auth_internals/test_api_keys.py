@@ -116,7 +116,7 @@ def test_k2_a_key_gets_no_scope_that_its_user_lacks(
 
 
 def test_k3_a_key_cannot_change_accounts_sessions_or_keys(
-    app: FastAPI, client: TestClient, admin: Headers, rows: Engine
+    shared_app: FastAPI, client: TestClient, admin: Headers, rows: Engine
 ) -> None:
     scopes = ["users:read", "users:write", "permissions:write", "permissions:read"]
     key = bearer(create_key(client, admin, *scopes)["key"])
@@ -126,7 +126,7 @@ def test_k3_a_key_cannot_change_accounts_sessions_or_keys(
 
     routes = [
         (method, path)
-        for method, path, _ in operations(app)
+        for method, path, _ in operations(shared_app)
         if method != "GET"
         and path.startswith(("/api/v1/auth", USERS))
         # They ignore the header: every visitor may do this.

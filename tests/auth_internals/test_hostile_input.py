@@ -89,12 +89,12 @@ def assert_rejected_without_a_quote(response: Response) -> None:
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
 def test_i4_a_malformed_body_is_rejected_and_never_quoted(
-    app: FastAPI, client: TestClient, admin: dict[str, str], rows: Engine, body: bytes
+    shared_app: FastAPI, client: TestClient, admin: dict[str, str], rows: Engine, body: bytes
 ) -> None:
     before = execute(rows, "SELECT * FROM users ORDER BY id")
     headers = {**admin, "Content-Type": "application/json"}
-    assert len(write_operations(app)) >= 5
-    for method, path, _ in write_operations(app):
+    assert len(write_operations(shared_app)) >= 5
+    for method, path, _ in write_operations(shared_app):
         response = client.request(method, fill(path), content=body, headers=headers)
         assert_rejected_without_a_quote(response)
     assert execute(rows, "SELECT * FROM users ORDER BY id") == before
@@ -102,10 +102,10 @@ def test_i4_a_malformed_body_is_rejected_and_never_quoted(
 
 @pytest.mark.parametrize("value", TEXTS.values(), ids=TEXTS.keys())
 def test_i4_x2_hostile_text_is_never_quoted_and_never_a_500(
-    app: FastAPI, client: TestClient, admin: dict[str, str], value: object
+    shared_app: FastAPI, client: TestClient, admin: dict[str, str], value: object
 ) -> None:
-    schemas = app.openapi()["components"]["schemas"]
-    for method, path, operation in write_operations(app):
+    schemas = shared_app.openapi()["components"]["schemas"]
+    for method, path, operation in write_operations(shared_app):
         name = body_of(operation)["application/json"]["schema"]["$ref"].rpartition("/")[2]
         for field in schemas[name]["properties"]:
             response = client.request(method, fill(path), json={field: value}, headers=admin)
@@ -115,18 +115,18 @@ def test_i4_x2_hostile_text_is_never_quoted_and_never_a_500(
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "multipart/form-data", ""])
 def test_i5_another_content_type_is_a_415(
-    app: FastAPI, client: TestClient, admin: dict[str, str], kind: str
+    shared_app: FastAPI, client: TestClient, admin: dict[str, str], kind: str
 ) -> None:
     headers = {**admin, "Content-Type": kind}
-    for method, path, _ in write_operations(app):
+    for method, path, _ in write_operations(shared_app):
         response = client.request(method, fill(path), content=b"{}", headers=headers)
         assert response.status_code == 415, path
 
 
 def test_i3_a_body_over_one_mebibyte_is_a_413_on_every_route(
-    app: FastAPI, client: TestClient, admin: dict[str, str]
+    shared_app: FastAPI, client: TestClient, admin: dict[str, str]
 ) -> None:
-    for method, path, _ in operations(app):
+    for method, path, _ in operations(shared_app):
         content = b" " * (2**20 + 1)
         response = client.request(method, fill(path), content=content, headers=admin)
         assert response.status_code == 413, path
@@ -134,9 +134,9 @@ def test_i3_a_body_over_one_mebibyte_is_a_413_on_every_route(
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_i1_an_impossible_id_is_never_a_500(
-    app: FastAPI, client: TestClient, admin: dict[str, str], number: str
+    shared_app: FastAPI, client: TestClient, admin: dict[str, str], number: str
 ) -> None:
-    for method, path, operation in operations(app):
+    for method, path, operation in operations(shared_app):
         if "{" in path:
             response = client.request(method, fill(path, number), headers=admin)
             assert response.status_code in {404, 405, 422}, (method, path)

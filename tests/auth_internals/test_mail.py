@@ -31,19 +31,24 @@ from pydantic import ValidationError
 from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from typer.testing import CliRunner, Result
 
 from app import TITLE
 from app.auth import mail, mail_sender
 from app.auth.mail import queue_mail, write_mail
 from app.auth.mail_sender import Outcome, check_mail, send_next
 from app.auth.models import OutgoingMail
+from app.cli import cli
 from app.core.database import Database
 from app.main import create_app
 from app.settings import Settings
 from tests.conftest import ROOT, MakeSettings
 
+RunCommand = Callable[..., Result]
+
 SENT, FAILED, UNAVAILABLE = Outcome.SENT, Outcome.FAILED, Outcome.UNAVAILABLE
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+OWN_FOLDER = mail._FOLDER
 GREETING = "Subject: Hello $name\n\nDear $name, open $link\n"
 
 
@@ -382,26 +387,16 @@ def test_m2_several_senders_send_each_mail_once(
     assert waiting(rows) == []
 
 
-def test_check_deploy_connects_to_the_mail_server(
-    settings: Settings, serve: Serve, database_url: str
-) -> None:
+def test_check_deploy_connects_to_the_mail_server(serve: Serve, run_command: RunCommand) -> None:
     settled = {"ENVIRONMENT": "production", "ALLOWED_HOSTS": "api.example.com"}
-    env = {**os.environ, **variables(settings, database_url), **settled}
-    command = [sys.executable, "-m", "app", "check", "--deploy"]
 
-    def check() -> tuple[int, str]:
-        done = subprocess.run(
-            command, cwd=ROOT, env=env, check=False, capture_output=True, text=True
-        )
-        return done.returncode, done.stdout
-
-    code, said = check()
-    assert code == 1
-    assert "error   mail: cannot use 127.0.0.1: SMTPConnectError" in said
+    failed = run_command("check", "--deploy", **settled)
+    assert failed.exit_code == 1
+    assert "error   mail: cannot use 127.0.0.1: SMTPConnectError" in failed.stdout
     inbox = serve()
-    code, said = check()
-    assert "ok      mail: 127.0.0.1 accepts the connection" in said
-    assert code == 0
+    passed = run_command("check", "--deploy", **settled)
+    assert "ok      mail: 127.0.0.1 accepts the connection" in passed.stdout
+    assert passed.exit_code == 0
     assert inbox.mails == []
 
 
@@ -429,7 +424,7 @@ def test_m2_two_processes_send_each_mail_once(
 
 
 def test_m2_a_killed_process_loses_nothing_and_repeats_only_the_mail_in_hand(
-    settings: Settings, rows: Engine, serve: Serve, database_url: str
+    settings: Settings, rows: Engine, serve: Serve, database_url: str, run_command: RunCommand
 ) -> None:
     inbox = serve()
     recipients = [f"{name}@example.com" for name in ("ada", "bob", "cyd")]
@@ -446,59 +441,59 @@ def test_m2_a_killed_process_loses_nothing_and_repeats_only_the_mail_in_hand(
     inbox.delays.clear()
 
     # The others do not wait for the mail that was in hand.
-    assert subprocess.run(command, cwd=ROOT, env=env, check=True).returncode == 0
+    assert run_command("mail", "send").exit_code == 0
     assert inbox.recipients == ["ada@example.com", "cyd@example.com"]
     make_due(rows)
-    assert subprocess.run(command, cwd=ROOT, env=env, check=True).returncode == 0
+    assert run_command("mail", "send").exit_code == 0
     assert inbox.recipients == ["ada@example.com", "cyd@example.com", "bob@example.com"]
     assert waiting(rows) == []
 
 
 def test_commands_list_the_mails_and_queue_those_again_that_were_given_up(
-    settings: Settings, rows: Engine, serve: Serve, run_mail: Callable[..., str]
+    settings: Settings, rows: Engine, serve: Serve, run_command: RunCommand
 ) -> None:
     inbox = serve()
     inbox.refusals["bob@example.com"] = "550 No such user"
     names = {"username": "Ada", "template": "password_reset"}
     queue(settings, "bob@example.com", "ada@example.com", link="https://x.org", **names)
 
-    assert run_mail("send") == "Sent 1; 1 failed.\n"
+    assert run_command("mail", "send").stdout == "Sent 1; 1 failed.\n"
 
-    listed = run_mail("list")
+    listed = run_command("mail", "list").stdout
     assert listed.startswith("1\tbob@example.com\tpassword_reset\t1\tgiven up\t")
     assert "No such user" in listed
     assert "https://x.org" not in listed
     inbox.refusals.clear()
-    assert run_mail("retry") == "Queued 1 again.\n"
-    assert run_mail("send") == "Sent 1; 0 failed.\n"
+    assert run_command("mail", "retry").stdout == "Queued 1 again.\n"
+    assert run_command("mail", "send").stdout == "Sent 1; 0 failed.\n"
     assert inbox.recipients == ["ada@example.com", "bob@example.com"]
     assert waiting(rows) == []
 
 
 def test_the_command_says_that_the_server_fails(
-    settings: Settings, run_mail: Callable[..., str]
+    settings: Settings, run_command: RunCommand
 ) -> None:
     queue(settings, "ada@example.com", username="Ada", template="password_reset")
 
-    with pytest.raises(subprocess.CalledProcessError) as error:
-        run_mail("send")
+    failed = run_command("mail", "send")
 
-    assert "Error: sent 0; the mail server failed, see `mail list`" in error.value.stderr
-    with pytest.raises(subprocess.CalledProcessError) as error:
-        run_mail("send", SMTP_URL="")
-    assert "Error: set SMTP_URL first" in error.value.stderr
+    assert failed.exit_code == 1
+    assert "Error: sent 0; the mail server failed, see `mail list`" in failed.stderr
+    failed = run_command("mail", "send", SMTP_URL="")
+    assert failed.exit_code == 1
+    assert "Error: set SMTP_URL first" in failed.stderr
 
 
 @pytest.fixture
-def run_mail(settings: Settings, database_url: str) -> Callable[..., str]:
-    """Run `python -m app mail ...` with the mail server of `settings`."""
+def run_command(
+    settings: Settings, database_url: str, templates: Path, monkeypatch: pytest.MonkeyPatch
+) -> RunCommand:
+    """Run a command of the app with its own templates and the mail server of `settings`."""
+    monkeypatch.setattr(mail, "_FOLDER", OWN_FOLDER)
 
-    def run(command: str, **more: str) -> str:
-        env = {**os.environ, **variables(settings, database_url), **more}
-        arguments = [sys.executable, "-m", "app", "mail", command]
-        return subprocess.run(
-            arguments, cwd=ROOT, env=env, check=True, capture_output=True, text=True
-        ).stdout
+    def run(*arguments: str, **more: str) -> Result:
+        env = {**variables(settings, database_url), **more}
+        return CliRunner().invoke(cli, arguments, env=env)
 
     return run
 
@@ -981,12 +976,6 @@ def test_m7_development_sends_nothing_and_shows_everything(
     assert f'href="/dev/mail/{row.id}"' in page.text
     assert '<a href="https://example.com/x">https://example.com/x</a>' in message.text
     assert send(settings) == []
-
-
-@pytest.fixture
-def client(make_settings: MakeSettings) -> Iterator[TestClient]:
-    with TestClient(create_app(make_settings())) as client:
-        yield client
 
 
 def test_the_pages_escape_what_they_show_and_run_no_script(

@@ -60,8 +60,10 @@ def test_a_permission_that_is_not_declared_cannot_be_required() -> None:
         require("users:reed")
 
 
-def test_z1_every_route_needs_a_login_unless_it_is_public(app: FastAPI, client: TestClient) -> None:
-    for method, path, operation in operations(app):
+def test_z1_every_route_needs_a_login_unless_it_is_public(
+    shared_app: FastAPI, client: TestClient
+) -> None:
+    for method, path, operation in operations(shared_app):
         response = client.request(method, fill(path))
         if (method, path) in PUBLIC_ROUTES:
             assert response.status_code != 401, path
@@ -73,14 +75,14 @@ def test_z1_every_route_needs_a_login_unless_it_is_public(app: FastAPI, client: 
 
 
 def test_z2_each_role_may_do_exactly_what_its_permissions_allow(
-    app: FastAPI, client: TestClient, make_user: MakeUser, log_in: LogIn
+    shared_app: FastAPI, client: TestClient, make_user: MakeUser, log_in: LogIn
 ) -> None:
     """No permission, each one alone, and all of them, against every route and method."""
     roles: list[tuple[str, ...]] = [(), *((name,) for name in PermissionName), (*PermissionName,)]
     for number, role in enumerate(roles):
         make_user(f"role-{number}", *role)
         header = log_in(f"role-{number}")
-        for method, path, operation in operations(app):
+        for method, path, operation in operations(shared_app):
             if (method, path) in PUBLIC_ROUTES or path.startswith("/api/v1/auth"):
                 continue
             status = client.request(method, fill(path, "999999"), headers=header).status_code
@@ -355,9 +357,9 @@ def test_z8_two_administrators_cannot_remove_each_other(
 
 
 def test_z9_no_response_has_a_hash_or_a_password(
-    app: FastAPI, client: TestClient, admin: dict[str, str]
+    shared_app: FastAPI, client: TestClient, admin: dict[str, str]
 ) -> None:
-    for method, path, _ in operations(app):
+    for method, path, _ in operations(shared_app):
         if method == "GET":
             text = client.get(fill(path), headers=admin).text
             assert "argon2" not in text
@@ -366,14 +368,14 @@ def test_z9_no_response_has_a_hash_or_a_password(
 
 
 def test_i12_a_get_request_changes_nothing(
-    app: FastAPI, client: TestClient, admin: dict[str, str], rows: Engine
+    shared_app: FastAPI, client: TestClient, admin: dict[str, str], rows: Engine
 ) -> None:
     def everything() -> list[object]:
         tables = ("users", "permissions", "user_permissions", "sessions", "throttles")
         return [execute(rows, f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]
 
     before = everything()
-    for method, path, _ in operations(app):
+    for method, path, _ in operations(shared_app):
         if method == "GET":
             client.get(fill(path), headers=admin)
 
@@ -506,8 +508,10 @@ def test_x4_a_changed_user_is_logged_with_the_names_of_its_fields_and_no_value(
     assert not any("eve" in str(line.values()) for line in logged)
 
 
-def test_openapi_shows_which_permission_each_operation_needs(app: FastAPI) -> None:
-    found = {(method, path): needed(operation) for method, path, operation in operations(app)}
+def test_openapi_shows_which_permission_each_operation_needs(shared_app: FastAPI) -> None:
+    found = {
+        (method, path): needed(operation) for method, path, operation in operations(shared_app)
+    }
 
     assert found["GET", USERS] == ["users:read"]
     assert found["PUT", f"{USERS}/{{user_id}}/permissions"] == ["permissions:write"]

@@ -3,20 +3,31 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
-from tests.conftest import SERVER, create_database, run_on
+from tests.conftest import SERVER, MakeSettings, create_database, run_on
 from tests.core.revisions import Revisions
-from tests.core.routes import add_database_routes, add_failing_routes
+from tests.core.routes import (
+    add_database_routes,
+    add_failing_routes,
+    add_text_routes,
+    with_routes_of,
+)
+
+
+@pytest.fixture(scope="session")
+def shared_app(shared_app: FastAPI) -> FastAPI:
+    """The app, with routes that fail, routes that write and routes that read text."""
+    app = with_routes_of(shared_app, shared_app.state.settings)
+    add_failing_routes(app)
+    add_database_routes(app)
+    add_text_routes(app)
+    return app
 
 
 @pytest.fixture
-def client(app: FastAPI) -> Iterator[TestClient]:
-    """The app, with routes that fail and routes that write."""
-    add_failing_routes(app)
-    add_database_routes(app)
-    with TestClient(app) as client:
-        yield client
+def app(shared_app: FastAPI, make_settings: MakeSettings) -> FastAPI:
+    """A new app with the same routes, to which a test may add."""
+    return with_routes_of(shared_app, make_settings())
 
 
 @pytest.fixture

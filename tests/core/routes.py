@@ -8,9 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Insert, insert, text
 
 from app.api.deps import DatabaseDep, SessionDep
+from app.core.app import build_app
 from app.core.routing import Router
 from app.errors import Conflict
 from app.models.user import User
+from app.settings import Settings
 
 SECRET = "correct horse battery staple"
 
@@ -46,6 +48,15 @@ class NoteForm(BaseModel):
 def insert_user(number: int) -> Insert:
     name = f"user-{number}"
     return insert(User).values(id=number, username=name, email=name, password="")
+
+
+def with_routes_of(app: FastAPI, settings: Settings) -> FastAPI:
+    """A new app with the routes of another one. FastAPI would take long to prepare them again."""
+    new = build_app(settings, title=app.title, description=app.description, version=app.version)
+    new.state.settings = settings
+    new.router.routes.extend(app.router.routes)
+    new.router.lifespan_context = app.router.lifespan_context
+    return new
 
 
 def add_failing_routes(app: FastAPI) -> None:

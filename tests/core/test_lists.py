@@ -23,6 +23,7 @@ from app.core.pagination import CountedPage, Page, paginate, paginate_counted
 from app.core.resources import add, load, load_all, update
 from app.core.routing import Router
 from app.core.types import NAMING_CONVENTION, Int32, Int64, PrimaryKey, Timestamp, UtcDateTime
+from tests.core.routes import with_routes_of
 
 Kind = Literal["big", "small"]
 
@@ -152,21 +153,25 @@ def rows(database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture
-def client(app: FastAPI, rows: Engine) -> Iterator[TestClient]:
+@pytest.fixture(scope="module")
+def shared_app(shared_app: FastAPI) -> FastAPI:
+    app = with_routes_of(shared_app, shared_app.state.settings)
     app.include_router(router)
-    with TestClient(app) as client:
-        for number in range(11):
-            assert client.post(f"/shelves/{number}").status_code == 200
-        yield client
+    return app
 
 
 @pytest.fixture
 def listed(app: FastAPI, rows: Engine) -> Iterator[TestClient]:
-    """The same with an empty list."""
-    app.include_router(router)
+    """An empty list."""
     with TestClient(app) as client:
         yield client
+
+
+@pytest.fixture
+def client(listed: TestClient) -> TestClient:
+    for number in range(11):
+        assert listed.post(f"/shelves/{number}").status_code == 200
+    return listed
 
 
 def read_all(client: TestClient, **params: str | int) -> list[int]:

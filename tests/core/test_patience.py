@@ -85,7 +85,7 @@ async def steady() -> AsyncIterator[Message]:
 def body_app(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     monkeypatch.setattr(clients, "BODY_SECONDS", 0.2)
 
-    @app.post("/numbers")
+    @app.post("/json")
     async def read(numbers: dict[str, int]) -> int:
         return len(numbers)
 
@@ -93,7 +93,7 @@ def body_app(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     async def read_raw(request: Request) -> int:
         return len(await request.body())
 
-    @app.post("/slow")
+    @app.post("/slowly")
     async def read_slowly(request: Request) -> int:
         received = 0
         async for part in request.stream():
@@ -104,7 +104,7 @@ def body_app(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     return app
 
 
-@pytest.mark.parametrize("path", ["/numbers", "/raw", "/slow"])
+@pytest.mark.parametrize("path", ["/json", "/raw", "/slowly"])
 @pytest.mark.parametrize("body", [stalled, trickling])
 def test_i13_a_body_that_does_not_arrive_is_a_408(body_app: FastAPI, path: str, body: Body) -> None:
     start, end = asyncio.run(send_request(body_app, "POST", path, body()))
@@ -116,7 +116,7 @@ def test_i13_a_body_that_does_not_arrive_is_a_408(body_app: FastAPI, path: str, 
     assert b"took too long" in end["body"]
 
 
-@pytest.mark.parametrize("path", ["/numbers", "/slow"])
+@pytest.mark.parametrize("path", ["/json", "/slowly"])
 def test_i13_a_slow_body_and_a_slow_route_are_not_cut_short(body_app: FastAPI, path: str) -> None:
     start, _ = asyncio.run(send_request(body_app, "POST", path, steady()))
 

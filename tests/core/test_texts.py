@@ -1,6 +1,5 @@
 """Text that PostgreSQL cannot store, or that has two meanings, in every part of a request."""
 
-from collections.abc import Iterator
 from typing import Annotated
 
 import pytest
@@ -9,17 +8,9 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel, Field
 
 from app.core.routing import Router
-from tests.core.routes import add_text_routes
 
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-
-
-@pytest.fixture
-def client(app: FastAPI) -> Iterator[TestClient]:
-    add_text_routes(app)
-    with TestClient(app) as client:
-        yield client
 
 
 @pytest.mark.parametrize("path", ["/notes", "/own-notes"])
