@@ -39,6 +39,15 @@ def create(checkout: Path, folder: Path) -> Create:
     return run
 
 
+# Setup prefers uv, which this environment has. Offline and without a cache, it fails at once.
+TOOLS = Path(sys.executable).parent
+OFFLINE = {
+    "PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}",
+    "UV_OFFLINE": "1",
+    "UV_NO_CACHE": "1",
+}
+
+
 def is_one_line(said: str) -> bool:
     return len(said.strip().splitlines()) == 1 and "Traceback" not in said
 
@@ -111,8 +120,7 @@ def test_an_empty_folder_stays_empty_until_an_answer_is_valid(create: Create, fo
     assert create(".", "--data", "auth=nein")[0] == 1
     assert list(folder.iterdir()) == []
 
-    # Setup fails: it has no network.
-    assert create(".", "--data", "auth=no", PIP_NO_INDEX="1", PATH=no_uv())[0] == 3
+    assert create(".", "--data", "auth=no", **OFFLINE)[0] == 3
 
     assert (folder / "app/main.py").exists()
     assert not (folder / "app/auth").exists()
@@ -133,7 +141,7 @@ def test_from_inside_the_template_the_project_is_created_next_to_it(
     template = Path(shutil.copytree(checkout, tmp_path / "template"))
     script = template / "create_project.py"
 
-    code, said = create("shelf", script=script, cwd=template / inside, PATH=no_uv(), **OFFLINE)
+    code, said = create("shelf", script=script, cwd=template / inside, **OFFLINE)
 
     assert code == 3, said
     assert (tmp_path / "shelf/app/main.py").exists()
@@ -147,7 +155,7 @@ def test_a_copied_script_uses_the_published_template(
     text = (ROOT / "create_project.py").read_text("utf-8")
     script.write_text(text.replace(declared(), f"git+file://{checkout}"), "utf-8")
 
-    code, said = create("shelf", script=script, PATH=no_uv(), **OFFLINE)
+    code, said = create("shelf", script=script, **OFFLINE)
 
     assert code == 3, said
     assert f"_src_path: git+file://{checkout}" in (folder / "shelf/.copier-answers.yml").read_text()
@@ -175,12 +183,11 @@ def test_of_two_parallel_runs_one_creates_the_project_and_the_other_fails(
     checkout: Path, folder: Path
 ) -> None:
     command = [sys.executable, str(checkout / "create_project.py"), "shelf"]
-    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PATH": no_uv()}
     both = [
         subprocess.Popen(
             command,
             cwd=folder,
-            env={**clean_environment(), **offline},
+            env={**clean_environment(), **OFFLINE},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -189,7 +196,7 @@ def test_of_two_parallel_runs_one_creates_the_project_and_the_other_fails(
     ]
     said = {process.communicate(timeout=120)[1]: process.returncode for process in both}
 
-    # 3: created, but setup failed, because there is no package index here.
+    # 3: created, but setup failed.
     assert sorted(said.values()) == [1, 3], said
     assert is_one_line(next(text for text, code in said.items() if code == 1))
     assert (folder / "shelf/app/main.py").exists()
@@ -252,9 +259,8 @@ def test_uncommitted_changes_of_the_template_are_left_out_so_that_updates_work(
         ["git", "-C", dirty, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     ).stdout
 
-    # Without a package index, setup stops early: this test is about what was rendered.
-    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PATH": no_uv()}
-    code, said = create("shelf", "--template", str(dirty), **offline)
+    # Setup stops early: this test is about what was rendered.
+    code, said = create("shelf", "--template", str(dirty), **OFFLINE)
 
     assert code == 3, said
     assert (folder / "shelf/setup.sh").read_text().startswith("#!/bin/sh")
@@ -265,19 +271,11 @@ def test_uncommitted_changes_of_the_template_are_left_out_so_that_updates_work(
     assert answers["_src_path"] == str(dirty)
 
 
-def no_uv() -> str:
-    paths = os.environ["PATH"].split(os.pathsep)
-    return os.pathsep.join(path for path in paths if not shutil.which("uv", path=path))
-
-
-OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
-
-
 def test_a_new_clone_that_only_has_its_git_folder_is_filled(create: Create, folder: Path) -> None:
     """As after cloning an empty repository."""
     subprocess.run(["git", "init", "-q", folder / "shelf"], check=True)
 
-    code, said = create("shelf", PATH=no_uv(), **OFFLINE)
+    code, said = create("shelf", **OFFLINE)
 
     assert code == 3, said
     assert (folder / "shelf/.git/HEAD").exists()
@@ -288,7 +286,7 @@ def test_modules_of_the_current_folder_are_not_executed(create: Create, folder: 
     for name in ("yaml", "jinja2", "copier", "venv", "argparse"):
         (folder / f"{name}.py").write_text("raise SystemExit('executed')\n")
 
-    code, said = create("shelf", PATH=no_uv(), **OFFLINE)
+    code, said = create("shelf", **OFFLINE)
 
     assert code == 3, said
     assert "executed" not in said
