@@ -11,7 +11,8 @@ import pytest
 from pytest_copier.plugin import CopierFixture
 
 from tests.support.machines import Machine, base_python
-from tests.support.projects import ROOT, Generate, Project, combinations, describe
+from tests.support.projects import ROOT, Generate, Project, combinations, describe, questions
+from tests.support.rendering import hurry
 from tests.update.edits import git
 from tools.releases import tag
 
@@ -59,22 +60,35 @@ def copier_template_paths() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def generate(copier_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generate]:
-    """Render with these answers; equal answers share one project, which no test may change."""
-    rendered: dict[str, Project] = {}
+def render(copier_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generate]:
+    """A new project with these answers."""
     with pytest.MonkeyPatch.context() as patch:
+        hurry(patch)
         copier = CopierFixture(copier_template, {}, patch)
         copier.setenv("COPIER_FASTAPI_SETUP", "skip")
 
-        def render(**answers: Any) -> Project:
-            key = repr(sorted(answers.items()))
-            if key not in rendered:
-                folder = tmp_path_factory.mktemp("rendered") / "project"
-                copier.copy(folder, **answers)
-                rendered[key] = Project(folder, answers)
-            return rendered[key]
+        def copy(**answers: Any) -> Project:
+            folder = tmp_path_factory.mktemp("rendered") / "project"
+            copier.copy(folder, **answers)
+            return Project(folder, answers)
 
-        yield render
+        yield copy
+
+
+@pytest.fixture(scope="session")
+def generate(render: Generate) -> Generate:
+    """Render with these answers; equal answers share one project, which no test may change."""
+    rendered: dict[str, Project] = {}
+    # Options are on in a new project.
+    options = dict.fromkeys((n for n, q in questions().items() if q["type"] == "bool"), True)
+
+    def share(**answers: Any) -> Project:
+        key = repr(sorted({**options, **answers}.items()))
+        if key not in rendered:
+            rendered[key] = render(**answers)
+        return Project(rendered[key].path, answers)
+
+    return share
 
 
 @pytest.fixture

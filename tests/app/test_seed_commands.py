@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Migrated
 from tests.support.projects import Generate, Project
 
 MODEL = """from sqlalchemy import ForeignKey
@@ -23,12 +24,20 @@ class Book(Base):
 """
 
 
+# A folder with every difficult character.
+FOLDER = "My Projects ü & co (x) 100% #1"
+
+
 @pytest.fixture
 def shelf(generate: Generate, tmp_path: Path) -> Project:
-    """A fresh project, in a folder whose name has every difficult character."""
-    folder = tmp_path / "My Projects ü & co (x) 100% #1"
-    shutil.copytree(generate().path, folder)
-    return Project(folder, {})
+    """A new project."""
+    return Project(Path(shutil.copytree(generate().path, tmp_path / FOLDER)), {})
+
+
+@pytest.fixture
+def migrated(generate: Generate, migrated_once: Migrated, tmp_path: Path) -> Project:
+    """A project after `alembic upgrade head`."""
+    return Project(Path(shutil.copytree(migrated_once(generate()), tmp_path / FOLDER)), {})
 
 
 def query(database: Path, statement: str) -> list[tuple[object, ...]]:
@@ -40,9 +49,7 @@ def tables(database: Path) -> set[object]:
     return {row[0] for row in query(database, "SELECT name FROM sqlite_master WHERE type='table'")}
 
 
-def test_upgrade_creates_a_database_with_named_constraints(
-    shelf: Project,
-) -> None:
+def test_upgrade_creates_a_database_with_named_constraints(shelf: Project) -> None:
     shelf.succeed("alembic", "upgrade", "head")
 
     database = shelf.path / "app.db"
@@ -58,28 +65,26 @@ def test_upgrade_creates_a_database_with_named_constraints(
         assert f"CONSTRAINT {name}" in schema
 
 
-def test_a_new_model_in_its_folder_is_found(shelf: Project) -> None:
-    shelf.succeed("alembic", "upgrade", "head")
-    (shelf.path / "app/models/book.py").write_text(MODEL)
+def test_a_new_model_in_its_folder_is_found(migrated: Project) -> None:
+    (migrated.path / "app/models/book.py").write_text(MODEL)
 
-    shelf.succeed("alembic", "revision", "-m", "add_new_model", "--autogenerate")
+    migrated.succeed("alembic", "revision", "-m", "add_new_model", "--autogenerate")
 
-    (revision,) = (shelf.path / "alembic/versions").glob("*_add_new_model.py")
+    (revision,) = (migrated.path / "alembic/versions").glob("*_add_new_model.py")
     assert "op.create_table('books'" in revision.read_text("utf-8")
-    shelf.succeed("alembic", "upgrade", "head")
-    assert "books" in tables(shelf.path / "app.db")
-    shelf.succeed("ruff", "check")
-    shelf.succeed("ruff", "format", "--check")
-    assert "No new upgrade operations" in shelf.succeed("alembic", "check")
+    migrated.succeed("alembic", "upgrade", "head")
+    assert "books" in tables(migrated.path / "app.db")
+    migrated.succeed("ruff", "check")
+    migrated.succeed("ruff", "format", "--check")
+    assert "No new upgrade operations" in migrated.succeed("alembic", "check")
 
 
-def test_a_changed_model_is_migrated_with_its_rows(shelf: Project) -> None:
-    shelf.succeed("alembic", "upgrade", "head")
-    with closing(sqlite3.connect(shelf.path / "app.db")) as connection, connection:
+def test_a_changed_model_is_migrated_with_its_rows(migrated: Project) -> None:
+    with closing(sqlite3.connect(migrated.path / "app.db")) as connection, connection:
         connection.execute("INSERT INTO users VALUES (1, 'ada', 'ada@example.com', 'hash', 1)")
         connection.execute("INSERT INTO permissions VALUES (101, 'books:read', '')")
         connection.execute("INSERT INTO user_permissions VALUES (1, 101)")
-    model = shelf.path / "app/models/user.py"
+    model = migrated.path / "app/models/user.py"
     model.write_text(
         model.read_text("utf-8").replace(
             "    is_active:",
@@ -89,41 +94,39 @@ def test_a_changed_model_is_migrated_with_its_rows(shelf: Project) -> None:
         "utf-8",
     )
 
-    shelf.succeed("alembic", "revision", "-m", "modify_user", "--autogenerate")
-    shelf.succeed("alembic", "upgrade", "head")
+    migrated.succeed("alembic", "revision", "-m", "modify_user", "--autogenerate")
+    migrated.succeed("alembic", "upgrade", "head")
 
-    assert query(shelf.path / "app.db", "SELECT nickname FROM users") == [("",)]
+    assert query(migrated.path / "app.db", "SELECT nickname FROM users") == [("",)]
     # The table was replaced, but rows that refer to it with ON DELETE CASCADE still exist.
-    assert query(shelf.path / "app.db", "SELECT count(*) FROM user_permissions") == [(1,)]
-    shelf.succeed("alembic", "downgrade", "-1")
-    assert query(shelf.path / "app.db", "SELECT count(*) FROM user_permissions") == [(1,)]
+    assert query(migrated.path / "app.db", "SELECT count(*) FROM user_permissions") == [(1,)]
+    migrated.succeed("alembic", "downgrade", "-1")
+    assert query(migrated.path / "app.db", "SELECT count(*) FROM user_permissions") == [(1,)]
 
 
-def test_history_current_and_both_forms_of_downgrade(shelf: Project) -> None:
-    shelf.succeed("alembic", "upgrade", "head")
-    assert "(head)" in shelf.succeed("alembic", "current")
-    assert "8ded3252ce31" in shelf.succeed("alembic", "history", "--verbose")
+def test_history_current_and_both_forms_of_downgrade(migrated: Project) -> None:
+    assert "(head)" in migrated.succeed("alembic", "current")
+    assert "8ded3252ce31" in migrated.succeed("alembic", "history", "--verbose")
 
-    shelf.succeed("alembic", "downgrade", "-1")
-    shelf.succeed("alembic", "downgrade", "base")
+    migrated.succeed("alembic", "downgrade", "-1")
+    migrated.succeed("alembic", "downgrade", "base")
     # Alembic's tables stay, and SQLite's own table of the last ids.
     left = {"alembic_version", "alembic_compatible", "sqlite_sequence"}
-    assert tables(shelf.path / "app.db") == left
+    assert tables(migrated.path / "app.db") == left
 
-    shelf.succeed("alembic", "upgrade", "head")
-    shelf.succeed("alembic", "revision", "-m", "nothing")
-    shelf.succeed("alembic", "upgrade", "head")
-    shelf.succeed("alembic", "downgrade", "8ded3252ce31")
-    assert "8ded3252ce31" in shelf.succeed("alembic", "current")
+    migrated.succeed("alembic", "upgrade", "head")
+    migrated.succeed("alembic", "revision", "-m", "nothing")
+    migrated.succeed("alembic", "upgrade", "head")
+    migrated.succeed("alembic", "downgrade", "8ded3252ce31")
+    assert "8ded3252ce31" in migrated.succeed("alembic", "current")
 
 
-def test_a_deleted_database_is_created_again(shelf: Project) -> None:
-    shelf.succeed("alembic", "upgrade", "head")
-    (shelf.path / "app.db").unlink()
+def test_a_deleted_database_is_created_again(migrated: Project) -> None:
+    (migrated.path / "app.db").unlink()
 
-    shelf.succeed("alembic", "upgrade", "head")
+    migrated.succeed("alembic", "upgrade", "head")
 
-    assert "users" in tables(shelf.path / "app.db")
+    assert "users" in tables(migrated.path / "app.db")
 
 
 def test_sql_is_printed_for_either_database(shelf: Project) -> None:
@@ -188,20 +191,17 @@ def test_openapi_is_printed_without_a_database(shelf: Project) -> None:
     assert '"openapi": "3.1.' in shelf.succeed("app", "openapi")
 
 
-def test_a_failed_migration_leaves_nothing_and_can_be_repeated(
-    shelf: Project,
-) -> None:
-    shelf.succeed("alembic", "upgrade", "head")
-    shelf.succeed("alembic", "revision", "-m", "half")
-    (revision,) = (shelf.path / "alembic/versions").glob("*_half.py")
+def test_a_failed_migration_leaves_nothing_and_can_be_repeated(migrated: Project) -> None:
+    migrated.succeed("alembic", "revision", "-m", "half")
+    (revision,) = (migrated.path / "alembic/versions").glob("*_half.py")
     whole = revision.read_text("utf-8").replace(
         "    pass\n", '    op.execute("CREATE TABLE half (id INTEGER)")\n', 1
     )
     revision.write_text(whole.replace('(id INTEGER)")\n', '(id INTEGER)")\n    raise OSError\n'))
-    assert shelf.run("alembic", "upgrade", "head").returncode != 0
-    assert "half" not in tables(shelf.path / "app.db")
+    assert migrated.run("alembic", "upgrade", "head").returncode != 0
+    assert "half" not in tables(migrated.path / "app.db")
 
     revision.write_text(whole)
-    shelf.succeed("alembic", "upgrade", "head")
+    migrated.succeed("alembic", "upgrade", "head")
 
-    assert "half" in tables(shelf.path / "app.db")
+    assert "half" in tables(migrated.path / "app.db")
