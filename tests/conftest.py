@@ -18,7 +18,7 @@ from tools.releases import tag
 
 Migrated = Callable[[Project], Path]
 
-# These run inside a generated project: see tests/render/test_core.py.
+# These run inside a generated project: see tests/support/internals.py.
 collect_ignore = ["core", "auth_internals"]
 
 

@@ -4,6 +4,7 @@ Projects do not get them: an owner has no use for tests of code that is not thei
 """
 
 import shutil
+from pathlib import Path
 
 from tests.support.projects import ROOT, Project
 
@@ -17,6 +18,18 @@ def add_internal_tests(project: Project) -> list[str]:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, project.path / folder, ignore=ignore)
     return folders
+
+
+def with_internal_tests(project: Project, folder: Path) -> Project:
+    """A copy of a project, in a new folder."""
+    copy = Project(Path(shutil.copytree(project.path, folder / "project")), project.answers)
+    add_internal_tests(copy)
+    return copy
+
+
+def run_internal_tests(project: Project, files: str) -> None:
+    found = [str(file) for file in project.path.glob(f"tests/{files}")]
+    assert " passed" in project.succeed("pytest", "-q", "--tb=short", *sorted(found))
 
 
 def in_parts(project: Project, folders: list[str]) -> list[list[str]]:
