@@ -392,6 +392,28 @@ def test_l3_events_are_listed_by_person_object_and_time_the_newest_first(
     assert ids(since=since.isoformat(), until=until.isoformat()) == [7, 6, 3]
 
 
+def test_l3_a_page_has_no_event_after_the_end_of_the_list_or_before_its_cursor(
+    client: TestClient, admin: dict[str, str], rows: Engine
+) -> None:
+    add_events(rows, *[timedelta(days=days) for days in (5, 4, 4, 3)], target_id=9)
+    wanted: dict[str, Any] = {"target_type": "books", "target_id": 9}
+    times = [event["created_at"] for event in listed(client, admin, **wanted)]
+    newest, second = [
+        client.get(AUDIT, params={**wanted, "limit": n}, headers=admin).json()["next"]
+        for n in (1, 2)
+    ]
+
+    def ids(cursor: str, until: str) -> list[int]:
+        found = listed(client, admin, **wanted, cursor=cursor, until=until)
+        return [event["id"] for event in found]
+
+    assert times[1] == times[2]
+    assert ids(newest, times[0]) == ids(newest, "2999-01-01T00:00:00Z") == [4, 3, 2]
+    assert ids(second, times[0]) == [3, 2]
+    assert ids(newest, times[1]) == ids(second, times[1]) == [2]
+    assert ids(second, times[3]) == []
+
+
 def test_l3_a_page_after_the_last_event_has_expired_is_empty(
     client: TestClient, admin: dict[str, str], rows: Engine
 ) -> None:
@@ -463,6 +485,8 @@ def test_l4_old_events_are_deleted_in_bounded_steps(
     [
         {"limit": 101},
         {"cursor": "LTE"},
+        # Of a list in the order of ids.
+        {"cursor": "MQ", "until": "2026-01-01T00:00:00Z"},
         {"actor_id": 0},
         {"actor_id": 2**63},
         {"target_id": -1},

@@ -39,7 +39,6 @@ class AuditFilter:
     actor_id: int | None = None
     target: tuple[str, int] | None = None
     since: datetime | None = None
-    until: datetime | None = None
 
 
 async def record(
@@ -94,8 +93,6 @@ def select_events(wanted: AuditFilter) -> Select[AuditEvent]:
         )
     if wanted.since is not None:
         statement = statement.where(AuditEvent.created_at >= wanted.since)
-    if wanted.until is not None:
-        statement = statement.where(AuditEvent.created_at < wanted.until)
     return statement
 
 

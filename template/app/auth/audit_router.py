@@ -9,7 +9,7 @@ from app.auth import audit
 from app.auth.dependencies import SessionDep, require
 from app.auth.models import AuditEvent
 from app.auth.schemas import AuditEventRead
-from app.core.pagination import Page, PageDep, paginate
+from app.core.pagination import Page, PageDep, page_before, paginate
 from app.core.routing import Router
 from app.core.types import Id, ShortText, Timestamp
 
@@ -31,5 +31,7 @@ async def list_events(
 ) -> Page[AuditEvent]:
     """List who changed which user, permission or login session. The newest event is first."""
     target = (target_type, target_id) if target_id is not None else None
-    wanted = audit.AuditFilter(actor_id, target, since, until)
+    wanted = audit.AuditFilter(actor_id, target, since)
+    if until is not None:
+        page = page_before(page, AuditEvent.created_at, until)
     return await paginate(session, audit.select_events(wanted), page, order="-created_at")
