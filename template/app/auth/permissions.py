@@ -13,7 +13,7 @@ from app.auth import audit
 from app.auth.sessions import AuthContext, reauthenticate
 from app.core.database import locks_rows
 from app.core.errors import Conflict, FieldError, Invalid, PermissionDenied
-from app.models.user import Permission, User
+from app.models.user import Permission, User, user_permissions
 from app.permissions import PermissionName
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,9 @@ async def require_holders(session: AsyncSession, needed: frozenset[str]) -> None
     """
     if not needed:
         return
-    query = select(Permission.name).select_from(User).join(User.permissions)
-    query = query.where(User.is_active, Permission.name.in_(needed)).distinct()
+    holder = select(User.id).join(user_permissions, user_permissions.c.user_id == User.id)
+    holder = holder.where(user_permissions.c.permission_id == Permission.id, User.is_active)
+    # EXISTS stops at the first holder.
+    query = select(Permission.name).where(Permission.name.in_(needed), holder.exists())
     if lost := needed - {*await session.scalars(query)}:
         raise Conflict(f"This is the last active user who holds {' and '.join(sorted(lost))}.")
