@@ -28,7 +28,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, event, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner, Result
@@ -468,6 +468,33 @@ def test_commands_list_the_mails_and_queue_those_again_that_were_given_up(
     assert run_command("mail", "send").stdout == "Sent 1; 0 failed.\n"
     assert inbox.recipients == ["ada@example.com", "bob@example.com"]
     assert waiting(rows) == []
+
+
+def test_other_writers_need_not_wait_until_all_mails_are_queued_again(
+    settings: Settings, rows: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    queue(settings, *[f"user-{number}@example.com" for number in range(250)])
+    change(rows, next_attempt_at=None, last_error="550 No such user", attempts=1)
+    statements: list[str] = []
+    listen_to_all = (
+        (Engine, "before_cursor_execute", lambda *all: statements.append(all[2])),
+        (Engine, "commit", lambda _: statements.append("COMMIT")),
+    )
+    for arguments in listen_to_all:
+        event.listen(*arguments)
+    try:
+        said = CliRunner().invoke(cli, ["mail", "retry"]).stdout
+    finally:
+        for arguments in listen_to_all:
+            event.remove(*arguments)
+
+    assert said == "Queued 250 again.\n"
+    assert {mail.next_attempt_at is None for mail in waiting(rows)} == {False}
+    transactions = "\n".join(statements).split("COMMIT")
+    events = [transaction.count("INSERT INTO audit_events") for transaction in transactions]
+    assert sum(events) == 250
+    assert max(events) <= 100
 
 
 def test_the_command_says_that_the_server_fails(

@@ -1,12 +1,18 @@
 """The mails that wait to be sent, on the command line."""
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import typer
 
 from app.auth.cli import run_command
 from app.core.commands import fail
 from app.settings import load_settings
+
+if TYPE_CHECKING:
+    from app.core.database import Database
+
+_RETRIED_AT_ONCE = 100
 
 # Each command imports what it needs, so that --help stays fast.
 mail = typer.Typer(no_args_is_help=True, help="Send the mails that wait, and list them.")
@@ -61,23 +67,38 @@ async def _list_mails() -> None:
 
 
 async def _retry_mails() -> None:
+    from app.core.database import Database
+
+    queued, last_id = 0, 0
+    async with Database(load_settings()) as database:
+        # In several transactions, since other writers of SQLite wait for each.
+        while ids := await _retry_next(database, last_id):
+            queued, last_id = queued + len(ids), max(ids)
+    typer.echo(f"Queued {queued} again.")
+
+
+async def _retry_next(database: "Database", last_id: int) -> list[int]:
+    """Queue the next given-up mails again; returns their ids."""
     from datetime import UTC, datetime
 
-    from sqlalchemy import update
+    from sqlalchemy import select, update
 
     from app.auth import audit
     from app.auth.models import OutgoingMail
-    from app.core.database import Database
 
     now = datetime.now(UTC)
-    given_up = update(OutgoingMail).where(
-        OutgoingMail.next_attempt_at.is_(None), OutgoingMail.last_error.is_not(None)
+    given_up = select(OutgoingMail.id).where(
+        OutgoingMail.id > last_id,
+        OutgoingMail.next_attempt_at.is_(None),
+        OutgoingMail.last_error.is_not(None),
     )
-    again = given_up.values(queued_at=now, next_attempt_at=now, attempts=0)
-    async with Database(load_settings()) as database, database.writers.begin() as session:
-        queued = again.returning(OutgoingMail.id, OutgoingMail.template)
-        mails = (await session.execute(queued)).all()
+    oldest = given_up.order_by(OutgoingMail.id).limit(_RETRIED_AT_ONCE).with_for_update()
+    again = update(OutgoingMail).where(OutgoingMail.id.in_(oldest))
+    again = again.values(queued_at=now, next_attempt_at=now, attempts=0)
+    async with database.writers.begin() as session:
+        found = await session.execute(again.returning(OutgoingMail.id, OutgoingMail.template))
+        mails = found.all()
         for mail_id, template in mails:
             target = audit.Target("outgoing_mails", mail_id, template)
             await audit.record(session, None, "mail_queued", target)
-    typer.echo(f"Queued {len(mails)} again.")
+    return [mail_id for mail_id, _ in mails]
