@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, event, insert, text
+from sqlalchemy import Engine, event, insert, select, text
 
-from app.auth.models import ApiKey, AuditEvent, LoginSession
+from app.auth.mail_sender import send_next
+from app.auth.models import ApiKey, AuditEvent, LoginSession, OneTimeToken, OutgoingMail
 from app.core.database import Database
-from app.models.user import User, user_permissions
+from app.core.pagination import _encode
+from app.models.user import Permission, User, user_permissions
 from tests.auth_internals.helpers import (
     ADA,
     CHANGE_PASSWORD,
@@ -40,6 +42,9 @@ REGISTER, COMPLETE = "/api/v1/auth/register", "/api/v1/auth/register/complete"
 CHANGE_EMAIL, CONFIRM = "/api/v1/auth/email/change", "/api/v1/auth/email/confirm"
 Statements = list[tuple[str, Any]]
 THROTTLE = "INSERT INTO throttles (key_hash, attempts, since) VALUES (:key_hash, 1, :since)"
+# All events of `add_rows` are between these two.
+NEWEST, OLDEST = "2026-01-01T00:00:00Z", "2019-01-01T00:00:00Z"
+FIRST_PAGE, LAST_PAGE = ({"cursor": _encode(["-created_at", time, 1])} for time in (NEWEST, OLDEST))
 # Neither grows with the number of users: the permissions that the code declares, and the schema.
 SMALL = {"permissions", "sqlite_master"}
 
@@ -92,10 +97,20 @@ def add_rows(rows: Engine, first: int, last: int) -> None:
         **{"target_type": "users", "target_id": 1, "target_name": "x"},
     }
     key = {"name": "x", "scopes": [], "expires_at": old}
+    link = {"purpose": "register", "email": "x@x.com", "expires_at": old}
+    links = [
+        {**link, "user_id": each["user_id"], "token_hash": each["token_hash"]} for each in per_user
+    ]
+    mail = {"recipient": "x@x.com", "template": "new_login", "variables": {}, "queued_at": old}
     with rows.begin() as connection:
         connection.execute(insert(User), [{**user, "is_active": True} for user in users])
-        held = [{"user_id": number, "permission_id": 1} for number in numbers]
+        is_needed = Permission.name == "users:write"
+        permission_id = connection.scalars(select(Permission.id).where(is_needed)).one()
+        held = [{"user_id": number, "permission_id": permission_id} for number in numbers]
         connection.execute(insert(user_permissions), held)
+        connection.execute(insert(OneTimeToken), links)
+        connection.execute(insert(OutgoingMail), [mail | {"next_attempt_at": old}] * len(users))
+        connection.execute(insert(OutgoingMail), [mail | {"next_attempt_at": None}] * len(users))
         connection.execute(insert(LoginSession), [{**each, **use} for each in per_user])
         connection.execute(insert(ApiKey), [{**each, **key} for each in per_user])
         counters = [{"key_hash": each, "since": "2020-01-01"} for each in hashes]
@@ -141,7 +156,7 @@ def test_no_route_reads_a_whole_table(
         pytest.skip("PostgreSQL plans by the number of rows")
     user_id = client.post(USERS, json=ADA, headers=admin).json()["id"]
     path, ada = f"{USERS}/{user_id}", log_in("ada")
-    names = ["users:read", "permissions:read"]
+    names = ["users:read", "users:write"]
     other = client.get(SESSIONS, headers=ada).json()[0]["id"]
     new_password = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     requests: list[tuple[str, str, dict[str, Any]]] = [
@@ -162,7 +177,12 @@ def test_no_route_reads_a_whole_table(
         ("DELETE", f"{KEYS}/1", {}),
         ("GET", AUDIT, {"params": {"actor_id": 1}}),
         ("GET", AUDIT, {"params": {"target_id": 1}}),
-        ("GET", AUDIT, {"params": {"since": "2026-01-01T00:00:00Z"}}),
+        ("GET", AUDIT, {"params": {"since": NEWEST}}),
+        ("GET", AUDIT, {"params": LAST_PAGE}),
+        ("GET", AUDIT, {"params": {"since": OLDEST, "until": NEWEST, **LAST_PAGE}}),
+        ("GET", AUDIT, {"params": {"actor_id": 1, "until": NEWEST, **LAST_PAGE}}),
+        ("GET", AUDIT, {"params": {"target_id": 1, "until": NEWEST, **LAST_PAGE}}),
+        ("GET", AUDIT, {"params": {"until": OLDEST, **FIRST_PAGE}}),
         ("DELETE", f"{SESSIONS}/{other + 100}", {}),
         ("DELETE", SESSIONS, {}),
         ("POST", CHANGE_PASSWORD, {"json": new_password}),
@@ -173,6 +193,8 @@ def test_no_route_reads_a_whole_table(
     app.state.settings = make_settings(registration="open")
     with_links = use_links(client, log_in("admin", NEW_PASSWORD), rows)
     client.post(LOGOUT, headers=log_in("admin"))
+    assert client.portal
+    assert client.portal.call(send_next, app.state.database, make_settings())
     asked = {
         (method, url.replace(f"/{user_id}", "/1").replace(f"/{other + 100}", "/1"))
         for method, url, _ in requests
