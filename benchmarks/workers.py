@@ -1,6 +1,7 @@
 """`serve` with 1, 2 and 4 workers on both databases, and what breaks first when clients are added.
 
-The clients are wrk, which takes little of the cores that it shares with the server.
+"Two hosts" are two servers behind HAProxy, which share PostgreSQL through PgBouncer. The clients
+are wrk, which takes little of the cores that it shares with the server.
 """
 
 import json
@@ -10,14 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from urllib.parse import quote
 
 from benchmarks.databases import ADMINISTRATOR, PASSWORD, copy_of, run
 from benchmarks.load import BEHIND_A_PROXY
 from benchmarks.table import Row
+from tests.support.clusters import balancer, pooler
 from tests.support.machines import Machine, base_python
 from tests.support.postgres import running
 from tests.support.servers import Server
@@ -36,6 +39,10 @@ LOADS = {
 # Clients of the mix are added until a response is an error, or the p99 of one kind is too long.
 FACTORS = (2, 4, 8, 16, 32, 64)
 TOO_LONG = 1000.0
+# Of what is compared in turns.
+ROUNDS = 3
+# Of PgBouncer, as in a project's docs/operating.md.
+POOL_SIZE = 20
 
 
 @dataclass(frozen=True)
@@ -51,21 +58,25 @@ class Figures:
     broken: int
 
     @property
+    def rate(self) -> float:
+        return self.requests / self.seconds
+
+    @property
     def errors(self) -> int:
         return self.status + self.broken
 
     def __str__(self) -> str:
-        rate = f"{self.requests / self.seconds:,.0f}/s, p50 {self.median:,.0f} ms"
+        rate = f"{self.rate:,.0f}/s, p50 {self.median:,.0f} ms"
         errors = f", errors: {self.errors}" if self.errors else ""
         return f"{rate}, p99 {self.p99:,.0f} ms{errors}"
 
 
-def load(server: Server, users: int, token: str, clients: dict[str, int]) -> dict[str, Figures]:
+def load(port: int, token: str, users: int, clients: dict[str, int]) -> dict[str, Figures]:
     """All kinds at the same time."""
     running = {}
     for kind, connections in clients.items():
         command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={SECONDS}s"]
-        command += ["--timeout=60s", f"--script={SCRIPT}", f"http://127.0.0.1:{server.port}"]
+        command += ["--timeout=60s", f"--script={SCRIPT}", f"http://127.0.0.1:{port}"]
         arguments = [kind, str(users), token, quote(PASSWORD), f"{kind}-{time.time_ns()}"]
         running[kind] = subprocess.Popen(
             [*command, "--", *arguments], stdout=subprocess.PIPE, text=True
@@ -74,10 +85,10 @@ def load(server: Server, users: int, token: str, clients: dict[str, int]) -> dic
     return {kind: Figures(**json.loads(text.splitlines()[-1])) for kind, text in printed.items()}
 
 
-def breaking_point(server: Server, users: int, token: str) -> str:
+def breaking_point(port: int, token: str, users: int) -> str:
     for factor in FACTORS:
         clients = {kind: number * factor for kind, number in LOADS["mix"].items()}
-        found = load(server, users, token, clients)
+        found = load(port, token, users, clients)
         kind = max(found, key=lambda kind: (found[kind].errors, found[kind].p99))
         if found[kind].errors:
             return f"{found[kind].errors} {kind}s fail at {CLIENTS * factor} clients"
@@ -86,19 +97,59 @@ def breaking_point(server: Server, users: int, token: str) -> str:
     return f"nothing up to {CLIENTS * FACTORS[-1]} clients"
 
 
-def on(name: str, url: str, project: Path, users: int, machine: Machine) -> Iterator[Row]:
+@contextmanager
+def serving(
+    machine: Machine, project: Path, url: str, workers: int, hosts: int = 1
+) -> Iterator[tuple[int, str]]:
+    """The port for clients, and the token of the administrator."""
     environment = {"DATABASE_URL": url, **BEHIND_A_PROXY}
+    command = [sys.executable, "-m", "app", "serve", "--workers", str(workers)]
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(Server(machine, command, project, **environment))
+            for _ in range(hosts)
+        ]
+        token = servers[0].log_in(ADMINISTRATOR, PASSWORD).json()["access_token"]
+        ports = [server.port for server in servers]
+        yield stack.enter_context(balancer(ports)) if hosts > 1 else ports[0], token
+
+
+def on(name: str, url: str, project: Path, users: int, machine: Machine) -> Iterator[Row]:
     for workers in WORKERS:
-        command = [sys.executable, "-m", "app", "serve", "--workers", str(workers)]
-        with Server(machine, command, project, **environment) as server:
-            token = server.log_in(ADMINISTRATOR, PASSWORD).json()["access_token"]
-            load(server, users, token, LOADS["mix"])
+        with serving(machine, project, url, workers) as (port, token):
+            load(port, token, users, LOADS["mix"])
             for what, clients in LOADS.items():
-                for kind, figures in load(server, users, token, clients).items():
+                for kind, figures in load(port, token, users, clients).items():
                     part = f", its {kind}s" if len(clients) > 1 else ""
                     yield Row(f"{name}, workers: {workers}, {what}{part}", str(figures))
-            broken = breaking_point(server, users, token)
+            broken = breaking_point(port, token, users)
             yield Row(f"{name}, workers: {workers}, what breaks first", broken)
+
+
+def behind_a_pooler(
+    direct: str, pooled: str, project: Path, users: int, machine: Machine
+) -> Iterator[Row]:
+    """Two hosts, and in turns one host with as many workers and without a pooler."""
+    for workers in WORKERS:
+        name = f"two hosts, workers of each: {workers}"
+        with (
+            serving(machine, project, pooled, workers, hosts=2) as two,
+            serving(machine, project, direct, workers * 2) as one,
+        ):
+            for kind in ("read", "write", "login", "office login"):
+                rounds = [in_turns(two, one, users, kind) for _ in range(ROUNDS)]
+                # The round in the middle: the machine may be busy with something else.
+                ratio, ours, against = sorted(rounds, key=itemgetter(0))[ROUNDS // 2]
+                baseline = f"directly: {against}"
+                yield Row(f"{name}, {kind}s", f"{ours}, {ratio:.2f}x", baseline=baseline)
+            yield Row(f"{name}, what breaks first", breaking_point(*two, users))
+
+
+def in_turns(
+    two: tuple[int, str], one: tuple[int, str], users: int, kind: str
+) -> tuple[float, Figures, Figures]:
+    ours, against = (load(*place, users, {kind: CLIENTS})[kind] for place in (two, one))
+    return ours.rate / against.rate, ours, against
 
 
 def measure(project: Path, database: Path, users: int, home: Path) -> list[Row]:
@@ -110,10 +161,11 @@ def measure(project: Path, database: Path, users: int, home: Path) -> list[Row]:
         # Clients log in as a thousand users.
         copy = "UPDATE users SET password = (SELECT password FROM users WHERE id = 1) WHERE id < ?"
         connection.execute(copy, [1002])
-    with running() as postgres:
+    with running() as postgres, pooler(postgres, POOL_SIZE) as through:
         run(project, postgres.url(), "alembic", "upgrade", "head")
         run(project, f"sqlite:///{file}", "app", "db", "copy-to", postgres.url())
         return [
             *on("SQLite", f"sqlite:///{file}", project, users, machine),
             *on("PostgreSQL", postgres.url(), project, users, machine),
+            *behind_a_pooler(postgres.url(), through("postgres"), project, users, machine),
         ]

@@ -36,6 +36,7 @@ BALANCER = """
 defaults
     mode http
     timeout connect 2s
+    timeout check 5s
     timeout client 60s
     timeout server 60s
 
