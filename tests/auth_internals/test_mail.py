@@ -802,7 +802,7 @@ def test_m3_a_server_that_fails_at_any_point_loses_no_mail(
     queue(settings, "ada@example.com")
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", port), handler) as server:
-        # It asks this often whether it shall end.
+        # It looks this often whether to end.
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         assert send(settings) == [UNAVAILABLE]
         server.shutdown()
