@@ -34,7 +34,7 @@ from tests.auth_internals.helpers import (
     operations,
     token_in,
 )
-from tests.conftest import MakeSettings
+from tests.conftest import SERVER, MakeSettings
 
 AUDIT, KEYS = "/api/v1/audit", "/api/v1/auth/keys"
 FORGOT, RESET = "/api/v1/auth/password/forgot", "/api/v1/auth/password/reset"
@@ -78,7 +78,7 @@ def use_links(client: TestClient, header: dict[str, str], rows: Engine) -> list[
     return [("POST", path) for request, _, use, _ in links for path in (request, use)]
 
 
-def add_rows(rows: Engine, first: int, last: int) -> None:
+def add_rows(rows: Engine, first: int, last: int, permission: str = "users:write") -> None:
     """Users with what belongs to each: found by searches and filters, and long expired."""
     old, numbers = datetime(2020, 1, 1, tzinfo=UTC), range(first, last)
     names = [f"ada-{number}" for number in numbers]
@@ -104,8 +104,8 @@ def add_rows(rows: Engine, first: int, last: int) -> None:
     mail = {"recipient": "x@x.com", "template": "new_login", "variables": {}, "queued_at": old}
     with rows.begin() as connection:
         connection.execute(insert(User), [{**user, "is_active": True} for user in users])
-        is_needed = Permission.name == "users:write"
-        permission_id = connection.scalars(select(Permission.id).where(is_needed)).one()
+        is_theirs = Permission.name == permission
+        permission_id = connection.scalars(select(Permission.id).where(is_theirs)).one()
         held = [{"user_id": number, "permission_id": permission_id} for number in numbers]
         connection.execute(insert(user_permissions), held)
         connection.execute(insert(OneTimeToken), links)
@@ -227,3 +227,27 @@ def test_no_route_reads_a_whole_table(
     # A search reads the pieces of its index, which a change of a name merges from time to time.
     in_pieces = {s for s in grown if "UPDATE users" in s or " MATCH " in s}
     assert [s for s, (_, steps) in grown.items() if s not in in_pieces or steps > 2_000] == []
+
+
+@pytest.mark.skipif(not SERVER, reason="the test above counts on SQLite")
+def test_postgresql_finds_the_last_holder_of_a_permission_by_an_index(
+    client: TestClient, admin: dict[str, str], rows: Engine, sent: Statements
+) -> None:
+    add_rows(rows, 1_000, 6_000, permission="users:read")
+    with rows.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE"))
+    path = f"{USERS}/1000/permissions"
+    for names in (["users:write"], []):
+        changed = client.put(path, json={"permissions": names}, headers=admin)
+        assert changed.status_code == 200
+
+    plans = []
+    with rows.connect() as connection:
+        for statement, parameters in sent:
+            if "SELECT permissions.name" in statement and "LIMIT" in statement:
+                found = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
+                plans.append("\n".join(found.scalars()))
+
+    assert len(plans) == 1
+    assert "ix_user_permissions_permission_id" in plans[0]
+    assert "Seq Scan on user" not in plans[0]

@@ -123,9 +123,12 @@ async def require_holders(session: AsyncSession, needed: frozenset[str]) -> None
     """
     if not needed:
         return
-    holder = select(User.id).join(user_permissions, user_permissions.c.user_id == User.id)
-    holder = holder.where(user_permissions.c.permission_id == Permission.id, User.is_active)
-    # EXISTS stops at the first holder.
-    query = select(Permission.name).where(Permission.name.in_(needed), holder.exists())
+    held = user_permissions.c.permission_id
+    holders = select(User.id).join(user_permissions, user_permissions.c.user_id == User.id)
+    # A range in its order needs the index. PostgreSQL expects many users with each permission, so
+    # for an equality it would read the rows of all users until it finds one.
+    is_held = held.between(Permission.id, Permission.id)
+    first = holders.where(is_held, User.is_active).order_by(held).limit(1).scalar_subquery()
+    query = select(Permission.name).where(Permission.name.in_(needed), first.is_not(None))
     if lost := needed - {*await session.scalars(query)}:
         raise Conflict(f"This is the last active user who holds {' and '.join(sorted(lost))}.")
