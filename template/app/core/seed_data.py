@@ -85,7 +85,10 @@ def missing_seed_rows(connection: Connection, metadata: MetaData) -> list[str]:
 
 
 def _missing_rows(connection: Connection, table: Table, seed: SeedRows) -> list[dict[str, str]]:
-    present = set(connection.scalars(select(table.c[seed.key])))
+    key = table.c[seed.key]
+    # The table may have many other rows.
+    is_seed = key.in_([row[seed.key] for row in seed.rows])
+    present = set(connection.scalars(select(key).where(is_seed)))
     return [dict(row) for row in seed.rows if row[seed.key] not in present]
 
 
