@@ -13,7 +13,11 @@ function request()
   number = number + 1
   local bearer = { ["Authorization"] = "Bearer " .. token }
   local path = "/api/v1/users/" .. math.random(2, users)
-  if kind == "read" then
+  if kind == "who am I" then
+    return wrk.format("GET", "/api/v1/users/me", bearer)
+  elseif kind == "list" then
+    return wrk.format("GET", "/api/v1/users?limit=50", bearer)
+  elseif kind == "read" then
     return wrk.format("GET", path, bearer)
   elseif kind == "write" then
     bearer["Content-Type"] = "application/json"

@@ -5,8 +5,10 @@ are wrk, which takes little of the cores that it shares with the server.
 """
 
 import json
+import os
 import shutil
 import sqlite3
+import statistics
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ from argon2 import PasswordHasher, extract_parameters
 
 from benchmarks.databases import ADMINISTRATOR, PASSWORD, copy_of, run
 from benchmarks.load import BEHIND_A_PROXY
-from benchmarks.table import Row
+from benchmarks.table import Row, compared, limited
 from tests.support.clusters import balancer, pooler
 from tests.support.machines import Machine, base_python
 from tests.support.postgres import running
@@ -45,6 +47,10 @@ TOO_LONG = 1000.0
 ROUNDS = 3
 # Of the users who log in. More than clients of a load that logs in.
 HASHES = 100
+# Milliseconds that the only worker may compute for a request on SQLite, and how many times as many
+# on PostgreSQL.
+PROCESSOR_GOALS = {"who am I": 1.3, "list": 2.2}
+POSTGRESQL_GOAL = 1.1
 # Of PgBouncer, as in a project's docs/operating.md.
 POOL_SIZE = 20
 
@@ -130,6 +136,48 @@ def on(name: str, url: str, project: Path, users: int, machine: Machine) -> Iter
             yield Row(f"{name}, workers: {workers}, what breaks first", broken)
 
 
+def processor_time(project: Path, urls: list[str], users: int, machine: Machine) -> Iterator[Row]:
+    """What a busy worker computes for a request, in turns on SQLite and on PostgreSQL."""
+    command = [sys.executable, "-m", "app", "serve"]
+    with ExitStack() as stack:
+        environments = [{"DATABASE_URL": url, **BEHIND_A_PROXY} for url in urls]
+        servers = [
+            stack.enter_context(Server(machine, command, project, **environment))
+            for environment in environments
+        ]
+        tokens = [
+            server.log_in(ADMINISTRATOR, PASSWORD).json()["access_token"] for server in servers
+        ]
+        for kind, goal in PROCESSOR_GOALS.items():
+            rounds = [
+                [
+                    milliseconds_computed(server, token, users, kind)
+                    for server, token in zip(servers, tokens, strict=True)
+                ]
+                for _ in range(ROUNDS)
+            ]
+            sqlite, postgresql = map(statistics.median, zip(*rounds, strict=True))
+            what = f"{kind}, processor time with {CLIENTS} clients"
+            yield limited(what, sqlite, "ms", goal)
+            yield compared(
+                f"{what}, PostgreSQL", postgresql, "ms", sqlite, "SQLite", POSTGRESQL_GOAL
+            )
+
+
+def milliseconds_computed(server: Server, token: str, users: int, kind: str) -> float:
+    """For each request, by the process of the server, and not by the database server."""
+    before = seconds_computed(server.process.pid)
+    requests = load(server.port, token, users, {kind: CLIENTS})[kind].requests
+    return (seconds_computed(server.process.pid) - before) / requests * 1000
+
+
+def seconds_computed(process: int) -> float:
+    # The name of the process, in parentheses, may contain spaces.
+    _, _, values = Path(f"/proc/{process}/stat").read_text().rpartition(")")
+    user, system = values.split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def behind_a_pooler(
     direct: str, pooled: str, project: Path, users: int, machine: Machine
 ) -> Iterator[Row]:
@@ -178,7 +226,9 @@ def measure(project: Path, database: Path, users: int, home: Path) -> list[Row]:
     with running() as postgres, pooler(postgres, POOL_SIZE) as through:
         run(project, postgres.url(), "alembic", "upgrade", "head")
         run(project, f"sqlite:///{file}", "app", "db", "copy-to", postgres.url())
+        urls = [f"sqlite:///{file}", postgres.url()]
         return [
+            *processor_time(project, urls, users, machine),
             *on("SQLite", f"sqlite:///{file}", project, users, machine),
             *on("PostgreSQL", postgres.url(), project, users, machine),
             *behind_a_pooler(postgres.url(), through("postgres"), project, users, machine),
