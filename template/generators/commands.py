@@ -227,7 +227,7 @@ def parse(name: str, plural: str, texts: list[str], nested_in: str) -> tuple[Nam
     fields = [replace(field, is_own=field.target == own) for field in fields]
     for field in fields:
         if field.is_own and field.many:
-            raise BadName(f"{field.name}: a model that links such rows says what each link is")
+            raise BadName(f"{field.name}: write a model for the links of {name} to {name}")
         if field.is_own and not field.optional:
             raise BadName(f"{field.name}: no first row could exist; write {field.name}:{name}?")
     if not any(field.name != nested_in for field in fields):

@@ -306,7 +306,7 @@ def check_choices(text: str, choices: tuple[str, ...]) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", choice):
             raise BadName(f"{text}: write values in letters and digits, such as draft|sold")
     if len(set(choices)) < len(choices):
-        raise BadName(f"{text}: each value can be there only once")
+        raise BadName(f"{text}: name each value once")
 
 
 def check_index(text: str, field: Field) -> None:

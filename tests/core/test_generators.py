@@ -140,7 +140,7 @@ def test_a_name_that_would_break_something_is_refused_with_a_better_one(
         ('title:str:default="', "leave out quotes"),
         ("t" * 63 + ":str", "too long for a database"),
         ("parent:Book", "write parent:Book?"),
-        ("others:Book*", "a model that links such rows"),
+        ("others:Book*", "write a model for the links"),
         ("names:str*", "only a model has a *"),
         ("users:User*:unique", "no options follow it"),
     ],
