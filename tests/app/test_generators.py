@@ -509,5 +509,5 @@ def test_what_the_server_runs_with_has_no_generator(generate: Generate, tmp_path
     shutil.rmtree(project.path / "generators")
     refused = project.run("app", "generate", "resource", "Book", "title:str")
     assert refused.returncode == 1
-    assert "production does without it" in refused.stderr
+    assert "production is installed without it" in refused.stderr
     assert os.linesep in refused.stderr

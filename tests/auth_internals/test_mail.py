@@ -1138,5 +1138,5 @@ def test_an_invalid_sender_is_rejected(make_settings: MakeSettings, sender: str)
 
 
 def test_a_mail_server_needs_a_sender(make_settings: MakeSettings) -> None:
-    with pytest.raises(ValidationError, match="SMTP_URL needs it"):
+    with pytest.raises(ValidationError, match="since SMTP_URL is set"):
         make_settings(smtp_url="smtp://localhost")

@@ -26,8 +26,8 @@ async def list_events(
     actor_id: Annotated[Id | None, Query(description="The id of the user who did it.")] = None,
     target_id: Annotated[Id | None, Query(description="The id of what was changed.")] = None,
     target_type: Annotated[_TargetType, Query(description="The table of `target_id`.")] = "users",
-    since: Annotated[Timestamp | None, Query(description="The earliest time.")] = None,
-    until: Annotated[Timestamp | None, Query(description="The time before which it was.")] = None,
+    since: Annotated[Timestamp | None, Query(description="Only from this time on.")] = None,
+    until: Annotated[Timestamp | None, Query(description="Only before this time.")] = None,
 ) -> Page[AuditEvent]:
     """List who changed which user, permission or login session. The newest event is first."""
     target = (target_type, target_id) if target_id is not None else None

@@ -23,7 +23,8 @@ async def create_api_key(
 ) -> NewApiKeyRead:
     """Create an API key, to be sent as `Authorization: Bearer <key>`. Needs a recent login.
 
-    It has those of its scopes that you still hold when it is used. It cannot change your account.
+    With each request, it has those of its scopes that you still hold. It cannot change your
+    account.
     """
     created, token = await api_keys.create_key(session, user, data)
     read = ApiKeyRead.model_validate(created)

@@ -77,7 +77,7 @@ class AuthSettings(BaseSettings):
     def _validate_mail_from(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:
             if info.data.get("smtp_url") is not None:
-                raise ValueError("SMTP_URL needs it: Book Shelf <no-reply@example.com>")
+                raise ValueError("set it, since SMTP_URL is set: Book Shelf <no-reply@example.com>")
             return None
         if not _is_mailbox(value):
             raise ValueError("use one address: Book Shelf <no-reply@example.com>")

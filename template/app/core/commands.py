@@ -199,7 +199,7 @@ def _prepare() -> None:
     nearest = (f for f in (current, *current.parents) if (f / "app/core/commands.py").exists())
     project = next(nearest, PROJECT_FOLDER)
     if not project.samefile(PROJECT_FOLDER):
-        raise fail(f"this command is of {PROJECT_FOLDER}, and the current folder is of {project}")
+        raise fail(f"this command belongs to {PROJECT_FOLDER}, but you are in {project}")
 
 
 def run(work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -19,7 +19,7 @@ ANY_ARGUMENTS: dict[str, Any] = {
 def generate(context: typer.Context) -> None:
     """Write a resource: model, migration, routes and tests. For development only."""
     if not (PROJECT_FOLDER / "generators/commands.py").exists():
-        typer.echo("Error: there is no folder generators/: production does without it", err=True)
+        typer.echo("Error: no folder generators/: production is installed without it", err=True)
         raise typer.Exit(1)
     sys.path.insert(0, str(PROJECT_FOLDER))
     commands = import_module("generators.commands")
