@@ -178,7 +178,7 @@ def mail_server(smtp_url: SecretStr) -> "SMTP":
         use_tls=url.scheme == "smtps",
         # STARTTLS is required: if it were only tried, anyone in between could prevent it.
         start_tls=url.scheme == "smtp" and not is_private,
-        # All of it: a server that is cut off before its last answer would get the mail again.
+        # For each answer. If a shorter one cut off the last answer, the mail would be sent again.
         timeout=_ATTEMPT_SECONDS,
     )
 

@@ -119,7 +119,7 @@ def _copy_table(
 def _insert(writer: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """Insert these rows; CopyError, with the first row that the target rejects, never its values.
 
-    SQLite accepts what PostgreSQL rejects: a NUL, a text that is too long, a number that is none.
+    SQLite accepts what PostgreSQL rejects: a NUL, a text that is too long, letters in a number.
     """
     try:
         with writer.begin_nested():
@@ -158,7 +158,7 @@ def _batches(connection: sa.Connection, table: sa.Table) -> Iterator[list[sa.Row
 
 
 def _unreadable_row(connection: sa.Connection, table: sa.Table) -> str:
-    """The first row whose stored values its columns cannot express, such as a date that is none."""
+    """The first row whose stored values its columns cannot express, such as an invalid date."""
     keys = list(table.primary_key)
     for key in connection.execute(sa.select(*keys)).all():
         pairs = list(zip(keys, key, strict=True))

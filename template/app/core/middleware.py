@@ -8,9 +8,7 @@ from uuid import uuid4
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
-from starlette.middleware.body_limit import (
-    RequestBodyLimitMiddleware,
-)
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -71,7 +69,7 @@ def add_middleware(app: Starlette, settings: CoreSettings) -> None:
 
 
 class HostMiddleware(TrustedHostMiddleware):
-    """Rejects other hosts. A load balancer may ask for the health by the address of a machine."""
+    """Rejects other hosts, except for health checks: a load balancer may send an address."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if is_health_check(scope):

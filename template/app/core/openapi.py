@@ -74,9 +74,9 @@ def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _publish_optional_login(schema: dict[str, Any]) -> None:
-    """Publish "no token, or this one" where a scheme is marked with x-optional and another's name.
+    """Publish a scheme with `"x-optional": "token"` as "no token, or the scheme `token`".
 
-    OpenAPI expresses it as an empty alternative, which FastAPI cannot declare.
+    OpenAPI expresses "no token" as an empty alternative, which FastAPI cannot declare.
     """
     schemes = schema["components"].get("securitySchemes", {})
     for marked in [name for name, scheme in schemes.items() if "x-optional" in scheme]:

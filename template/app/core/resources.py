@@ -61,7 +61,7 @@ async def update(
 ) -> _Row:
     """Change the columns that the request names, apart from those in `exclude`.
 
-    A null leaves a column alone that cannot be null.
+    A null changes nothing in a column that cannot be null.
     """
     columns = object_mapper(row).columns
     for name, value in data.model_dump(exclude_unset=True, exclude=exclude).items():

@@ -35,8 +35,7 @@ ENVIRONMENT = {
     "UV_BUILD_CONSTRAINT": "constraints.txt",
 }
 
-
-# What Alembic says about the database.
+# How the lines of Alembic's output begin that setup shows.
 _SHOWN = ("Running upgrade", "Backed up", "Breaking", "The database is ahead")
 
 

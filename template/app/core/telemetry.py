@@ -1,7 +1,8 @@
 """Metrics and traces by OpenTelemetry, if its standard variable names a collector.
 
 FastAPI measures requests. This adds SQL statements, connection pools and queues, and exports all of
-it. Names follow OpenTelemetry's semantic conventions, but for `sqlite.lock` and `password.hashing`.
+it. Names follow OpenTelemetry's semantic conventions, except for `sqlite.lock` and
+`password.hashing`.
 """
 
 import asyncio

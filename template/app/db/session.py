@@ -19,8 +19,8 @@ async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]
     """
     database: Database = connection.app.state.database
     sessions = database.readers if _only_reads(connection) else database.writers
-    # The transaction has ended before the session is closed. So nothing has to be shielded from a
-    # cancellation, for which `async with sessions()` would start a task.
+    # `async with sessions()` would start a task, to shield the end from a cancellation. Here the
+    # transaction has ended by then.
     async with aclosing(sessions()) as session, session.begin():
         yield session
 
