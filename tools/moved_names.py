@@ -497,7 +497,7 @@ def exists(project: Path, name: str) -> bool:
 
 @cache
 def names_of_module(source: bytes) -> frozenset[str] | None:
-    """Every name that a module binds; None if it is no valid Python."""
+    """Every name that a module binds; None if it is invalid."""
     try:
         return frozenset(bound_names(ast.parse(source)))
     except (SyntaxError, ValueError):

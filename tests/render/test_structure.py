@@ -45,7 +45,7 @@ TRANSACTIONS = {
     # The note that a login session is in use is written after the response.
     "app.auth.authentication.touch",
     # These run outside of requests.
-    "app.auth.mail_cli._retry_mails",
+    "app.auth.mail_cli._retry_next",
     "app.auth.mail_sender._claim",
     "app.auth.mail_sender._finish",
     "app.auth.mail_sender._update",
