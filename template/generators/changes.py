@@ -19,7 +19,7 @@ class GenerateError(Exception):
 
 
 @contextmanager
-def alone(project: Path) -> Iterator[None]:
+def exclusive_lock(project: Path) -> Iterator[None]:
     """Keep other commands out. SQLite's lock works on every system, and ends with the process."""
     file = project / "generators/lock.db"
     with ExitStack() as stack:

@@ -16,7 +16,7 @@ from generators.additions import (
     write_permission,
     write_setting,
 )
-from generators.changes import GenerateError, alone, finish
+from generators.changes import GenerateError, exclusive_lock, finish
 from generators.fields import (
     LENGTHS,
     MAX_IDENTIFIER,
@@ -154,7 +154,7 @@ def command(
 def changing(dry_run: bool, force: bool) -> Iterator[Stage]:
     """Everything or nothing: the project changes after the work in its copy has succeeded."""
     try:
-        with nullcontext() if dry_run else alone(PROJECT):
+        with nullcontext() if dry_run else exclusive_lock(PROJECT):
             if not dry_run:
                 check_ready(force)
             with staged(PROJECT) as stage:

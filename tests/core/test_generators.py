@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from generators import commands
 from generators.additions import write_field
-from generators.changes import UNFINISHED, GenerateError, alone, finish, write_changes
+from generators.changes import UNFINISHED, GenerateError, exclusive_lock, finish, write_changes
 from generators.fields import parse_field
 from generators.names import BadName, Names, Target, pluralize, singularize, snake
 from generators.places import after_calls_of, at_end_of_set
@@ -120,7 +120,7 @@ def test_a_name_that_would_break_something_is_refused_with_a_better_one(
         ("title:str:uniq", "unknown option 'uniq'"),
         ("data:json:index", "can't have an index"),
         ("limit:int:index", "lists read limit from the query"),
-        ("state:a|a", "only once"),
+        ("state:a|a", "each value once"),
         ("state:a|", "letters and digits"),
         ("state:a|b:default=c", "must be one of a, b"),
         ("pages:int:default=many", "'many' is not a valid int"),
@@ -466,20 +466,20 @@ def test_two_commands_do_not_change_a_project_at_once(tmp_path: Path) -> None:
     left_over.mkdir(parents=True)
 
     with (
-        alone(tmp_path),
+        exclusive_lock(tmp_path),
         pytest.raises(GenerateError, match="another command is changing the project"),
-        alone(tmp_path),
+        exclusive_lock(tmp_path),
     ):
         pass
 
-    with alone(tmp_path):
+    with exclusive_lock(tmp_path):
         assert not left_over.exists()
 
 
 def test_a_project_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / "generators/lock.db").mkdir(parents=True)
 
-    with pytest.raises(GenerateError, match=r"lock\.db: unable to open"), alone(tmp_path):
+    with pytest.raises(GenerateError, match=r"lock\.db: unable to open"), exclusive_lock(tmp_path):
         pass
 
 
