@@ -43,9 +43,8 @@ def normalize_login(login: str) -> str | None:
         return None
 
 
-# Part of a username or an email address, spelled as those are stored.
-Search = Annotated[ShortText, Field(max_length=100), BeforeValidator(normalize_name)]
-
+# Part of a username or an email address, spelled as those are stored. An empty one finds everyone.
+UserSearchText = Annotated[ShortText, Field(max_length=100), BeforeValidator(normalize_name)]
 
 # The token of a link in an email.
 TokenText = Annotated[str, Field(max_length=100, json_schema_extra={"format": "password"})]

@@ -18,7 +18,7 @@ from app.auth.dependencies import (
     SettingsDep,
     require,
 )
-from app.auth.schemas import OwnUserUpdate, Search, UserPermissions, normalize_email
+from app.auth.schemas import OwnUserUpdate, UserPermissions, UserSearchText, normalize_email
 from app.auth.throttle import TooManyAttempts
 from app.core.errors import Conflict, PermissionDenied
 from app.core.openapi import error_responses
@@ -63,7 +63,7 @@ async def list_users(
     page: PageDep,
     session: SessionDep,
     q: Annotated[
-        Search | None,
+        UserSearchText | None,
         Query(
             description="Part of a username or an email address. One or two letters are only found "
             "at the start."
