@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -21,7 +21,7 @@ from email.policy import default
 from html import unescape
 from pathlib import Path
 from string import Template
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -44,6 +44,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.conftest import ROOT, MakeSettings
 
+Found = TypeVar("Found")
 RunCommand = Callable[..., Result]
 
 SENT, FAILED, UNAVAILABLE = Outcome.SENT, Outcome.FAILED, Outcome.UNAVAILABLE
@@ -165,7 +166,18 @@ def send(settings: Settings) -> list[Outcome]:
                     break
         return outcomes
 
-    return asyncio.run(send_all())
+    return run_until_closed(send_all())
+
+
+def run_until_closed(work: Awaitable[Found]) -> Found:
+    async def run() -> Found:
+        found = await work
+        # The event loop closes an encrypted connection a moment later. If it ended before that, the
+        # socket would be found open by some test.
+        await asyncio.sleep(0.05)
+        return found
+
+    return asyncio.run(run())
 
 
 def waiting(rows: Engine) -> list[OutgoingMail]:
@@ -567,7 +579,7 @@ def test_m5_a_mail_and_the_password_are_encrypted(
     settings = make_settings(environment=None, smtp_url=url, mail_from="shelf@example.com")
     queue(settings, "ada@example.com")
 
-    assert asyncio.run(check_mail(settings))[0].level == "ok"
+    assert run_until_closed(check_mail(settings))[0].level == "ok"
     assert send(settings) == [SENT]
     assert inbox.recipients == ["ada@example.com"]
     assert set(inbox.logins) == {"shelf"}
@@ -638,7 +650,7 @@ def test_a_wrong_password_gives_no_mail_up_and_is_in_no_log(
 
     [row] = waiting(rows)
     assert row.next_attempt_at is not None
-    [result] = asyncio.run(check_mail(settings))
+    [result] = run_until_closed(check_mail(settings))
     assert result.level == "error"
     seen = caplog.text + repr([vars(record) for record in caplog.records]) + result.message
     assert "hunter2" not in f"{seen} {row.last_error} {settings!r}"
@@ -738,7 +750,7 @@ def test_without_a_mail_server_mails_wait(make_settings: MakeSettings, rows: Eng
     assert send(settings) == []
 
     assert waiting(rows)[0].attempts == 0
-    [result] = asyncio.run(check_mail(settings))
+    [result] = run_until_closed(check_mail(settings))
     assert (result.level, "SMTP_URL" in result.message) == ("warning", True)
 
 
