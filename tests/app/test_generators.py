@@ -4,6 +4,7 @@ import ast
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.render.test_project_documents import DEVELOPING, code_blocks
 from tests.support import postgres
 from tests.support.projects import Generate, Project
 from tests.update.edits import git
@@ -303,6 +305,20 @@ def test_a_resource_is_short_and_a_command_that_fails_changes_nothing(
     report(f"five fields and an owner: {len(written) - imports} lines, and {imports} of imports")
     assert len(written) - imports <= 60
     assert len(written) <= 84
+
+
+def test_the_commands_of_the_guide_run_as_printed(repository: Callable[..., Project]) -> None:
+    project = repository(auth=True)
+    (section,) = re.findall(r"^## Add a resource\n(.*?)^## ", project.read(DEVELOPING), re.M | re.S)
+
+    for line in code_blocks(section, "")[0].splitlines():
+        program, *arguments = shlex.split(line)
+        if program == "git":
+            git(project.path, *arguments)
+        else:
+            project.succeed("app", *arguments)
+
+    assert project.has("app/api/v1/chapter_router.py")
 
 
 def test_a_small_medium_needs_few_lines_by_hand(
