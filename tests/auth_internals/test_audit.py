@@ -528,7 +528,9 @@ def test_l3_the_trail_is_listed_on_the_command_line(
 ) -> None:
     make_user("bob")
     client.patch(f"{USERS}/2", json={"email": "new@example.com"}, headers=admin)
-    add_events(rows, timedelta(days=40), actor_name="op\x1b[31m", command="user create")
+    granted = {"granted": ["users:read"], "revoked": []}
+    operator = {"actor_name": "op\x1b[31m", "command": "permission grant"}
+    add_events(rows, timedelta(days=40), changes=granted, **operator)
     monkeypatch.setenv("DATABASE_URL", database_url)
 
     def run(*arguments: str) -> list[list[str]]:
@@ -539,7 +541,8 @@ def test_l3_the_trail_is_listed_on_the_command_line(
     changed, logged_in, old = run()
     assert changed[1:6] == ["admin", "user_changed", "users/2 bob", "changed=email", "testclient"]
     assert logged_in[1:5] == ["admin", "login", "users/1 admin", "-"]
-    assert old[1:4] == ["op?[31m (user create)", "tested", "books/1 Atlas"]
+    assert old[1:4] == ["op?[31m (permission grant)", "tested", "books/1 Atlas"]
+    assert old[4] == "granted=users:read"
     assert run("--by", "ADMIN") == [changed, logged_in]
     assert run("--on", "bob") == [changed]
     tomorrow = datetime.now(UTC) + timedelta(days=1)

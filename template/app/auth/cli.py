@@ -154,7 +154,8 @@ def _event_line(event: "AuditEvent") -> str:
         event.actor_name + (f" ({event.command})" if event.command else ""),
         event.action,
         f"{event.target_type}/{event.target_id} {event.target_name}",
-        " ".join(f"{name}={','.join(values)}" for name, values in event.changes.items()) or "-",
+        " ".join(f"{name}={','.join(values)}" for name, values in event.changes.items() if values)
+        or "-",
         event.address or "-",
         event.request_id or "-",
     ]
