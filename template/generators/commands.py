@@ -118,8 +118,8 @@ def permission(
     """Declare a permission, for routes to ask for: books:lend "Lend books" """
     with changing(dry_run, force) as stage:
         member = write_permission(stage, name, description)
-        typer.echo(f"Routes ask for it with require(PermissionName.{member}).")
-        typer.echo("It can be granted after: alembic upgrade head")
+    typer.echo(f"Routes ask for it with require(PermissionName.{member}).")
+    typer.echo("It can be granted after: alembic upgrade head")
 
 
 @cli.command()

@@ -350,6 +350,15 @@ def test_a_field_named_text_imports_nothing_of_that_name(tmp_path: Path) -> None
     assert "import text" not in stage.read("app/models/tag.py")
 
 
+def test_what_to_do_next_is_said_after_the_change() -> None:
+    arguments = ["permission", "books:lend", "Lend books", "--dry-run"]
+
+    output = CliRunner().invoke(commands.cli, arguments).output
+
+    assert output.startswith("--- a/app/permissions.py")
+    assert output.endswith("It can be granted after: alembic upgrade head\n")
+
+
 def test_a_permission_that_exists_is_not_declared_again(tmp_path: Path) -> None:
     code = f"class PermissionName(StrEnum):\n{PERMISSION}\n"
     (tmp_path / "app").mkdir()
