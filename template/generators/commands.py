@@ -45,6 +45,7 @@ def describe() -> None:
 
 @cli.command()
 def resource(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="The model, such as Book.")],
     fields: Annotated[
         list[str] | None, typer.Argument(help="Such as title:str:unique pages:int?")
@@ -79,6 +80,9 @@ def resource(
         stage.migrate(f"add {names.words}")
         if searched:
             stage.add_migration(f"search_{names.plural}", "search.py", **options)
+    if needed := needed_permissions(names, options):
+        program = context.find_root().command_path.removesuffix(" generate")
+        typer.echo(f"Then let users in: {program} permission grant USERNAME {' '.join(needed)}")
 
 
 @cli.command("field")
@@ -352,6 +356,14 @@ def write_resource(
         after_imports_from("app.api.v1."),
     )
     stage.insert(ROUTERS, f"    v1.include_router({alias})", after_calls_of("v1.include_router"))
+
+
+def needed_permissions(names: Names, options: dict[str, object]) -> list[str]:
+    """What callers need. Owned rows are open to every user."""
+    if options["owner"] or not options["auth"]:
+        return []
+    actions = ["write"] if options["public"] else ["read", "write"]
+    return [f"{names.plural}:{action}" for action in actions]
 
 
 def declare_permissions(stage: Stage, names: Names, options: dict[str, object]) -> None:

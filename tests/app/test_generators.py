@@ -246,7 +246,10 @@ def test_generated_resources_pass_every_check_at_once(
 
     for arguments in resources:
         known = [a for a in arguments if auth or a != "author:User"]
-        assert "alembic upgrade head" in generate_resource(project, *known)
+        said = generate_resource(project, *known)
+        assert "alembic upgrade head" in said
+        guarded = auth and "--owned-by" not in known
+        assert ("permission grant USERNAME " in said) == guarded
         commit(project)
 
     seconds = (time.monotonic() - started) / len(resources)

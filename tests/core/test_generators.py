@@ -359,6 +359,22 @@ def test_what_to_do_next_is_said_after_the_change() -> None:
     assert output.endswith("It can be granted after: alembic upgrade head\n")
 
 
+@pytest.mark.parametrize(
+    ("owner", "public", "expected"),
+    [
+        (None, False, ["books:read", "books:write"]),
+        (None, True, ["books:write"]),
+        ("author", False, []),  # a login is enough
+    ],
+)
+def test_a_resource_knows_the_permissions_that_its_callers_need(
+    owner: str | None, public: bool, expected: list[str]
+) -> None:
+    options: dict[str, object] = {"auth": True, "owner": owner, "public": public}
+    assert commands.needed_permissions(Names.parse("Book"), options) == expected
+    assert commands.needed_permissions(Names.parse("Book"), {**options, "auth": False}) == []
+
+
 def test_a_permission_that_exists_is_not_declared_again(tmp_path: Path) -> None:
     code = f"class PermissionName(StrEnum):\n{PERMISSION}\n"
     (tmp_path / "app").mkdir()
