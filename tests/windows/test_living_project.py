@@ -110,8 +110,10 @@ def test_serve_answers_on_postgresql(wine: Wine, ready: Ready) -> None:
         serve = (python, "-m", "app", "serve", "--port", str(port))
         server = wine.start(project.path, *serve, DATABASE_URL=url)
         try:
-            # In Wine, the first connection can take longer than readiness allows.
-            answers = [ask(port, "/health/ready") for _ in range(3)]
+            # In Wine, the first connections can take longer than readiness allows.
+            answers = [ask(port, "/health/ready")]
+            while answers[-1][0] != 200 and len(answers) < 10:
+                answers.append(ask(port, "/health/ready"))
         finally:
             wine.stop()
             output, _ = server.communicate(timeout=30)
@@ -126,7 +128,7 @@ def ask(port: int, path: str) -> tuple[int, dict[str, str]]:
     """Return the status and the JSON of the response, once the server is up."""
     deadline = time.monotonic() + 60
     while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=90)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
