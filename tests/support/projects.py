@@ -55,7 +55,7 @@ class Project:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=300,
+            timeout=600,
             check=False,
         )
 
