@@ -188,7 +188,7 @@ def change_to(folder: str) -> str:
 
 def commit_to_git() -> None:
     """Offer the first commit to a person at a terminal, and remind others of it."""
-    if not shutil.which("git") or succeeds("git rev-parse --is-inside-work-tree"):
+    if not shutil.which("git") or not execute("git rev-parse --is-inside-work-tree").returncode:
         return
     commands = ["git init", "git add --all", 'git commit -m "Start from the template"']
     if sys.stdin.isatty() and sys.stdout.isatty():
@@ -198,14 +198,18 @@ def commit_to_git() -> None:
             answer = "no"
             print()
         if answer in {"", "y", "yes"}:
-            if all(map(succeeds, commands)):
+            failed = next((result for result in map(execute, commands) if result.returncode), None)
+            if not failed:
                 return say("Committed.")
-            say("git could not commit it. To see why, run: git commit")
-    say("Before the first update, commit it: git init, git add --all, git commit")
+            print(failed.stdout.decode("utf-8", "replace"), end="", file=sys.stderr, flush=True)
+            say("git could not commit it (see above).")
+    say("Before the first update, commit it in its folder: git init, git add --all, git commit")
 
 
-def succeeds(command: str) -> bool:
-    return not subprocess.run(shlex.split(command), capture_output=True, check=False).returncode  # noqa: S603
+def execute(command: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(  # noqa: S603
+        shlex.split(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
 
 
 if __name__ == "__main__":
