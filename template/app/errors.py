@@ -1,5 +1,7 @@
 """The errors that routes raise. Yours go here: a status and a sentence, such as
 
+from http import HTTPStatus
+
 class Gone(AppError):
     status_code = HTTPStatus.GONE
     detail = "This book was sold."
