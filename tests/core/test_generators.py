@@ -351,6 +351,7 @@ def test_a_field_named_text_imports_nothing_of_that_name(tmp_path: Path) -> None
 
 
 def test_what_to_do_next_is_said_after_the_change() -> None:
+    pytest.importorskip("app.auth")
     arguments = ["permission", "books:lend", "Lend books", "--dry-run"]
 
     output = CliRunner().invoke(commands.cli, arguments).output
