@@ -307,7 +307,7 @@ def test_a_resource_is_short_and_a_command_that_fails_changes_nothing(
     )
     report(f"five fields and an owner: {len(written) - imports} lines, and {imports} of imports")
     assert len(written) - imports <= 60
-    assert len(written) <= 84
+    assert len(written) <= 80
 
 
 def test_the_commands_of_the_guide_run_as_printed(repository: Callable[..., Project]) -> None:
