@@ -12,7 +12,7 @@ from pytest_copier.plugin import CopierFixture
 
 from tests.support.machines import Machine, base_python
 from tests.support.projects import ROOT, Generate, Project, combinations, describe, questions
-from tests.support.rendering import hurry
+from tests.support.rendering import hurried
 from tests.update.edits import git
 from tools.releases import tag
 
@@ -63,13 +63,13 @@ def copier_template_paths() -> list[str]:
 def render(copier_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generate]:
     """A new project with these answers."""
     with pytest.MonkeyPatch.context() as patch:
-        hurry(patch)
         copier = CopierFixture(copier_template, {}, patch)
         copier.setenv("COPIER_FASTAPI_SETUP", "skip")
 
         def copy(**answers: Any) -> Project:
             folder = tmp_path_factory.mktemp("rendered") / "project"
-            copier.copy(folder, **answers)
+            with hurried():
+                copier.copy(folder, **answers)
             return Project(folder, answers)
 
         yield copy
