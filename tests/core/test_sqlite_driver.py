@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import TextClause, insert, text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.util import greenlet_spawn
 
 from app.core import sqlite_driver
 from app.core.database import Database
@@ -113,6 +114,25 @@ def test_a_change_of_any_number_of_rows_and_each_commit_takes_a_turn_of_a_thread
         return of_statement, len(turns) - of_statement
 
     assert run(make_settings, work) == (taken, 1)
+
+
+def test_an_insert_that_commits_by_itself_waits_for_the_disk_in_a_thread(
+    database: Path, turns: list[object]
+) -> None:
+    def work() -> list[int]:
+        connection = SQLiteConnection(
+            database, read_only=False, isolation_level=None, check_same_thread=False
+        )
+        taken = []
+        for statement in (f"{INSERT} VALUES (?, ?)", "BEGIN", f"{INSERT} VALUES (?, ?)"):
+            turns.clear()
+            values = (f"permission {len(taken)}", "") if "?" in statement else ()
+            connection.cursor().execute(statement, values)
+            taken.append(len(turns))
+        connection.close()
+        return taken
+
+    assert asyncio.run(greenlet_spawn(work)) == [1, 0, 0]
 
 
 def test_a_read_takes_no_turn_of_a_thread(make_settings: MakeSettings, turns: list[object]) -> None:

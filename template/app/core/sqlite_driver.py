@@ -38,7 +38,7 @@ _BUSY_MILLISECONDS = 5_000
 _FULL_TEXT = " MATCH "
 # BEGIN IMMEDIATE takes a lock, but only if no one has it.
 _CHANGES_NOTHING = re.compile("SELECT |BEGIN")
-# With its triggers. Those of the search in this project are as short.
+# Its triggers run with it, so they have to be short, as those of the search are.
 _INSERTS_ONE_ROW = re.compile(
     r"INSERT INTO [^()]+ \([^()]+\) VALUES \([?, ]+\)(?!,|.*SELECT)", re.S
 )
@@ -91,7 +91,8 @@ class SQLiteConnection(sqlite3.Connection):
         if self._read_only or _CHANGES_NOTHING.match(statement):
             is_slow = _FULL_TEXT in statement or _slow_statements.get(statement, 0) > monotonic()
             return 0 if is_slow else _LOOP_SECONDS
-        return inf if _INSERTS_ONE_ROW.match(statement) else 0
+        # Outside of a transaction, it would wait for the disk, too.
+        return inf if self.in_transaction and _INSERTS_ONE_ROW.match(statement) else 0
 
     def run_patiently(self, call: Callable[[], Any]) -> Any:
         """Call it in the thread, where it may wait for a lock."""
