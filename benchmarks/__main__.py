@@ -1,8 +1,8 @@
 """Prints what is fast and what is not, as a table: `.venv/bin/python -m benchmarks [SECTION ...]`.
 
-Sections: requests, load, generation, workers; all of them take about seventeen minutes. `--chart FILE`
-also draws the table. Ratios compare what was measured in this one run; below 1.3 those of times
-mean nothing, those of instructions do.
+Sections: requests, load, generation, workers; all of them take about seventeen minutes. `--chart
+FILE` also draws the table. Ratios compare what was measured in this one run; below 1.3 those of
+times mean nothing, those of instructions do.
 """
 
 import argparse

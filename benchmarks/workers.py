@@ -17,6 +17,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from argon2 import PasswordHasher, extract_parameters
@@ -81,13 +82,21 @@ class Figures:
         return f"{rate}, p99 {self.p99:,.0f} ms{errors}"
 
 
-def load(port: int, token: str, users: int, clients: dict[str, int]) -> dict[str, Figures]:
+class Place(NamedTuple):
+    """Where clients ask, and as whom. `process` is that of the first server."""
+
+    port: int
+    token: str
+    process: int
+
+
+def load(place: Place, users: int, clients: dict[str, int]) -> dict[str, Figures]:
     """All kinds at the same time."""
     running = {}
     for kind, connections in clients.items():
         command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={SECONDS}s"]
-        command += ["--timeout=60s", f"--script={SCRIPT}", f"http://127.0.0.1:{port}"]
-        arguments = [kind, str(users), token, quote(PASSWORD), f"{kind}-{time.time_ns()}"]
+        command += ["--timeout=60s", f"--script={SCRIPT}", f"http://127.0.0.1:{place.port}"]
+        arguments = [kind, str(users), place.token, quote(PASSWORD), f"{kind}-{time.time_ns()}"]
         running[kind] = subprocess.Popen(
             [*command, "--", *arguments], stdout=subprocess.PIPE, text=True
         )
@@ -95,10 +104,10 @@ def load(port: int, token: str, users: int, clients: dict[str, int]) -> dict[str
     return {kind: Figures(**json.loads(text.splitlines()[-1])) for kind, text in printed.items()}
 
 
-def breaking_point(port: int, token: str, users: int) -> str:
+def breaking_point(place: Place, users: int) -> str:
     for factor in FACTORS:
         clients = {kind: number * factor for kind, number in LOADS["mix"].items()}
-        found = load(port, token, users, clients)
+        found = load(place, users, clients)
         kind = max(found, key=lambda kind: (found[kind].errors, found[kind].p99))
         if found[kind].errors:
             return f"{found[kind].errors} {kind}s fail at {CLIENTS * factor} clients"
@@ -110,8 +119,7 @@ def breaking_point(port: int, token: str, users: int) -> str:
 @contextmanager
 def serving(
     machine: Machine, project: Path, url: str, workers: int, hosts: int = 1
-) -> Iterator[tuple[int, str]]:
-    """The port for clients, and the token of the administrator."""
+) -> Iterator[Place]:
     environment = {"DATABASE_URL": url, **BEHIND_A_PROXY}
     command = [sys.executable, "-m", "app", "serve", "--workers", str(workers)]
     with ExitStack() as stack:
@@ -119,41 +127,35 @@ def serving(
             stack.enter_context(Server(machine, command, project, **environment))
             for _ in range(hosts)
         ]
+        # As the administrator.
         token = servers[0].log_in(ADMINISTRATOR, PASSWORD).json()["access_token"]
         ports = [server.port for server in servers]
-        yield stack.enter_context(balancer(ports)) if hosts > 1 else ports[0], token
+        port = stack.enter_context(balancer(ports)) if hosts > 1 else ports[0]
+        yield Place(port, token, servers[0].process.pid)
 
 
 def on(name: str, url: str, project: Path, users: int, machine: Machine) -> Iterator[Row]:
     for workers in WORKERS:
-        with serving(machine, project, url, workers) as (port, token):
-            load(port, token, users, LOADS["mix"])
+        with serving(machine, project, url, workers) as place:
+            load(place, users, LOADS["mix"])
             for what, clients in LOADS.items():
-                for kind, figures in load(port, token, users, clients).items():
+                for kind, figures in load(place, users, clients).items():
                     part = f", its {kind}s" if len(clients) > 1 else ""
                     yield Row(f"{name}, workers: {workers}, {what}{part}", str(figures))
-            broken = breaking_point(port, token, users)
+            broken = breaking_point(place, users)
             yield Row(f"{name}, workers: {workers}, what breaks first", broken)
 
 
 def processor_time(project: Path, urls: list[str], users: int, machine: Machine) -> Iterator[Row]:
     """What a busy worker computes for a request, in turns on SQLite and on PostgreSQL."""
-    command = [sys.executable, "-m", "app", "serve"]
-    with ExitStack() as stack:
-        environments = [{"DATABASE_URL": url, **BEHIND_A_PROXY} for url in urls]
-        servers = [
-            stack.enter_context(Server(machine, command, project, **environment))
-            for environment in environments
-        ]
-        tokens = [
-            server.log_in(ADMINISTRATOR, PASSWORD).json()["access_token"] for server in servers
-        ]
+    with (
+        serving(machine, project, urls[0], 1) as on_sqlite,
+        serving(machine, project, urls[1], 1) as on_postgresql,
+    ):
+        places = (on_sqlite, on_postgresql)
         for kind, goal in PROCESSOR_GOALS.items():
             rounds = [
-                [
-                    milliseconds_computed(server, token, users, kind)
-                    for server, token in zip(servers, tokens, strict=True)
-                ]
+                [milliseconds_computed(place, users, kind) for place in places]
                 for _ in range(ROUNDS)
             ]
             sqlite, postgresql = map(statistics.median, zip(*rounds, strict=True))
@@ -164,11 +166,11 @@ def processor_time(project: Path, urls: list[str], users: int, machine: Machine)
             )
 
 
-def milliseconds_computed(server: Server, token: str, users: int, kind: str) -> float:
+def milliseconds_computed(place: Place, users: int, kind: str) -> float:
     """For each request, by the process of the server, and not by the database server."""
-    before = seconds_computed(server.process.pid)
-    requests = load(server.port, token, users, {kind: CLIENTS})[kind].requests
-    return (seconds_computed(server.process.pid) - before) / requests * 1000
+    before = seconds_computed(place.process)
+    requests = load(place, users, {kind: CLIENTS})[kind].requests
+    return (seconds_computed(place.process) - before) / requests * 1000
 
 
 def seconds_computed(process: int) -> float:
@@ -194,13 +196,11 @@ def behind_a_pooler(
                 ratio, ours, against = sorted(rounds, key=itemgetter(0))[ROUNDS // 2]
                 baseline = f"directly: {against}"
                 yield Row(f"{name}, {kind}s", f"{ours}, {ratio:.2f}x", baseline=baseline)
-            yield Row(f"{name}, what breaks first", breaking_point(*two, users))
+            yield Row(f"{name}, what breaks first", breaking_point(two, users))
 
 
-def in_turns(
-    two: tuple[int, str], one: tuple[int, str], users: int, kind: str
-) -> tuple[float, Figures, Figures]:
-    ours, against = (load(*place, users, {kind: CLIENTS})[kind] for place in (two, one))
+def in_turns(two: Place, one: Place, users: int, kind: str) -> tuple[float, Figures, Figures]:
+    ours, against = (load(place, users, {kind: CLIENTS})[kind] for place in (two, one))
     return ours.rate / against.rate, ours, against
 
 
