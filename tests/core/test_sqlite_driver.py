@@ -123,7 +123,7 @@ def test_an_insert_that_commits_by_itself_waits_for_the_disk_in_a_thread(
         connection = SQLiteConnection(
             database, read_only=False, isolation_level=None, check_same_thread=False
         )
-        taken = []
+        taken: list[int] = []
         for statement in (f"{INSERT} VALUES (?, ?)", "BEGIN", f"{INSERT} VALUES (?, ?)"):
             turns.clear()
             values = (f"permission {len(taken)}", "") if "?" in statement else ()
