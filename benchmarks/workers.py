@@ -83,7 +83,7 @@ class Figures:
 
 
 class Place(NamedTuple):
-    """Where clients ask, and as whom. `process` is that of the first server."""
+    """Where clients ask, and the token they send. `process` is that of the first server."""
 
     port: int
     token: str
