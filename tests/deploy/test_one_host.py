@@ -27,15 +27,47 @@ PYTHON = "/usr/bin/python3"
 ASK = "curl --silent --show-error --insecure --resolve api.example.com:443:127.0.0.1"
 HOME = f"{ASK} https://api.example.com/api/v1/"
 DATABASE = "/var/lib/my-app/app.db"
+# Another Caddy, which issues certificates by ACME (RFC 8555) to whoever answers on port 80.
+AUTHORITY = """
+{
+	admin off
+	auto_https disable_redirects
+}
+https://ca.example.com:9443 {
+	tls internal
+	acme_server
+}
+"""
+DIRECTORY = "https://ca.example.com:9443/acme/local/directory"
+# What certbot would ask a person for, and the other authority.
+CERTBOT = f"""
+server = {DIRECTORY}
+agree-tos = true
+register-unsafely-without-email = true
+non-interactive = true
+"""
+# The certificate is checked.
+TRUST = "curl --fail --silent --show-error --retry 10 --retry-all-errors https://api.example.com"
+SERIAL = """
+openssl s_client -connect api.example.com:443 < /dev/null 2> /dev/null |
+    openssl x509 -noout -serial
+"""
 UNITS = ["my-app.service", "my-app-backup.service", "my-app-backup.timer"]
 
 
-def section(project: Project, title: str) -> list[str]:
+def section(project: Project, title: str, language: str = "") -> list[str]:
     """The commands of a section of the document, block by block."""
     text = project.read("docs/operating.md")
     found = re.search(rf"^(#+) {title}\n(.*?)(?=^##? |^\1 )", text, re.MULTILINE | re.DOTALL)
     assert found, title
-    return code_blocks(found[2], "")
+    return code_blocks(found[2], language)
+
+
+def first_deploy(project: Project, word: str, language: str = "") -> str:
+    """The block of the first deploy that contains this word."""
+    blocks = section(project, "Put it into production", language)
+    (found,) = [block for block in blocks if word in block]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -212,13 +244,56 @@ def test_the_next_release_and_the_way_back_fail_no_request(
         report(f"{title}: {asked.split()[0]} requests, all answered")
 
 
-def test_caddy_can_take_the_place_of_nginx(host: Host, rendered: Project) -> None:
-    """It gets no certificate here, so only health is asked for."""
-    blocks = section(rendered, "Put it into production")
-    (commands,) = [block for block in blocks if "caddy" in block]
+@pytest.fixture(scope="module")
+def authority(host: Host) -> str:
+    """The certificate authority runs, and the host trusts it. The URL of its directory."""
+    host.succeed("mkdir /tmp/ca && cat > /tmp/ca/Caddyfile", stdin=AUTHORITY)
+    host.succeed(
+        """
+        echo 127.0.0.1 api.example.com ca.example.com >> /etc/hosts
+        systemd-run --quiet --setenv=XDG_DATA_HOME=/tmp/ca caddy run --config /tmp/ca/Caddyfile
+        root=/tmp/ca/caddy/pki/authorities/local/root.crt
+        for _ in $(seq 100); do [ -f $root ] && break; sleep 0.1; done
+        cp $root /usr/local/share/ca-certificates/
+        update-ca-certificates
+        """
+    )
+    host.succeed(f"curl --fail --silent --retry 10 --retry-all-errors {DIRECTORY}")
+    return DIRECTORY
 
-    host.succeed(f"systemctl stop nginx\n{commands}")
 
+def test_certbot_gets_a_certificate_and_renews_it(
+    host: Host, rendered: Project, authority: str
+) -> None:
+    host.succeed("cat > /etc/letsencrypt/cli.ini", stdin=CERTBOT)
+    host.succeed(
+        """
+        rm -r /etc/letsencrypt/live/api.example.com /etc/nginx/sites-enabled/*
+        ln -s ../sites-available/default /etc/nginx/sites-enabled/
+        systemctl restart nginx
+        """
+    )
+
+    host.succeed(first_deploy(rendered, "certbot", "sh"))
+    host.succeed(first_deploy(rendered, "nginx -t"))
+
+    assert json.loads(host.succeed(f"{TRUST}/health/ready")) == {"status": "ok"}
+    before = host.succeed(SERIAL)
+    host.succeed("certbot renew --force-renewal --no-random-sleep-on-renew")
+    assert host.succeed(SERIAL) != before
+    assert json.loads(host.succeed(f"{TRUST}/health/ready")) == {"status": "ok"}
+
+
+def test_caddy_can_take_the_place_of_nginx_and_gets_its_certificate(
+    host: Host, rendered: Project, authority: str
+) -> None:
+    *copy, restart = first_deploy(rendered, "caddy").splitlines()
+    # Let's Encrypt would be the default.
+    choose = f"sed -i '1i {{\\nacme_ca {authority}\\n}}' /etc/caddy/Caddyfile"
+
+    host.succeed("\n".join(["systemctl stop nginx", *copy, choose, restart]))
+
+    assert json.loads(host.succeed(f"{TRUST}/health/ready")) == {"status": "ok"}
     asked = host.succeed(
         "curl --fail --silent --retry 10 --retry-all-errors http://127.0.0.1/health/ready"
     )
