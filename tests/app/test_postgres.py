@@ -299,6 +299,40 @@ def test_a_change_of_a_user_waits_for_the_user_and_locks_nothing_that_a_login_ne
     assert answer.result().status in {200, 204}, answer.result().body
 
 
+def test_no_request_that_succeeds_rolls_back(
+    machine: Machine, generate: Generate, url: str
+) -> None:
+    """psycopg forgets its prepared statements at each rollback of its connection."""
+    project, password = generate(auth=True), "seven wet otters on a raft"
+    project.succeed("alembic", "upgrade", "head", DATABASE_URL=url)
+    account = ("app", "user", "create-admin", "ada", "ada@example.com")
+    project.succeed(*account, stdin=f"{password}\n", DATABASE_URL=url)
+    app = [sys.executable, "-m", "uvicorn", "app.main:app"]
+    counted = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+    before = query(url, counted)
+
+    with Server(machine, app, project.path, DATABASE_URL=url) as server:
+        token = server.log_in("ada", password).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        change = b'{"username": "carl"}'
+        assert server.send("PATCH", "/api/v1/users/me", change, headers).status == 200
+        new = {"current_password": password, "new_password": "nine dry owls on a roof"}
+        assert server.post("/api/v1/auth/password", new, headers).status == 200
+        assert server.get("/health/ready").status == 200
+    # A connection reports its figures when it ends.
+    wait_until_all_ended(url)
+
+    assert query(url, counted) == before
+
+
+def wait_until_all_ended(url: str) -> None:
+    deadline = time.monotonic() + 10
+    here = "datname = current_database() AND pid != pg_backend_pid()"
+    while query(url, f"SELECT pid FROM pg_stat_activity WHERE {here}"):  # noqa: S608
+        assert time.monotonic() < deadline, "a connection of the server stays open"
+        time.sleep(0.05)
+
+
 def wait_until_one_waits(url: str) -> None:
     deadline = time.monotonic() + 10
     waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

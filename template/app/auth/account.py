@@ -61,7 +61,7 @@ async def request_email_change(
 
 async def confirm_email(database: Database, settings: Settings, token: str) -> None:
     """Do what the link is for: set the new address, or go back to the previous one."""
-    async with database.readers() as session:
+    async with database.readers.begin() as session:
         row = await links.find(session, token, Purpose.CHANGE_EMAIL, Purpose.RESTORE_EMAIL)
     async with database.writers.begin() as session:
         query = select(User).where(User.id == row.user_id).with_for_update()

@@ -1,6 +1,7 @@
 """What a route can ask for in its signature: who sent the request, and whether they may."""
 
 import difflib
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Annotated
@@ -91,8 +92,9 @@ async def _authenticate(
     if connection.scope.get("method") == "GET":
         user = await authenticate(session, settings, token)
     else:
-        # `session` would take the write lock before the request is known to be allowed.
-        async with database.readers() as reader:
+        # `session` would take the write lock before the request is known to be allowed. As in
+        # `get_session`, no task shields the end.
+        async with aclosing(database.readers()) as reader, reader.begin():
             user = await authenticate(reader, settings, token)
     if user is None:
         raise Unauthenticated

@@ -125,7 +125,7 @@ async def _claim(database: Database) -> OutgoingMail | None:
     due = select(OutgoingMail).where(OutgoingMail.next_attempt_at <= datetime.now(UTC))
     oldest = due.order_by(OutgoingMail.next_attempt_at).limit(1)
     # Without the write lock, which most looks would take for nothing.
-    async with database.readers() as session:
+    async with database.readers.begin() as session:
         if await session.scalar(oldest) is None:
             return None
     async with database.writers.begin() as session:

@@ -49,7 +49,7 @@ async def reset_password(
     database: Database, settings: Settings, token: str, new_password: str, address: str
 ) -> None:
     """Set the password that the owner of a link has chosen. Ends all login sessions."""
-    async with database.readers() as session:
+    async with database.readers.begin() as session:
         row = await links.find(session, token, Purpose.RESET_PASSWORD, Purpose.INVITATION)
         user = await session.get(User, row.user_id)
     if user is None:

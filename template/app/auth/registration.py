@@ -45,7 +45,7 @@ async def register(
 ) -> None:
     """Create the user of a link. It has no permissions."""
     _check_open(settings)
-    async with database.readers() as session:
+    async with database.readers.begin() as session:
         row = await links.find(session, token, Purpose.REGISTER)
     # Limited, since hashing is slow, and a 409 reveals that another user has this name.
     await throttle.record(database, links.use_key(row.token_hash), address)

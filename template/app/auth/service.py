@@ -50,7 +50,7 @@ async def log_in(
     # an email address belong together. Text that cannot be a name may be a password in the wrong
     # field, so not even its hash is stored.
     typed_name = name or f"no name, from {client.address}"
-    async with database.readers() as session:
+    async with database.readers.begin() as session:
         user = await _find_user(session, name)
         stored_hash = user.password if user else DUMMY_HASH
         counted = await throttle.choose_name(session, typed_name, stored_hash, client.address)
@@ -72,7 +72,7 @@ async def _verify_and_log_in(
     client: Client,
 ) -> TokenRead:
     for _ in range(_MAX_ROUNDS):
-        async with database.readers() as session:
+        async with database.readers.begin() as session:
             user = await _find_user(session, name)
         stored_hash = user.password if user else DUMMY_HASH
         check = await verify_password(password, stored_hash)
@@ -83,12 +83,13 @@ async def _verify_and_log_in(
             if current is None or not current.is_active or current.password != stored_hash:
                 continue
             current.password = check.new_hash or stored_hash
-            await throttle.undo(session, counted_name, client.address)
             is_new = await throttle.remember(session, current.password, client.address)
             token = await sessions.create_login_session(session, settings, user.id, client)
             if is_new:
                 place = {"address": client.address, "device": client.user_agent[:200]}
                 await tell(session, settings, current, "new_login", **place)
+            # Last, since other logins from this address wait for its counter.
+            await throttle.undo(session, counted_name, client.address)
         logger.info("Logged in", extra={"event": "login", "user_id": user.id})
         return token
     # The name is not logged: some people type their password there.
@@ -116,7 +117,7 @@ async def change_password(
     """Replace the caller's password, end all login sessions and begin a new one."""
     counted_name = throttle.password_key(caller.user_id)
     async with throttle.attempt(database, counted_name, client.address, WrongCurrentPassword):
-        async with database.readers() as session:
+        async with database.readers.begin() as session:
             own_hash = select(User.password).where(User.id == caller.user_id)
             stored_hash = await session.scalar(own_hash)
         if not (await verify_password(current, stored_hash or DUMMY_HASH)).is_correct:

@@ -102,7 +102,7 @@ async def attempt(
 
 async def _reject_early(database: Database, keys: tuple[str, str]) -> None:
     """Before the queue and the write lock, so that a flood of attempts starves no one there."""
-    async with database.readers() as session:
+    async with database.readers.begin() as session:
         found = await session.scalars(select(Throttle).where(Throttle.key_hash.in_(keys)))
         rows = {row.key_hash: row for row in found}
         _check(rows.get(keys[0]), rows.get(keys[1]), datetime.now(UTC))

@@ -135,7 +135,7 @@ async def _hash_for(
         raise PermissionDenied("Change your own password with your current one.")
     if settings.registration != "closed":
         raise _password_is_private()
-    async with database.readers() as reader:
+    async with database.readers.begin() as reader:
         user = await load_user(reader, user_id=user_id)
         await permissions.check_manageable(reader, caller.permissions, user)
     username, email = data.username or user.username, data.email or user.email

@@ -95,7 +95,8 @@ class Database:
         if url.get_backend_name() == "sqlite":
             engines = create_sqlite_engines(url, settings.sqlite_synchronous, _ENGINE_OPTIONS)
         else:
-            engines = (create_postgresql_engine(url, seconds, _ENGINE_OPTIONS),) * 2
+            engine = create_postgresql_engine(url, seconds, _ENGINE_OPTIONS)
+            engines = (engine.execution_options(read_only=True), engine)
         reading, writing = engines
         self._engines: list[AsyncEngine] = [*engines]
         self._standby: Standby | None = None
@@ -105,6 +106,7 @@ class Database:
             self._engines.append(self._standby.engine)
         # A closed session stays closed: used again, it would keep the only writing connection.
         options: dict[str, Any] = {"expire_on_commit": False, "close_resets_only": False}
+        # `begin()` ends a read with a commit. After a rollback, psycopg prepares statements again.
         self.readers = async_sessionmaker(reading, **options)
         self.writers = async_sessionmaker(writing, **options)
 
@@ -119,8 +121,8 @@ class Database:
     def engines(self) -> Mapping[str, Engine]:
         """By the names of their pools."""
         reading, writing, *standby = (engine.sync_engine for engine in self._engines)
-        is_shared = reading is writing
-        pools = {"all": reading} if is_shared else {"reading": reading, "writing": writing}
+        is_shared = reading.pool is writing.pool
+        pools = {"all": writing} if is_shared else {"reading": reading, "writing": writing}
         if standby:
             pools["standby"] = standby[0]
         return pools
@@ -128,7 +130,7 @@ class Database:
     async def probe(self) -> None:
         """Raise RuntimeError if the database cannot be opened. Missing migrations are fine."""
         try:
-            async with self.readers() as session:
+            async with self.readers.begin() as session:
                 await session.execute(text("SELECT 1"))
         except DBAPIError as error:
             raise RuntimeError(
@@ -153,7 +155,7 @@ async def get_database(connection: HTTPConnection) -> Database:
     return cast(Database, connection.app.state.database)
 
 
-# For a look before slow work, `async with database.readers() as session`: it holds no lock while
+# For a look before slow work, `async with database.readers.begin()`: it holds no lock while
 # the work (hashing, a call to another service) goes on.
 DatabaseDep = Annotated[Database, Depends(get_database)]
 

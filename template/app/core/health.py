@@ -106,7 +106,7 @@ async def read_readiness(request: Request, database: DatabaseDep) -> Health:
 
 
 async def _read_state(database: Database) -> "MigrationState":
-    async with database.readers() as session:
+    async with database.readers.begin() as session:
         return await migration_state(session)
 
 

@@ -104,7 +104,7 @@ async def read_docs_file(name: Literal["swagger-ui.css", "swagger-ui-bundle.js"]
 async def _database_state(title: str, database: Database) -> tuple[bool, str, str]:
     """Whether the app can work, a heading that says so, and the details."""
     try:
-        async with database.readers() as session:
+        async with database.readers.begin() as session:
             state = await migration_state(session)
     except SQLAlchemyError as error:
         reason = error.orig if isinstance(error, DBAPIError) else error

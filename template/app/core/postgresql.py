@@ -41,6 +41,7 @@ _STANDBY_RETRY_SECONDS = 15
 
 
 def create_postgresql_engine(url: URL, seconds: float, options: dict[str, Any]) -> AsyncEngine:
+    """With the execution option `read_only`, its transactions cannot write."""
     engine = create_async_engine(
         url.set(query={"connect_timeout": "5", **url.query}),
         pool_pre_ping=True,
@@ -55,9 +56,11 @@ def create_postgresql_engine(url: URL, seconds: float, options: dict[str, Any]) 
 
 def _begin(connection: Connection) -> None:
     """Begin a transaction in one round trip, unless the code asked for another isolation level."""
-    level = connection.get_execution_options().get("isolation_level")
+    options = connection.get_execution_options()
+    level = options.get("isolation_level")
     if level is None:
-        connection.exec_driver_sql(f"{_BEGIN}; {_SET}")
+        mode = " READ ONLY" if options.get("read_only") else ""
+        connection.exec_driver_sql(f"{_BEGIN}{mode}; {_SET}")
     elif level != "AUTOCOMMIT":
         # The driver begins it.
         connection.exec_driver_sql(_SET)
@@ -118,8 +121,12 @@ class Standby:
         """A session on the standby; `primary` if it is down, or behind for longer than a moment."""
         options: dict[str, Any] = {"expire_on_commit": False, "close_resets_only": False}
         async with AsyncSession(self.engine, **options) as session:
-            is_current = await self._is_current(session, primary)
-            yield session if is_current else primary
+            if not await self._is_current(session, primary):
+                yield primary
+                return
+            yield session
+            # After a rollback, psycopg would have to prepare its statements again.
+            await session.commit()
 
     async def _is_current(self, session: AsyncSession, primary: AsyncSession) -> bool:
         if self._is_down and time.monotonic() < self._retry_at:
