@@ -424,9 +424,9 @@ NOTES = select(Note).where(Note.author_id == 1, Note.deleted_at.is_(None))
 async def main() -> None:
     queries = []
     async with Database(load_settings()) as database:
-        for engine in {*database._engines}:
+        for engine in database.engines.values():
             listen = lambda *a: queries.append(a[2:4]) if "FROM notes" in a[2] else None
-            event.listen(engine.sync_engine, "before_cursor_execute", listen)
+            event.listen(engine, "before_cursor_execute", listen)
         async with database.readers() as session:
             for q in ("o", "ood", "nothing"):
                 for statement in (select(Note), NOTES):

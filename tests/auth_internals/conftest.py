@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from fastapi import FastAPI
@@ -13,7 +13,7 @@ from app.auth import links, passwords, service
 from app.core.database import Database, synchronous_url
 from app.models.user import Permission, User
 from app.permissions import PermissionName
-from tests.auth_internals.helpers import PASSWORD, LogIn, MakeUser, header_of
+from tests.auth_internals.helpers import PASSWORD, LogIn, MakeUser, Statements, header_of
 from tests.conftest import MakeSettings
 from tests.core.routes import with_routes_of
 
@@ -121,14 +121,22 @@ def manager(make_user: MakeUser, log_in: LogIn) -> dict[str, str]:
 def statements(app: FastAPI, client: TestClient) -> Counter[str]:
     """How often the app has sent each kind of statement, by its first word."""
     counts: Counter[str] = Counter()
-    database: Database = app.state.database
-    for engine in {*database._engines}:
-        event.listen(
-            engine.sync_engine,
-            "before_cursor_execute",
-            lambda *args: counts.update([args[2].split()[0]]),
-        )
+    listen(app, lambda *args: counts.update([args[2].split()[0]]))
     return counts
+
+
+@pytest.fixture
+def sent(app: FastAPI, client: TestClient) -> Statements:
+    """All statements that the app sends, with their parameters."""
+    found: Statements = []
+    listen(app, lambda *args: found.append(args[2:4]))
+    return found
+
+
+def listen(app: FastAPI, note: Callable[..., None]) -> None:
+    database: Database = app.state.database
+    for engine in database.engines.values():
+        event.listen(engine, "before_cursor_execute", note)
 
 
 @pytest.fixture

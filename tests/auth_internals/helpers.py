@@ -31,6 +31,8 @@ PERMISSIONS = "/api/v1/permissions"
 MakeUser = Callable[..., int]
 LogIn = Callable[..., dict[str, str]]
 Operation = tuple[str, str, dict[str, Any]]
+# Their texts and parameters.
+Statements = list[tuple[str, Any]]
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 import typer
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, event, insert, select
+from sqlalchemy import Engine, insert, select
 from typer.testing import CliRunner
 
 from app.api.deps import CurrentUser, SessionDep
@@ -18,7 +18,6 @@ from app.auth.cli import permission, user
 from app.auth.mail_cli import mail
 from app.auth.models import AuditEvent, OutgoingMail, Purpose
 from app.cli import cli
-from app.core.database import Database
 from app.db.base import Base
 from app.main import create_app
 from app.permissions import PUBLIC_ROUTES
@@ -36,6 +35,7 @@ from tests.auth_internals.helpers import (
     WRONG,
     LogIn,
     MakeUser,
+    Statements,
     add_links,
     execute,
     operations,
@@ -440,14 +440,14 @@ def test_l3_a_page_after_the_last_event_has_expired_is_empty(
 )
 @pytest.mark.parametrize("limit", [3, 2], ids=["first page", "next page"])
 def test_l3_no_list_scans_or_sorts_the_table(
-    app: FastAPI, client: TestClient, admin: dict[str, str], rows: Engine, params: Any, limit: int
+    client: TestClient,
+    admin: dict[str, str],
+    rows: Engine,
+    sent: Statements,
+    params: Any,
+    limit: int,
 ) -> None:
     add_events(rows, *[timedelta(days=days) for days in range(5)], actor_id=7)
-    sent: list[tuple[str, Any]] = []
-    database: Database = app.state.database
-    for engine in {*database._engines}:
-        listen = event.listens_for(engine.sync_engine, "before_cursor_execute")
-        listen(lambda *arguments: sent.append((arguments[2], arguments[3])))
     page = client.get(AUDIT, params={**params, "limit": limit}, headers=admin).json()
     cursor = {"cursor": page["next"]} if limit == 2 else {}
     sent.clear()

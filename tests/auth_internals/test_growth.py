@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, event, insert, select, text
+from sqlalchemy import Engine, insert, select, text
 
 from app.auth.mail_sender import send_next
 from app.auth.models import ApiKey, AuditEvent, LoginSession, OneTimeToken, OutgoingMail
-from app.core.database import Database
 from app.core.pagination import _encode
 from app.models.user import Permission, User, user_permissions
 from tests.auth_internals.helpers import (
@@ -29,6 +28,7 @@ from tests.auth_internals.helpers import (
     SESSIONS,
     USERS,
     LogIn,
+    Statements,
     fill,
     mails,
     operations,
@@ -40,25 +40,12 @@ AUDIT, KEYS = "/api/v1/audit", "/api/v1/auth/keys"
 FORGOT, RESET = "/api/v1/auth/password/forgot", "/api/v1/auth/password/reset"
 REGISTER, COMPLETE = "/api/v1/auth/register", "/api/v1/auth/register/complete"
 CHANGE_EMAIL, CONFIRM = "/api/v1/auth/email/change", "/api/v1/auth/email/confirm"
-Statements = list[tuple[str, Any]]
 THROTTLE = "INSERT INTO throttles (key_hash, attempts, since) VALUES (:key_hash, 1, :since)"
 # All events of `add_rows` are between these two.
 NEWEST, OLDEST = "2026-01-01T00:00:00Z", "2019-01-01T00:00:00Z"
 FIRST_PAGE, LAST_PAGE = ({"cursor": _encode(["-created_at", time, 1])} for time in (NEWEST, OLDEST))
 # Neither grows with the number of users: the permissions that the code declares, and the schema.
 SMALL = {"permissions", "sqlite_master"}
-
-
-@pytest.fixture
-def sent(app: FastAPI, client: TestClient) -> Statements:
-    """All statements that the app sends, with their parameters."""
-    found: Statements = []
-    database: Database = app.state.database
-    for engine in {*database._engines}:
-        event.listen(
-            engine.sync_engine, "before_cursor_execute", lambda *all: found.append(all[2:4])
-        )
-    return found
 
 
 def use_links(client: TestClient, header: dict[str, str], rows: Engine) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from alembic import command
@@ -11,14 +10,14 @@ from alembic.operations import Operations
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, TypeAdapter
-from sqlalchemy import Engine, Select, create_engine, event, select
+from sqlalchemy import Engine, Select, create_engine, select
 
 from app.core.database import Database, synchronous_url
 from app.core.errors import Invalid
 from app.core.pagination import PageParams, _Cursor, get_page_params
 from app.core.search import search as search_page
 from app.models.user import User
-from tests.auth_internals.helpers import USERS, MakeUser, execute
+from tests.auth_internals.helpers import USERS, MakeUser, Statements, execute
 from tests.conftest import alembic_config
 
 BEFORE_THE_INDEX = "c3f07a5e9b21"
@@ -119,24 +118,15 @@ def test_a_search_follows_every_change_of_a_user(
 
 
 def test_a_search_on_sqlite_reads_no_table_from_end_to_end(
-    app: FastAPI, search: Search, rows: Engine
+    search: Search, rows: Engine, sent: Statements
 ) -> None:
     if rows.dialect.name != "sqlite":
         pytest.skip("PostgreSQL plans by the number of rows")
-    database: Database = app.state.database
-    queries: list[tuple[str, Any]] = []
-
-    def note(*arguments: Any) -> None:
-        if "FROM users" in arguments[2]:
-            queries.append(arguments[2:4])
-
-    for engine in {*database._engines}:
-        event.listen(engine.sync_engine, "before_cursor_execute", note)
     assert search("b@e", limit=50) == ["a_b", "axb", "bob", "bo-b"]
 
     plans = []
     with rows.connect() as connection:
-        for statement, parameters in queries:
+        for statement, parameters in [query for query in sent if "FROM users" in query[0]]:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
             plans += [str(row[-1]) for row in plan]
     assert any(step.startswith("SCAN users_search VIRTUAL TABLE INDEX") for step in plans)

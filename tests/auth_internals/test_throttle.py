@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Event
-from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, text
 
 from app.auth import passwords
 from app.auth.throttle import hash_name
@@ -28,6 +26,7 @@ from tests.auth_internals.helpers import (
     WRONG,
     LogIn,
     MakeUser,
+    Statements,
     execute,
     header_of,
     move_clock,
@@ -334,25 +333,17 @@ def test_an_attempt_deletes_few_of_many_old_rows(client: TestClient, rows: Engin
 
 
 def test_a_login_finds_old_rows_by_an_index(
-    app: FastAPI, client: TestClient, make_user: MakeUser, log_in: LogIn, rows: Engine
+    make_user: MakeUser, log_in: LogIn, rows: Engine, sent: Statements
 ) -> None:
     if rows.dialect.name != "sqlite":
         pytest.skip("PostgreSQL plans by the number of rows")
     make_user("ada")
-    database: Database = app.state.database
-    deletes: list[tuple[str, Any]] = []
-
-    def note(*arguments: Any) -> None:
-        if arguments[2].startswith("DELETE"):
-            deletes.append(arguments[2:4])
-
-    for engine in {*database._engines}:
-        event.listen(engine.sync_engine, "before_cursor_execute", note)
+    sent.clear()
     log_in("ada")
 
     plans = []
     with rows.connect() as connection:
-        for statement, parameters in deletes:
+        for statement, parameters in [one for one in sent if one[0].startswith("DELETE")]:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
             plans += [str(row[-1]) for row in plan]
     assert any("ix_throttles_since" in step for step in plans)
