@@ -27,7 +27,7 @@ PYTHON = "/usr/bin/python3"
 ASK = "curl --silent --show-error --insecure --resolve api.example.com:443:127.0.0.1"
 HOME = f"{ASK} https://api.example.com/api/v1/"
 DATABASE = "/var/lib/my-app/app.db"
-# Another Caddy, which issues certificates by ACME (RFC 8555) to whoever answers on port 80.
+# Another Caddy, which issues a certificate by ACME (RFC 8555) to the server on port 80.
 AUTHORITY = """
 {
 	admin off

@@ -8,7 +8,10 @@ from tests.support.internals import run_internal_tests, with_internal_tests
 from tests.support.projects import ROOT, Generate
 
 
-@pytest.mark.parametrize("auth", [True, False], ids=["auth", "plain"])
+@pytest.mark.parametrize(
+    "auth",
+    [pytest.param(True, id="auth"), pytest.param(False, id="plain", marks=pytest.mark.slow)],
+)
 def test_the_machinery_of_a_project_passes_its_tests(
     generate: Generate, tmp_path: Path, auth: bool
 ) -> None:
