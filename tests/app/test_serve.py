@@ -13,9 +13,10 @@ import struct
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ REQUEST = b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s\r\n"
 ROUTES = """
 import asyncio
 import os
+import time
 from fastapi import WebSocket
 from fastapi.responses import StreamingResponse
 from sqlalchemy import text
@@ -40,6 +42,11 @@ from app.api.deps import SessionDep
 
 @app.get("/pid")
 async def read_pid():
+    return os.getpid()
+
+@app.get("/busy")
+async def compute():
+    time.sleep(0.02)
     return os.getpid()
 
 @app.get("/slow")
@@ -84,6 +91,13 @@ def served(
 def serving(machine: Machine, project: Path, *options: str, **environment: str) -> Iterator[Server]:
     with Server(machine, [*SERVE, *options], project, **environment) as server:
         yield server
+
+
+@contextmanager
+def connected(server: Server) -> Iterator[http.client.HTTPConnection]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    with closing(connection):
+        yield connection
 
 
 def workers_of(server: Server) -> set[int]:
@@ -280,6 +294,44 @@ def test_r24_sigterm_under_load_answers_every_request_that_it_began(
     assert server.process.returncode == 0, server.output
     assert load.statuses == {200}
     assert numbers_in(empty) == set(load.written)
+
+
+def test_workers_share_the_connections_that_a_proxy_keeps_open(
+    machine: Machine, served: Path
+) -> None:
+    def ask(connection: http.client.HTTPConnection) -> bytes:
+        connection.request("GET", "/busy")
+        return connection.getresponse().read()
+
+    with serving(machine, served, "--workers", "2") as server, ExitStack() as stack:
+        wait_until(lambda: len(workers_of(server)) == 2)
+        connections = [stack.enter_context(connected(server)) for _ in range(32)]
+        with ThreadPoolExecutor(32) as clients:
+            served_by = Counter(clients.map(ask, connections))
+
+    assert len(served_by) == 2
+    assert min(served_by.values()) >= 12
+
+
+def test_an_idle_connection_stays_open_until_a_proxy_has_closed_it(
+    machine: Machine, served: Path
+) -> None:
+    with serving(machine, served) as server, connected(server) as client:
+        client.request("GET", "/pid")
+        client.getresponse().read()
+        # uvicorn would close it after five seconds.
+        time.sleep(6)
+        client.request("GET", "/pid")
+        assert client.getresponse().status == 200
+
+
+def test_an_idle_connection_is_closed_after_the_time_of_the_option(
+    machine: Machine, served: Path
+) -> None:
+    with serving(machine, served, "--keep-alive", "1") as server, connected(server) as client:
+        client.request("GET", "/pid")
+        client.getresponse().read()
+        assert client.sock.recv(1) == b""
 
 
 def test_r46_a_worker_that_is_killed_under_load_comes_back_and_the_others_go_on(

@@ -64,7 +64,7 @@ def serving(
     folder = Path(shutil.copytree(migrated_once(generate(auth=True)), home / "project"))
     add_to_the_app(folder, LOGIN + SHORT_LIMITS)
     machine = Machine(home / "home", {"python3": base_python()})
-    with Server(machine, SERVE, folder) as server:
+    with Server(machine, [*SERVE, "--keep-alive", "2"], folder) as server:
         yield server
 
 

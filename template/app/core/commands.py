@@ -65,6 +65,7 @@ def _add_server_commands(
         graceful_timeout: Annotated[
             int, typer.Option(min=1, help="Seconds for requests in progress, on SIGTERM.")
         ] = 30,
+        keep_alive: Annotated[int, typer.Option(min=1, help="Seconds for idle connections.")] = 130,
     ) -> None:
         """Serve the app as in production. Only proxies in TRUSTED_PROXIES are believed."""
         from app.core.server import ListenError, serve_app
@@ -73,9 +74,10 @@ def _add_server_commands(
         settings = load_settings()
         resolve_name(app)
         listens_at = socket or (host, port)
-        options = {"root_path": root_path, "timeout_graceful_shutdown": graceful_timeout}
+        options = {"workers": workers, "root_path": root_path, "timeout_keep_alive": keep_alive}
+        options["timeout_graceful_shutdown"] = graceful_timeout
         try:
-            code = serve_app(app, settings, listens_at, workers=workers, **options)
+            code = serve_app(app, settings, listens_at, **options)
         except ListenError as error:
             raise fail(error) from None
         raise typer.Exit(code)

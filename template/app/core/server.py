@@ -25,8 +25,10 @@ from app.core.settings import CoreSettings
 
 logger = logging.getLogger(__name__)
 
-# How long a client may take for the headers, from the connection or from the last response.
+# How long a client may take for the headers, from the connection or from their first byte.
 HEADER_SECONDS = 30.0
+# How many connections may wait to be accepted.
+_BACKLOG = 2048
 
 # The owner and the group may connect: put the user of the proxy into the group.
 _SOCKET_MODE = 0o660
@@ -40,7 +42,6 @@ def serve_app(
     app: str, settings: CoreSettings, listens_at: Path | tuple[str, int], **options: Any
 ) -> int:
     """Serve until a signal; the exit code, which uvicorn's workers lack."""
-    needs_selector = os.name == "nt" and settings.database_url.startswith("postgresql")
     config = uvicorn.Config(
         app,
         http="app.core.server:Protocol",
@@ -50,8 +51,8 @@ def serve_app(
         # A worker on a busy machine may need longer than the default of 5 seconds to start, and
         # would be killed.
         timeout_worker_healthcheck=30,
-        # psycopg cannot use the default loop of Windows.
-        loop="asyncio:SelectorEventLoop" if needs_selector else "auto",
+        backlog=_BACKLOG,
+        loop=_loop(settings, options["workers"]),
         **options,
     )
     # After it has stopped, uvicorn raises this signal again. By default, that would end the
@@ -70,6 +71,26 @@ def serve_app(
         workers.run()
         failed = any(process.exitcode == STARTUP_FAILURE for process in workers.processes)
         return STARTUP_FAILURE if failed else 0
+
+
+def _loop(settings: CoreSettings, workers: int) -> str:
+    # psycopg cannot use the default loop of Windows.
+    needs_selector = os.name == "nt" and settings.database_url.startswith("postgresql")
+    return "app.core.server:SharingLoop" if workers > 1 or needs_selector else "auto"
+
+
+class SharingLoop(asyncio.SelectorEventLoop):
+    """Accepts one connection in each cycle, so that a busy worker leaves some to the others.
+
+    asyncio accepts all that have arrived. A proxy that keeps its connections open would then use
+    one worker only.
+    """
+
+    async def create_server(self, *arguments: Any, **options: Any) -> Any:
+        # asyncio uses one number for the connections of a cycle and for the system's queue.
+        server = await super().create_server(*arguments, **{**options, "backlog": 1})
+        options["sock"].listen(options["backlog"])
+        return server
 
 
 class _Workers(Multiprocess):
@@ -173,7 +194,9 @@ class Protocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._limit_headers()
+        # A part of the next request may be there already.
+        if self.conn.trailing_data[0]:
+            self._limit_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
