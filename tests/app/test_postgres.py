@@ -309,6 +309,7 @@ def test_no_request_that_succeeds_rolls_back(
     project.succeed(*account, stdin=f"{password}\n", DATABASE_URL=url)
     app = [sys.executable, "-m", "uvicorn", "app.main:app"]
     counted = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+    wait_until_all_ended(url)
     before = query(url, counted)
 
     with Server(machine, app, project.path, DATABASE_URL=url) as server:

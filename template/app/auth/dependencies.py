@@ -92,8 +92,8 @@ async def _authenticate(
     if connection.scope.get("method") == "GET":
         user = await authenticate(session, settings, token)
     else:
-        # `session` would take the write lock before the request is known to be allowed. As in
-        # `get_session`, no task shields the end.
+        # `session` would take the write lock before the request is known to be allowed. `aclosing`
+        # has the same reason as in `get_session`.
         async with aclosing(database.readers()) as reader, reader.begin():
             user = await authenticate(reader, settings, token)
     if user is None:

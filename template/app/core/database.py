@@ -106,7 +106,7 @@ class Database:
             self._engines.append(self._standby.engine)
         # A closed session stays closed: used again, it would keep the only writing connection.
         options: dict[str, Any] = {"expire_on_commit": False, "close_resets_only": False}
-        # `begin()` ends a read with a commit. After a rollback, psycopg prepares statements again.
+        # `begin()` ends a read with a commit: a rollback makes psycopg forget prepared statements.
         self.readers = async_sessionmaker(reading, **options)
         self.writers = async_sessionmaker(writing, **options)
 

@@ -41,7 +41,7 @@ _STANDBY_RETRY_SECONDS = 15
 
 
 def create_postgresql_engine(url: URL, seconds: float, options: dict[str, Any]) -> AsyncEngine:
-    """With the execution option `read_only`, its transactions cannot write."""
+    """With the execution option `read_only`, transactions without an isolation level can't write."""
     engine = create_async_engine(
         url.set(query={"connect_timeout": "5", **url.query}),
         pool_pre_ping=True,

@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 # How long a client may take for the headers, from the connection or from their first byte.
 HEADER_SECONDS = 30.0
-# How many connections may wait to be accepted.
-_BACKLOG = 2048
 
 # The owner and the group may connect: put the user of the proxy into the group.
 _SOCKET_MODE = 0o660
@@ -51,7 +49,6 @@ def serve_app(
         # A worker on a busy machine may need longer than the default of 5 seconds to start, and
         # would be killed.
         timeout_worker_healthcheck=30,
-        backlog=_BACKLOG,
         loop=_loop(settings, options["workers"]),
         **options,
     )
@@ -83,14 +80,22 @@ class SharingLoop(asyncio.SelectorEventLoop):
     """Accepts one connection in each cycle, so that a busy worker leaves some to the others.
 
     asyncio accepts all that have arrived. A proxy that keeps its connections open would then use
-    one worker only.
+    one worker only. Python 3.14 and later accept two here.
     """
 
-    async def create_server(self, *arguments: Any, **options: Any) -> Any:
-        # asyncio uses one number for the connections of a cycle and for the system's queue.
-        server = await super().create_server(*arguments, **{**options, "backlog": 1})
-        options["sock"].listen(options["backlog"])
-        return server
+    def _start_serving(
+        self,
+        protocol_factory: Any,
+        sock: Any,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        *others: Any,
+        **options: Any,
+    ) -> None:
+        # The system's queue has its length already. asyncio has no public option for this number.
+        arguments = (protocol_factory, sock, sslcontext, server, 1, *others)
+        super()._start_serving(*arguments, **options)  # type: ignore[misc]
 
 
 class _Workers(Multiprocess):
