@@ -29,5 +29,6 @@ def _compile_once(
     # Environments with equal options share a lexer.
     key = (environment.lexer, source, arguments)
     if key not in _compiled:
+        # jinja2 declares two forms of this method, and the arguments are passed on unread.
         _compiled[key] = _compile(environment, source, *arguments)  # type: ignore[call-overload]
     return _compiled[key]

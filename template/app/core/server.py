@@ -93,7 +93,8 @@ class SharingLoop(asyncio.SelectorEventLoop):
         *others: Any,
         **options: Any,
     ) -> None:
-        # The system's queue has its length already. asyncio has no public option for this number.
+        # The system's queue has its length already. asyncio has no public option for this number,
+        # so its types do not know this method.
         arguments = (protocol_factory, sock, sslcontext, server, 1, *others)
         super()._start_serving(*arguments, **options)  # type: ignore[misc]
 
