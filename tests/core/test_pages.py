@@ -22,6 +22,13 @@ def test_the_welcome_page_shows_the_state_of_the_database(client: TestClient) ->
     assert f"{escape(project.TITLE)} is running" in page.text
 
 
+def test_each_link_of_the_welcome_page_works(client: TestClient) -> None:
+    links = re.findall(r'href="([\w./]+)"', client.get("/").text)
+
+    assert "docs" in links
+    assert [client.get(f"/{link}").status_code for link in links] == [200] * len(links)
+
+
 def test_the_welcome_page_says_when_the_database_cannot_be_read(
     client: TestClient, database: Path
 ) -> None:
