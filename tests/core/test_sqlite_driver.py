@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import TextClause, insert, text
+from sqlalchemy import Engine, TextClause, insert, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.util import greenlet_spawn
 
@@ -87,6 +87,8 @@ async def answer(database: Database, statement: TextClause) -> object:
     ("statement", "parameters", "taken"),
     [
         ("SELECT count(*) FROM permissions", {}, 0),
+        # It compares one long text without looking at the clock.
+        ("SELECT count(*) FROM permissions WHERE name LIKE :a", {"a": "%one%"}, 1),
         (f"{INSERT} VALUES (:a, :b)", {"a": "one", "b": ""}, 0),
         (f"{INSERT} VALUES (:a, :b) ON CONFLICT (name) DO NOTHING", {"a": "one", "b": ""}, 0),
         # More rows, as many as there are:
@@ -114,6 +116,31 @@ def test_a_change_of_any_number_of_rows_and_each_commit_takes_a_turn_of_a_thread
         return of_statement, len(turns) - of_statement
 
     assert run(make_settings, work) == (taken, 1)
+
+
+@pytest.mark.parametrize("table", ["permissions", "Permissions", '"permissions"'])
+def test_an_insert_with_a_trigger_takes_a_turn_of_a_thread(
+    make_settings: MakeSettings, rows: Engine, turns: list[object], table: str
+) -> None:
+    """The trigger may change any number of rows, or tokenize a long text."""
+    with rows.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE TRIGGER counted AFTER INSERT ON permissions"
+                " BEGIN UPDATE permissions SET description = 'old' WHERE id < new.id; END"
+            )
+        )
+
+    async def work(database: Database) -> int:
+        async with database.writers.begin() as session:
+            await session.scalar(text("SELECT 1"))
+            turns.clear()
+            await session.execute(
+                text(f"INSERT INTO {table} (name, description) VALUES (:a, :a)"), {"a": "one"}
+            )
+            return len(turns)
+
+    assert run(make_settings, work) == 1
 
 
 def test_an_insert_that_commits_by_itself_waits_for_the_disk_in_a_thread(

@@ -17,7 +17,13 @@ from fastapi.requests import HTTPConnection
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from sqlalchemy import select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InvalidRequestError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import selectinload
 from starlette.background import BackgroundTask
@@ -45,6 +51,20 @@ def test_a_value_that_is_taken_is_a_conflict(client: TestClient) -> None:
 def test_i12_a_get_request_cannot_write(client: TestClient) -> None:
     assert client.get("/writes").status_code == 500
     assert client.get("/rows").json() == 0
+
+
+@pytest.mark.parametrize("level", ["SERIALIZABLE", "AUTOCOMMIT"])
+def test_i12_a_reader_cannot_write_with_another_isolation_level(
+    make_settings: MakeSettings, level: str
+) -> None:
+    async def work() -> None:
+        async with Database(make_settings()) as database, database.readers() as session:
+            await session.connection(execution_options={"isolation_level": level})
+            await session.execute(insert_user(1))
+            await session.commit()
+
+    with pytest.raises((DBAPIError, InvalidRequestError)):
+        asyncio.run(work())
 
 
 def test_a_failed_commit_is_an_error(client: TestClient, database: Path) -> None:

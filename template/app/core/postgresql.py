@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -26,6 +26,7 @@ MAX_CONNECTIONS = 15
 # through a pooler, so it is the transaction's.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _SET = "SET LOCAL lock_timeout = '5s'"
+_SET_READ_ONLY = "SET TRANSACTION READ ONLY"
 
 # Every commit that was acknowledged before this query is at or before this position.
 _PRIMARY_POSITION = text("SELECT CAST(pg_current_wal_flush_lsn() AS text)")
@@ -41,7 +42,7 @@ _STANDBY_RETRY_SECONDS = 15
 
 
 def create_postgresql_engine(url: URL, seconds: float, options: dict[str, Any]) -> AsyncEngine:
-    """With the execution option `read_only`, transactions without an isolation level can't write."""
+    """With the execution option `read_only`, no transaction can write."""
     engine = create_async_engine(
         url.set(query={"connect_timeout": "5", **url.query}),
         pool_pre_ping=True,
@@ -58,12 +59,15 @@ def _begin(connection: Connection) -> None:
     """Begin a transaction in one round trip, unless the code asked for another isolation level."""
     options = connection.get_execution_options()
     level = options.get("isolation_level")
+    read_only = options.get("read_only")
     if level is None:
-        mode = " READ ONLY" if options.get("read_only") else ""
+        mode = " READ ONLY" if read_only else ""
         connection.exec_driver_sql(f"{_BEGIN}{mode}; {_SET}")
     elif level != "AUTOCOMMIT":
         # The driver begins it.
-        connection.exec_driver_sql(_SET)
+        connection.exec_driver_sql(f"{_SET_READ_ONLY}; {_SET}" if read_only else _SET)
+    elif read_only:
+        raise InvalidRequestError("AUTOCOMMIT can write, so it needs a session of `writers`.")
 
 
 async def _connect(seconds: float, *arguments: Any, **options: Any) -> Any:

@@ -35,7 +35,9 @@ _MIN_LENGTH = 3
 # that one or two letters at its start make a trigram.
 _START = "\x1f"
 
-_HAS_INDEX = text("SELECT sql LIKE 'CREATE VIRTUAL%' FROM sqlite_master WHERE name = :name")
+_HAS_INDEX = text(
+    "SELECT substr(sql, 1, 14) = 'CREATE VIRTUAL' FROM sqlite_master WHERE name = :name"
+)
 
 
 async def search(

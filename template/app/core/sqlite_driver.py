@@ -1,10 +1,9 @@
 """How the app calls SQLite: what is short on the event loop, everything else in a thread.
 
 With write-ahead logging, a reader waits for no writer. Most reads take less time than handing them
-to a thread. A read that takes longer is interrupted, and runs again in a thread. A full-text search
-cannot be interrupted, so it runs in a thread at once. If a change is interrupted, SQLite rolls back
-its transaction. So a change runs in a thread, unless it inserts a single row, and a commit, which
-waits for the disk.
+to a thread. One that takes longer is interrupted, and runs again in a thread. If a change were
+interrupted, SQLite would roll back its transaction. So a change runs in a thread, unless it inserts
+a single row without a trigger, and so does a commit, which waits for the disk.
 """
 
 import asyncio
@@ -34,14 +33,16 @@ _MAX_SLOW_STATEMENTS = 1_000
 # SQLite looks at the clock after so many of its instructions: about every 0.1 ms.
 _INSTRUCTIONS = 2_000
 _BUSY_MILLISECONDS = 5_000
-# FTS5 compares many rows without looking at the clock.
-_FULL_TEXT = " MATCH "
+# FTS5 compares many rows without looking at the clock, and LIKE a long text.
+_SEARCHES_TEXT = re.compile(r"\b(MATCH|LIKE|GLOB)\b")
 # BEGIN IMMEDIATE takes a lock, but only if no one has it.
 _CHANGES_NOTHING = re.compile("SELECT |BEGIN")
-# Its triggers run with it, so they have to be short, as those of the search are.
 _INSERTS_ONE_ROW = re.compile(
-    r"INSERT INTO [^()]+ \([^()]+\) VALUES \([?, ]+\)(?!,|.*SELECT)", re.S
+    r"INSERT INTO \"?(?P<table>[^()\"]+?)\"? \([^()]+\) VALUES \([?, ]+\)(?!,|.*SELECT)", re.S
 )
+# Triggers run with the INSERT, and one into a virtual table is work for its module.
+_DOES_MORE = """SELECT 1 FROM sqlite_master WHERE tbl_name = ? COLLATE NOCASE
+    AND (type = 'trigger' OR sql LIKE 'CREATE VIRTUAL%')"""
 
 # Text of a statement → when it may be tried on the event loop again.
 _slow_statements: dict[str, float] = {}
@@ -58,6 +59,8 @@ class SQLiteConnection(sqlite3.Connection):
         super().__init__(*arguments, **{**options, "timeout": 0})
         self._read_only = read_only
         self._deadline = inf
+        # Table → whether an INSERT does nothing else.
+        self._simple_tables: dict[str, bool] = {}
         self._thread: ThreadPoolExecutor | None = None
         self.set_progress_handler(self._is_late, _INSTRUCTIONS)
 
@@ -89,10 +92,18 @@ class SQLiteConnection(sqlite3.Connection):
     def _seconds_on_loop(self, statement: str) -> float:
         """How long it may run there; 0 if it starts in a thread."""
         if self._read_only or _CHANGES_NOTHING.match(statement):
-            is_slow = _FULL_TEXT in statement or _slow_statements.get(statement, 0) > monotonic()
-            return 0 if is_slow else _LOOP_SECONDS
+            is_slow = _slow_statements.get(statement, 0) > monotonic()
+            return 0 if is_slow or _SEARCHES_TEXT.search(statement) else _LOOP_SECONDS
         # Outside of a transaction, it would wait for the disk, too.
-        return inf if self.in_transaction and _INSERTS_ONE_ROW.match(statement) else 0
+        return inf if self.in_transaction and self._inserts_one_row(statement) else 0
+
+    def _inserts_one_row(self, statement: str) -> bool:
+        if (found := _INSERTS_ONE_ROW.match(statement)) is None:
+            return False
+        if (table := found["table"]) not in self._simple_tables:
+            with closing(sqlite3.Cursor(self)) as cursor:
+                self._simple_tables[table] = not cursor.execute(_DOES_MORE, [table]).fetchone()
+        return self._simple_tables[table]
 
     def run_patiently(self, call: Callable[[], Any]) -> Any:
         """Call it in the thread, where it may wait for a lock."""
@@ -125,20 +136,16 @@ class SQLiteConnection(sqlite3.Connection):
     def rollback(self) -> None:
         self.run("ROLLBACK", super().rollback)
 
-    def close(self) -> None:
-        if self._thread:
-            self.run_in_thread(super().close)
-            self._thread.shutdown(wait=False)
+    def close(self, *, waits: bool = True) -> None:
+        """Close it, perhaps without waiting for its thread, which may still be busy."""
+        close = super().close
+        if self._thread is None:
+            return close()
+        if waits:
+            self.run_in_thread(close)
         else:
-            super().close()
-
-    def terminate(self) -> None:
-        """Close it without waiting: its thread may still be busy."""
-        if self._thread:
-            self._thread.submit(super().close)
-            self._thread.shutdown(wait=False)
-        else:
-            super().close()
+            self._thread.submit(close)
+        self._thread.shutdown(wait=False)
 
 
 async def _awaited() -> None:
@@ -247,7 +254,7 @@ class Dialect(SQLiteDialect_pysqlite):
         return connection
 
     def do_terminate(self, dbapi_connection: Any) -> None:
-        dbapi_connection.terminate()
+        dbapi_connection.close(waits=False)
 
 
 registry.register("sqlite.loop", __name__, Dialect.__name__)
