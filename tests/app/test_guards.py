@@ -17,13 +17,27 @@ def test_a_route_without_a_guard_fails_the_tests(
     folder = tmp_path / "shelf"
     shutil.copytree(migrated_once(generate(auth=True)), folder)
     home = folder / "app/api/v1/home_router.py"
-    home.write_text(f'{home.read_text()}\n\n@router.get("/open")\nasync def read() -> None: ...\n')
+    routes = """
+
+@router.get("/open")
+async def read() -> None: ...
+
+
+@router.get("/greeting")
+async def read_greeting(user: OptionalUser) -> None: ...
+
+
+@router.post("/open")
+async def change(user: OptionalUser) -> None: ...
+"""
+    home.write_text(f"from app.api.deps import OptionalUser\n{home.read_text()}{routes}")
 
     run = Project(folder, {}).run("pytest", "-q", "tests/auth/test_guards.py")
 
     assert run.returncode == 1
-    assert "/api/v1/open" in run.stdout
-    assert "PUBLIC_ROUTES" in run.stdout
+    assert 'list ("GET", "/api/v1/open") in PUBLIC_ROUTES' in run.stdout
+    assert 'list ("POST", "/api/v1/open") in PUBLIC_ROUTES' in run.stdout
+    assert "greeting" not in run.stdout
 
 
 def test_a_folder_of_static_files_is_public_only_if_it_is_listed(

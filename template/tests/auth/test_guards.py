@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Host, Mount, WebSocketRoute
 
 from app.api.deps import require
 from app.auth.dependencies import get_auth_context, get_optional_auth_context
+from app.core.database import READ_METHODS
 from app.main import create_app
 from app.permissions import PUBLIC_ROUTES, PermissionName
 from tests.auth.conftest import LogIn, MakeUser, execute, set_permissions
@@ -25,6 +26,8 @@ from tests.conftest import MakeSettings
 
 ANY_ID = "1"
 ANY_UUID = "00000000-0000-4000-8000-000000000000"
+# A route by which anyone can change something has to be listed.
+MAY_BE_OPTIONAL = {*READ_METHODS, "WEBSOCKET"}
 EARLIER = (
     "Something before its login decides the answer. Put the check first: "
     'dependencies=[require("...")].'
@@ -105,7 +108,7 @@ def make_route(method: str, path: str, dependant: Dependant | None, url: str = "
         path,
         url or path,
         needs_login=get_auth_context in calls,
-        login_is_optional=get_optional_auth_context in calls,
+        login_is_optional=method in MAY_BE_OPTIONAL and get_optional_auth_context in calls,
         permissions=scopes_of(d for d in dependencies if is_check(d)),
         scopes=scopes_of(dependencies) & {*PermissionName},
     )
