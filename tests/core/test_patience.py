@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 
 import pytest
 from fastapi import FastAPI, Request
@@ -24,9 +25,18 @@ def chunk(body: bytes, *, more: bool = True) -> Message:
 
 
 async def send_request(
-    app: FastAPI, method: str, path: str, body: AsyncIterator[Message], *, reads: bool = True
+    app: FastAPI,
+    method: str,
+    path: str,
+    body: AsyncIterator[Message],
+    *,
+    reads: bool = True,
+    enters: bool = True,
 ) -> list[Message]:
-    """What the app sends back. The body comes as slowly as its iterator yields it."""
+    """What the app sends back. The body comes as slowly as its iterator yields it.
+
+    With `enters`, the app is started for this request alone.
+    """
     scope = {
         "type": "http",
         "http_version": "1.1",
@@ -50,7 +60,7 @@ async def send_request(
             await asyncio.sleep(NEVER)
         sent.append(message)
 
-    async with app.router.lifespan_context(app):
+    async with app.router.lifespan_context(app) if enters else nullcontext():
         await asyncio.wait_for(app(scope, receive, send), NEVER / 3)
         # What was cancelled returns its connection.
         await asyncio.sleep(0.1)
@@ -121,6 +131,35 @@ def test_i13_a_slow_body_and_a_slow_route_are_not_cut_short(body_app: FastAPI, p
     start, _ = asyncio.run(send_request(body_app, "POST", path, steady()))
 
     assert start["status"] == 200
+
+
+def test_i13_bodies_that_never_arrive_shut_nobody_out(make_settings: MakeSettings) -> None:
+    """As many as there may be requests. When another one begins to arrive, the oldest ends."""
+    app = create_app(make_settings(max_concurrent_requests=3))
+
+    @app.post("/json")
+    async def read(numbers: dict[str, int]) -> int:
+        return len(numbers)
+
+    @app.get("/read")
+    async def answer() -> None: ...
+
+    async def at(path: str, body: Body) -> int:
+        method = "GET" if path == "/read" else "POST"
+        start, *_ = await send_request(app, method, path, body(), enters=False)
+        return int(start["status"])
+
+    async def work() -> list[int]:
+        async with app.router.lifespan_context(app):
+            slow = [asyncio.ensure_future(at("/json", stalled)) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            answers = [await at("/read", whole), await at("/json", steady)]
+            waiting = [task.done() for task in slow]
+            for task in slow[1:]:
+                task.cancel()
+        return [*answers, await slow[0], *waiting]
+
+    assert asyncio.run(work()) == [200, 200, 408, True, False, False]
 
 
 async def gone() -> AsyncIterator[Message]:

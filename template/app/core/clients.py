@@ -119,16 +119,20 @@ def _map_to_ipv6(proxy: str) -> str:
 class ClientTimeoutMiddleware:
     """Ends a request whose client stops sending the body, or stops reading the response.
 
-    Otherwise the client could hold a database connection for as long as it likes.
+    Otherwise the client could hold a database connection for as long as it likes. If more bodies
+    than the limit have not arrived completely, the oldest request ends.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, max_bodies: int) -> None:
         self.app = app
+        self.max_bodies = max_bodies
+        # Those that have begun to arrive, the oldest first.
+        self.bodies: dict[_TimedBody, None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        body = _TimedBody(receive)
+        body = _TimedBody(receive, self.bodies, self.max_bodies)
         stalled = False
 
         async def send_in_time(message: Message) -> None:
@@ -147,6 +151,8 @@ class ClientTimeoutMiddleware:
                 raise
             # The server closes the connection, since the response is not complete.
             logger.warning("The client stopped reading the response")
+        finally:
+            self.bodies.pop(body, None)
 
 
 class ClientStalled(Exception):
@@ -154,24 +160,41 @@ class ClientStalled(Exception):
 
 
 class _TimedBody:
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, bodies: dict["_TimedBody", None], limit: int) -> None:
         self._receive = receive
+        self._bodies = bodies
+        self._limit = limit
         self._seconds_left = BODY_SECONDS
         self._is_complete = False
+        self._timeout: asyncio.Timeout | None = None
 
     async def receive(self) -> Message:
         if self._is_complete:
             # Waits for the client to disconnect.
             return await self._receive()
+        self._bodies[self] = None
+        if len(self._bodies) > self._limit:
+            next(iter(self._bodies)).give_up()
         started_at = time.perf_counter()
         try:
-            async with asyncio.timeout(min(self._seconds_left, BODY_SECONDS)):
+            async with asyncio.timeout(min(self._seconds_left, BODY_SECONDS)) as self._timeout:
                 message = await self._receive()
         except TimeoutError:
             close = {"Connection": "close"}
             raise HTTPException(408, "The request body took too long.", close) from None
+        finally:
+            self._timeout = None
         # Only the time that the app waited counts.
         self._seconds_left -= time.perf_counter() - started_at
         self._seconds_left += len(message.get("body", b"")) / MIN_BODY_RATE
         self._is_complete = not message.get("more_body", False)
+        if self._is_complete:
+            self._bodies.pop(self, None)
         return message
+
+    def give_up(self) -> None:
+        """Wait no longer. So slow clients cannot shut out the others."""
+        del self._bodies[self]
+        self._seconds_left = 0.0
+        if self._timeout and not self._timeout.expired():
+            self._timeout.reschedule(asyncio.get_running_loop().time())

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from weakref import WeakKeyDictionary
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.errors import ServiceUnavailable, problem
 from app.core.health import is_health_check
@@ -13,7 +13,8 @@ from app.core.health import is_health_check
 class ConcurrencyMiddleware:
     """Rejects requests above the limit at once, so that those in progress end in time.
 
-    Health checks do not count: a process that is busy should not be restarted. uvicorn has such a
+    A request whose body is still arriving does not count: slow clients would shut out all others.
+    Nor does a health check, because a busy process should not be restarted. uvicorn has such a
     limit, too, but counts idle connections and answers with plain text.
     """
 
@@ -36,9 +37,26 @@ class ConcurrencyMiddleware:
         self.in_progress += 1
         try:
             await self._wait_for_turn()
-            await self.app(scope, receive, send)
+            await self.app(scope, self._uncounted(receive), send)
         finally:
             self.in_progress -= 1
+
+    def _uncounted(self, receive: Receive) -> Receive:
+        is_complete = False
+
+        async def receive_body() -> Message:
+            nonlocal is_complete
+            if is_complete:
+                return await receive()
+            self.in_progress -= 1
+            try:
+                message = await receive()
+            finally:
+                self.in_progress += 1
+            is_complete = not message.get("more_body", False)
+            return message
+
+        return receive_body
 
     async def _wait_for_turn(self) -> None:
         loop = asyncio.get_running_loop()

@@ -64,7 +64,7 @@ def add_middleware(app: Starlette, settings: CoreSettings) -> None:
     app.add_middleware(ProblemMiddleware)
     app.add_middleware(SocketMiddleware)
     app.add_middleware(RequestMiddleware)
-    app.add_middleware(ClientTimeoutMiddleware)
+    app.add_middleware(ClientTimeoutMiddleware, max_bodies=settings.max_concurrent_requests)
     app.add_middleware(ClientAddressMiddleware, proxies=settings.trusted_proxies)
 
 
