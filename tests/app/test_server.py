@@ -290,6 +290,74 @@ def test_i13_serve_closes_a_connection_that_sends_no_whole_request(serving: Serv
         assert seconds - 1 < time.monotonic() - started_at < seconds + 2.5, sent
 
 
+def read_until(end: bytes, connection: socket.socket) -> bytes:
+    received = b""
+    while not received.endswith(end) and (part := connection.recv(65536)):
+        received += part
+    return received
+
+
+def seconds_until_closed(connection: socket.socket) -> float:
+    started_at = time.monotonic()
+    while connection.recv(65536):
+        pass
+    return time.monotonic() - started_at
+
+
+POST = b"POST %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n"
+EARLY = POST % (b"/nope", b"Content-Length: 10")
+EARLY_CHUNKED = POST % (b"/nope", b"Transfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize(
+    ("start", "rest", "seconds"),
+    [
+        (EARLY, [b"0123456789"], 5),
+        (EARLY, [b"01234", b"56789"], 5),
+        (EARLY_CHUNKED, [b"a\r\n0123456789\r\n", b"0\r\n\r\n"], 5),
+        (EARLY, [b"0123"], 2),
+        (EARLY_CHUNKED, [b"a\r\n0123456789\r\n"], 2),
+        (EARLY, [b"0123456789GET / HTT"], 2),
+    ],
+    ids=["whole", "in parts", "in chunks", "a part", "a chunk", "and a part of a request"],
+)
+def test_i13_a_connection_outlives_a_body_that_arrives_after_its_response(
+    serving: Server, start: bytes, rest: list[bytes], seconds: int
+) -> None:
+    """The limits are as above: the rest of the body has as long as headers."""
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        connection.sendall(start)
+        assert read_until(b"}", connection).startswith(b"HTTP/1.1 404 ")
+        for part in rest:
+            connection.sendall(part)
+            time.sleep(0.1)
+        assert seconds - 1 < seconds_until_closed(connection) < seconds + 2.5
+
+
+def test_i13_a_body_that_drips_after_its_response_ends(serving: Server) -> None:
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        connection.sendall(EARLY.replace(b"10", b"100"))
+        started_at = time.monotonic()
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):  # noqa: PT012
+            for _ in range(100):
+                connection.sendall(b"x")
+                time.sleep(0.1)
+        assert 1 < time.monotonic() - started_at < 4.5
+
+
+def test_a_request_after_a_late_body_has_the_whole_time_for_its_headers(serving: Server) -> None:
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        connection.sendall(EARLY)
+        read_until(b"}", connection)
+        connection.sendall(b"0")
+        time.sleep(1.5)
+        connection.sendall(b"123456789GET /health/live HTTP/1.1\r\n")
+        time.sleep(1)
+        connection.sendall(b"Host: localhost\r\n\r\n")
+
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_service_under_a_path_of_its_proxy_names_that_path(
     machine: Machine, generate: Generate, migrated_once: Migrated, tmp_path: Path
 ) -> None:
