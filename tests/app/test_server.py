@@ -44,6 +44,19 @@ from app.core.logging import user_id
 async def log_in():
     user_id.set(7)
 """
+SLOW_ROUTE = """
+import asyncio
+from fastapi.responses import StreamingResponse
+
+@app.post("/answers-slowly")
+async def answer_slowly():
+    async def parts():
+        for _ in range(20):
+            yield b"part"
+            await asyncio.sleep(0.1)
+
+    return StreamingResponse(parts())
+"""
 SHORT_LIMITS = """
 from app.core import server
 server.HEADER_SECONDS = 2
@@ -59,10 +72,10 @@ def add_to_the_app(project: Path, code: str) -> None:
 def serving(
     generate: Generate, migrated_once: Migrated, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """`serve`, with the route of LOGIN and short limits."""
+    """`serve`, with short limits and the routes of LOGIN and SLOW_ROUTE."""
     home = tmp_path_factory.mktemp("serving")
     folder = Path(shutil.copytree(migrated_once(generate(auth=True)), home / "project"))
-    add_to_the_app(folder, LOGIN + SHORT_LIMITS)
+    add_to_the_app(folder, LOGIN + SLOW_ROUTE + SHORT_LIMITS)
     machine = Machine(home / "home", {"python3": base_python()})
     with Server(machine, [*SERVE, "--keep-alive", "5"], folder) as server:
         yield server
@@ -307,6 +320,8 @@ def seconds_until_closed(connection: socket.socket) -> float:
 POST = b"POST %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n"
 EARLY = POST % (b"/nope", b"Content-Length: 10")
 EARLY_CHUNKED = POST % (b"/nope", b"Transfer-Encoding: chunked")
+SLOW_CHUNKED = POST % (b"/answers-slowly", b"Transfer-Encoding: chunked")
+SLOW_AND_LAST = POST % (b"/answers-slowly", b"Connection: close")
 
 
 @pytest.mark.parametrize(
@@ -356,6 +371,35 @@ def test_a_request_after_a_late_body_has_the_whole_time_for_its_headers(serving:
         connection.sendall(b"Host: localhost\r\n\r\n")
 
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("start", "answer", "rest", "then"),
+    [
+        (EARLY_CHUNKED, b"}", b"zz\r\n", b""),
+        (EARLY_CHUNKED, b"}", b"0\r\n\r\nbad\r\n\r\n", b"HTTP/1.1 400 "),
+        (SLOW_CHUNKED, b"part\r\n", b"zz\r\n", b""),
+        (SLOW_AND_LAST, b"part\r\n", b"more", b""),
+    ],
+    ids=["after a response", "the next request", "during a response", "after the last request"],
+)
+def test_invalid_http_ends_a_connection_without_a_traceback(
+    serving: Server, start: bytes, answer: bytes, rest: bytes, then: bytes
+) -> None:
+    before = len(serving.output)
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        connection.sendall(start)
+        read_until(answer, connection)
+        connection.sendall(rest)
+        received = read_until(b"the end of the connection", connection)
+    assert serving.get("/health/live").status == 200
+
+    assert received.startswith(then)
+    assert (b"HTTP/1.1" in received) == bool(then)
+    logged = serving.output[before:]
+    assert "Invalid HTTP request received" in logged
+    assert "Traceback" not in logged
+    assert '"ERROR"' not in logged
 
 
 def test_a_service_under_a_path_of_its_proxy_names_that_path(

@@ -234,6 +234,11 @@ class Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP. It reaches no route and no middleware."""
+        if self.cycle is not None:
+            # Otherwise the app could add its response, until the client has read what is sent here.
+            self.cycle.disconnected = True
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            return self.transport.close()
         response = problem("/", 400, msg, headers={**SECURITY_HEADERS, "Connection": "close"})
         events: list[h11.Event] = [
             h11.Response(status_code=400, headers=response.raw_headers, reason=b"Bad Request"),
