@@ -44,6 +44,19 @@ from app.core.logging import user_id
 async def log_in():
     user_id.set(7)
 """
+SLOW_ROUTE = """
+import asyncio
+from fastapi.responses import StreamingResponse
+
+@app.post("/answers-slowly")
+async def answer_slowly():
+    async def parts():
+        for _ in range(20):
+            yield b"part"
+            await asyncio.sleep(0.1)
+
+    return StreamingResponse(parts())
+"""
 SHORT_LIMITS = """
 from app.core import server
 server.HEADER_SECONDS = 2
@@ -59,10 +72,10 @@ def add_to_the_app(project: Path, code: str) -> None:
 def serving(
     generate: Generate, migrated_once: Migrated, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """`serve`, with the route of LOGIN and short limits."""
+    """`serve`, with short limits and the routes of LOGIN and SLOW_ROUTE."""
     home = tmp_path_factory.mktemp("serving")
     folder = Path(shutil.copytree(migrated_once(generate(auth=True)), home / "project"))
-    add_to_the_app(folder, LOGIN + SHORT_LIMITS)
+    add_to_the_app(folder, LOGIN + SLOW_ROUTE + SHORT_LIMITS)
     machine = Machine(home / "home", {"python3": base_python()})
     with Server(machine, [*SERVE, "--keep-alive", "5"], folder) as server:
         yield server
@@ -288,6 +301,105 @@ def test_i13_serve_closes_a_connection_that_sends_no_whole_request(serving: Serv
             while connection.recv(65536):
                 pass
         assert seconds - 1 < time.monotonic() - started_at < seconds + 2.5, sent
+
+
+def read_until(end: bytes, connection: socket.socket) -> bytes:
+    received = b""
+    while not received.endswith(end) and (part := connection.recv(65536)):
+        received += part
+    return received
+
+
+def seconds_until_closed(connection: socket.socket) -> float:
+    started_at = time.monotonic()
+    while connection.recv(65536):
+        pass
+    return time.monotonic() - started_at
+
+
+POST = b"POST %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n"
+EARLY = POST % (b"/nope", b"Content-Length: 10")
+EARLY_CHUNKED = POST % (b"/nope", b"Transfer-Encoding: chunked")
+SLOW_CHUNKED = POST % (b"/answers-slowly", b"Transfer-Encoding: chunked")
+SLOW_AND_LAST = POST % (b"/answers-slowly", b"Connection: close")
+
+
+@pytest.mark.parametrize(
+    ("start", "rest", "seconds"),
+    [
+        (EARLY, [b"0123456789"], 5),
+        (EARLY, [b"01234", b"56789"], 5),
+        (EARLY_CHUNKED, [b"a\r\n0123456789\r\n", b"0\r\n\r\n"], 5),
+        (EARLY, [b"0123"], 2),
+        (EARLY_CHUNKED, [b"a\r\n0123456789\r\n"], 2),
+        (EARLY, [b"0123456789GET / HTT"], 2),
+    ],
+    ids=["whole", "in parts", "in chunks", "a part", "a chunk", "and a part of a request"],
+)
+def test_i13_a_connection_outlives_a_body_that_arrives_after_its_response(
+    serving: Server, start: bytes, rest: list[bytes], seconds: int
+) -> None:
+    """The limits are as above: the rest of the body has as long as headers."""
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        connection.sendall(start)
+        assert read_until(b"}", connection).startswith(b"HTTP/1.1 404 ")
+        for part in rest:
+            connection.sendall(part)
+            time.sleep(0.1)
+        assert seconds - 1 < seconds_until_closed(connection) < seconds + 2.5
+
+
+def test_i13_a_body_that_drips_after_its_response_ends(serving: Server) -> None:
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        connection.sendall(EARLY.replace(b"10", b"100"))
+        started_at = time.monotonic()
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):  # noqa: PT012
+            for _ in range(100):
+                connection.sendall(b"x")
+                time.sleep(0.1)
+        assert 1 < time.monotonic() - started_at < 4.5
+
+
+def test_a_request_after_a_late_body_has_the_whole_time_for_its_headers(serving: Server) -> None:
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        connection.sendall(EARLY)
+        read_until(b"}", connection)
+        connection.sendall(b"0")
+        time.sleep(1.5)
+        connection.sendall(b"123456789GET /health/live HTTP/1.1\r\n")
+        time.sleep(1)
+        connection.sendall(b"Host: localhost\r\n\r\n")
+
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("start", "answer", "rest", "then"),
+    [
+        (EARLY_CHUNKED, b"}", b"zz\r\n", b""),
+        (EARLY_CHUNKED, b"}", b"0\r\n\r\nbad\r\n\r\n", b"HTTP/1.1 400 "),
+        (SLOW_CHUNKED, b"part\r\n", b"zz\r\n", b""),
+        (SLOW_AND_LAST, b"part\r\n", b"more", b""),
+    ],
+    ids=["after a response", "the next request", "during a response", "after the last request"],
+)
+def test_invalid_http_ends_a_connection_without_a_traceback(
+    serving: Server, start: bytes, answer: bytes, rest: bytes, then: bytes
+) -> None:
+    before = len(serving.output)
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        connection.sendall(start)
+        read_until(answer, connection)
+        connection.sendall(rest)
+        received = read_until(b"the end of the connection", connection)
+    assert serving.get("/health/live").status == 200
+
+    assert received.startswith(then)
+    assert (b"HTTP/1.1" in received) == bool(then)
+    logged = serving.output[before:]
+    assert "Invalid HTTP request received" in logged
+    assert "Traceback" not in logged
+    assert '"ERROR"' not in logged
 
 
 def test_a_service_under_a_path_of_its_proxy_names_that_path(

@@ -39,6 +39,7 @@ _ALEMBIC = PROJECT_FOLDER / "alembic"
 async def _drain_on_sigterm(app: FastAPI) -> AsyncIterator[None]:
     """On SIGTERM, serve on for DRAIN_SECONDS, not ready, before the server gets the signal."""
     app.state.is_draining = False
+    app.state.readiness_check = None
     settings: CoreSettings = app.state.settings
     end = signal.getsignal(signal.SIGTERM)
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -87,22 +88,43 @@ async def read_readiness(request: Request, database: DatabaseDep) -> Health:
     if request.app.state.is_draining:
         logger.info("Not ready: stopping after SIGTERM")
         raise ServiceUnavailable("The app is stopping.")
+    # Shielded: a client that leaves must not end the check of the others.
+    if problem := await asyncio.shield(_shared_check(request.app, database)):
+        raise ServiceUnavailable(problem)
+    return Health()
+
+
+def _shared_check(app: FastAPI, database: Database) -> asyncio.Task[str | None]:
+    """The check that is running, or a new one.
+
+    Anybody may ask. If each request had a check, a crowd of them would wait for connections, and
+    the load balancer among them would get no answer in time.
+    """
+    check: asyncio.Task[str | None] | None = app.state.readiness_check
+    # A server has one event loop, but tests may have several.
+    if check is None or check.done() or check.get_loop() is not asyncio.get_running_loop():
+        check = app.state.readiness_check = asyncio.create_task(_find_problem(database))
+    return check
+
+
+async def _find_problem(database: Database) -> str | None:
+    """Why the app is not ready, for the client. The log says more."""
     # Not `wait_for`: it would also wait for the connection to close, which needs the database.
     check = asyncio.create_task(_read_state(database))
     await asyncio.wait({check}, timeout=READY_SECONDS)
     if not check.done():
         _abandon(check)
         logger.error("Not ready: no answer from the database in %s seconds", READY_SECONDS)
-        raise ServiceUnavailable("The database does not answer.")
+        return "The database does not answer."
     try:
         state = check.result()
     except SQLAlchemyError as error:
         logger.error("Not ready: %s", error)
-        raise ServiceUnavailable("The database does not answer.") from None
+        return "The database does not answer."
     if not state.is_ready:
         logger.error("Not ready: %s", state)
-        raise ServiceUnavailable("The database is not at the revision of this release.")
-    return Health()
+        return "The database is not at the revision of this release."
+    return None
 
 
 async def _read_state(database: Database) -> "MigrationState":

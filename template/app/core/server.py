@@ -195,7 +195,16 @@ class Protocol(H11Protocol):
         self._limit_headers()
 
     def data_received(self, data: bytes) -> None:
+        is_answered = self.conn.our_state is h11.DONE
         super().data_received(data)
+        if is_answered and self.conn.our_state is h11.IDLE:
+            # A late body has ended. uvicorn starts its clock for idle clients only after a response.
+            self._stop_clock()
+            if not self.conn.trailing_data[0]:
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+                return
         self._limit_headers()
 
     def on_response_complete(self) -> None:
@@ -209,18 +218,27 @@ class Protocol(H11Protocol):
         self._limit_headers()
 
     def _limit_headers(self) -> None:
-        """Run the clock while this connection has no request and is not closed."""
+        """Run the clock while this connection has no request, and is neither idle nor closed."""
         has_request = self.cycle is not None and not self.cycle.response_complete
         is_ours = self.transport.get_protocol() is self and not self.transport.is_closing()
         if is_ours and not has_request:
             if self._deadline is None:
                 self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
-        elif self._deadline is not None:
+        else:
+            self._stop_clock()
+
+    def _stop_clock(self) -> None:
+        if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP. It reaches no route and no middleware."""
+        if self.cycle is not None:
+            # Otherwise the app could add its response, until the client has read what is sent here.
+            self.cycle.disconnected = True
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            return self.transport.close()
         response = problem("/", 400, msg, headers={**SECURITY_HEADERS, "Connection": "close"})
         events: list[h11.Event] = [
             h11.Response(status_code=400, headers=response.raw_headers, reason=b"Bad Request"),
