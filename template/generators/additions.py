@@ -38,7 +38,10 @@ MODEL_IMPORTS = COMMON | {
 }
 SCHEMA_IMPORTS = COMMON | {
     **dict.fromkeys(("Field", "FiniteFloat", "JsonValue"), "pydantic"),
-    **dict.fromkeys(("Id", "Int32", "Int64", "ShortText", "Text", "Timestamp"), "app.core.types"),
+    **dict.fromkeys(
+        ("Amount", "Id", "Int32", "Int64", "ShortText", "StorableJson", "Text", "Timestamp"),
+        "app.core.types",
+    ),
 }
 
 

@@ -4,15 +4,13 @@ import keyword
 import re
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, FiniteFloat, TypeAdapter
-from pydantic import Field as Limits
 from sqlalchemy.dialects import postgresql, sqlite
 
-from app.core.types import Int32, Int64, ShortText, Text
+from app.core.types import Amount, Int32, Int64, ShortText, Text
 from generators.names import BadName, Names, Target, camel, singularize, snake, to_ascii
 
 # PostgreSQL's limit for the name of a table, an index or a constraint.
@@ -49,7 +47,7 @@ class Kind:
     column: str
     schema: str
     sample: str
-    invalid: str | None
+    invalid: str
 
 
 KINDS = {
@@ -62,7 +60,7 @@ KINDS = {
     "decimal": Kind(
         "Decimal",
         "Numeric(12, 2)",
-        "Annotated[Decimal, Field(max_digits=12, decimal_places=2)]",
+        "Amount",
         'f"{{number}}.50"',
         '"0.001"',
     ),
@@ -75,7 +73,7 @@ KINDS = {
         '"2026-01-01T12:00:00"',
     ),
     "uuid": Kind("UUID", "", "UUID", 'f"00000000-0000-4000-8000-{{number:012}}"', '"1"'),
-    "json": Kind("Any", "JSON", "JsonValue", '{{"number": number}}', None),
+    "json": Kind("Any", "JSON", "StorableJson", '{{"number": number}}', "2**63"),
 }
 REFERENCE = Kind("int", "BigInt", "Id", "{name}", "0")
 REFERENCES = Kind("", "", "Annotated[list[Id], Field(max_length=100)]", "{name}", "[0]")
@@ -89,7 +87,7 @@ DEFAULTS: dict[str, Any] = {
     "int": Int32,
     "bigint": Int64,
     "float": FiniteFloat,
-    "decimal": Annotated[Decimal, Limits(max_digits=12, decimal_places=2)],
+    "decimal": Amount,
     "uuid": UUID,
 }
 
@@ -216,7 +214,7 @@ class Field:
 
     def read(self, model: str) -> str:
         plain = {"str": "str", "text": "str", "int": "int", "bigint": "int", "float": "float"}
-        kinds = {**plain, "decimal": "Decimal", "datetime": "datetime"}
+        kinds = {**plain, "decimal": "Decimal", "datetime": "datetime", "json": "JsonValue"}
         if self.many:
             return "list[int]"
         found = "int" if self.target else kinds.get(self.type, self.filter(model))

@@ -130,6 +130,7 @@ def test_a_name_that_would_break_something_is_refused_with_a_better_one(
         ("price:decimal:default=x", "not a valid decimal"),
         ("price:decimal:default=NaN", "not a valid decimal"),
         ("price:decimal:default=0.001", "not a valid decimal"),
+        ("price:decimal:default=1E+3", "not a valid decimal"),
         (f"title:str:default={'x' * 256}", "is not a valid str"),
         ("blurb:text:index", "too long for an index; use str"),
         ("on:bool:unique", "so it can't be unique"),
@@ -246,7 +247,7 @@ def test_a_default_may_contain_colons_and_options_may_follow_it() -> None:
     ("field", "schema", "database"),
     [
         ("pages:int:default=1_000", "1000", '"1000"'),
-        ("price:decimal:default=1E+3", 'Decimal("1000")', '"1000"'),
+        ("price:decimal:default=1000", 'Decimal("1000.00")', '"1000.00"'),
         ("on:date:default=20260101", 'date.fromisoformat("2026-01-01")', '"2026-01-01"'),
         (
             f"key:uuid:default={'A' * 32}",
@@ -261,6 +262,21 @@ def test_a_default_is_written_as_python_and_databases_read_it(
     parsed = parse_field(field, TARGETS)
 
     assert (parsed.python_default, parsed.server_default) == (schema, database)
+
+
+@pytest.mark.parametrize(
+    ("field", "schema", "read"),
+    [
+        ("data:json?", "StorableJson", "JsonValue | None"),
+        ("price:decimal?", "Amount", "Decimal | None"),
+    ],
+)
+def test_a_value_that_a_database_would_convert_is_rejected_only_in_requests(
+    field: str, schema: str, read: str
+) -> None:
+    parsed = parse_field(field, TARGETS)
+
+    assert (parsed.schema("Book"), parsed.read("Book")) == (schema, read)
 
 
 def test_words_of_sql_are_quoted_in_constraints() -> None:

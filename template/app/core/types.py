@@ -3,9 +3,17 @@
 import re
 import unicodedata
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, TypeDecorator
 from sqlalchemy.orm import mapped_column
@@ -114,11 +122,40 @@ def _in_utc(time: datetime) -> datetime:
         raise PydanticCustomError("out_of_range", "Use another year.") from None
 
 
+def _reject_other_notations(amount: object) -> object:
+    # Python also reads 1e2, 1_000 and the digits of other scripts.
+    if isinstance(amount, str) and not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)", amount):
+        raise PydanticCustomError("decimal_parsing", "Use a number such as 12.50.")
+    return amount
+
+
+def _with_two_places(amount: Decimal) -> Decimal:
+    # Adding 0 turns -0.00 into 0.00.
+    return amount.quantize(Decimal("0.01")) + 0
+
+
+def _reject_large_integer(value: JsonValue) -> JsonValue:
+    # The type JSON of SQLite is numeric. It would store this as a float, or as infinity. In a list
+    # or an object, a number is part of a text.
+    if isinstance(value, int) and not -MAX_ID - 1 <= value <= MAX_ID:
+        reason = "Use an integer of at most 64 bits, or put it into a text, a list or an object."
+        raise PydanticCustomError("out_of_range", reason)
+    return value
+
+
 # What a `Mapped[int]`, a foreign key, a BigInt and a `Mapped[datetime]` can hold in every database.
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 Int64 = Annotated[int, Field(ge=-(2**63), le=MAX_ID)]
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_reject_number), AfterValidator(_in_utc)]
+# What a `Numeric(12, 2)` and a JSON column give back as they were sent.
+Amount = Annotated[
+    Decimal,
+    BeforeValidator(_reject_other_notations),
+    Field(max_digits=12, decimal_places=2),
+    AfterValidator(_with_two_places),
+]
+StorableJson = Annotated[JsonValue, AfterValidator(_reject_large_integer)]
 # No spaces, control or ignorable characters: two addresses that look the same would be two users.
 _ADDRESS_CHARACTER = (
     r"[^@\s\p{C}\p{Default_Ignorable_Code_Point}\u2800\U0001d159\U00013441\U00013442]"
