@@ -65,6 +65,27 @@ def test_i2_users_are_listed_in_pages(
     assert first["items"][1]["permissions"][0]["name"] == "users:read"
 
 
+@pytest.mark.parametrize("q", [None, "user-"])
+def test_users_are_listed_in_either_order_of_their_ids_and_in_no_other(
+    client: TestClient, admin: dict[str, str], make_user: MakeUser, q: str | None
+) -> None:
+    made = [make_user(f"user-{number}") for number in range(3)]
+    params = {"q": q} if q else {}
+
+    def ids(order: str, **options: str) -> list[int]:
+        given = {**params, "order": order, "limit": "2", **options}
+        response = client.get(USERS, params=given, headers=admin)
+        assert response.status_code == 200, response.text
+        page = response.json()
+        found = [user["id"] for user in page["items"]]
+        return found + (ids(order, cursor=page["next"]) if page["next"] else [])
+
+    assert [found for found in ids("-id") if found in made] == made[::-1]
+    assert ids("id") == ids("-id")[::-1]
+    given = {**params, "order": "-username"}
+    assert client.get(USERS, params=given, headers=admin).status_code == 422
+
+
 @pytest.mark.parametrize("username", ["ada", "ADA", " ada ", "ａｄａ", "\u1d2c\u1d30\u1d2c"])
 def test_i8_a_username_is_taken_in_every_spelling(
     client: TestClient, admin: dict[str, str], make_user: MakeUser, username: str

@@ -177,6 +177,17 @@ class OwnUserUpdate(BaseModel):
     email: Email | None = None
 
 
+class UserFilters(BaseModel):
+    order: Literal["id", "-id"] = "id"
+    q: Annotated[
+        UserSearchText | None,
+        Field(
+            description="Part of a username or an email address. One or two letters are only found "
+            "at the start."
+        ),
+    ] = None
+
+
 class UserPermissions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

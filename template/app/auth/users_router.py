@@ -18,7 +18,7 @@ from app.auth.dependencies import (
     SettingsDep,
     require,
 )
-from app.auth.schemas import OwnUserUpdate, UserPermissions, UserSearchText, normalize_email
+from app.auth.schemas import OwnUserUpdate, UserFilters, UserPermissions, normalize_email
 from app.auth.throttle import TooManyAttempts
 from app.core.errors import Conflict, PermissionDenied
 from app.core.openapi import error_responses
@@ -60,21 +60,14 @@ async def update_own_user(
 
 @router.get("", response_model=Page[UserRead], dependencies=[require("users:read")])
 async def list_users(
-    page: PageDep,
-    session: SessionDep,
-    q: Annotated[
-        UserSearchText | None,
-        Query(
-            description="Part of a username or an email address. One or two letters are only found "
-            "at the start."
-        ),
-    ] = None,
+    page: PageDep, session: SessionDep, filters: Annotated[UserFilters, Query()]
 ) -> Page[User]:
-    """List users in the order of their ids."""
+    """List users in the order of their ids; `-id` for the latest ones first."""
     statement = select(User).options(selectinload(User.permissions))
-    if q:
-        return await search(session, statement, [User.username, User.email], q, page)
-    return await paginate(session, statement, page)
+    if filters.q:
+        columns = [User.username, User.email]
+        return await search(session, statement, columns, filters.q, page, filters)
+    return await paginate(session, statement, page, filters)
 
 
 @router.post(
