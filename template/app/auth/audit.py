@@ -51,7 +51,7 @@ async def record(
     """Add an event to the transaction of a change: either both are committed, or neither is.
 
     `changes` has names of fields, never values: `changed=["title"]`. Without a caller, it was a
-    command, or a visitor.
+    command, or someone without a login.
     """
     default_name = os_user.get() or "anonymous"
     event = {

@@ -110,7 +110,7 @@ async def _authenticate(
 
 
 CurrentUser = Annotated[AuthContext, Depends(get_auth_context)]
-# For a route that also serves visitors: None without a token, but 401 with an invalid one.
+# For a route that also works without a login: None without a token, but 401 with an invalid one.
 OptionalUser = Annotated[AuthContext | None, Depends(get_optional_auth_context)]
 
 

@@ -1,4 +1,4 @@
-"""The mails that wait to be sent, on the command line."""
+"""The emails that wait to be sent, on the command line."""
 
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 _RETRIED_AT_ONCE = 100
 
 # Each command imports what it needs, so that --help stays fast.
-mail = typer.Typer(no_args_is_help=True, help="Send the mails that wait, and list them.")
+mail = typer.Typer(no_args_is_help=True, help="Send queued emails, and list them.")
 
 
 @mail.command()
 def send() -> None:
-    """Send the mails that are due, as a running app does. Exits with 1 if the server fails."""
+    """Send the emails that are due, as a running app does. Exits with 1 if the server fails."""
     run_command("mail send", _send_mails())
 
 
 @mail.command(name="list")
 def list_mails() -> None:
-    """List the mails that are not sent: id, recipient, template, attempts, next one, error."""
+    """List the emails that are not sent: id, recipient, template, attempts, next one, error."""
     run_command("mail list", _list_mails())
 
 
 @mail.command()
 def retry() -> None:
-    """Queue all mails again that were given up, after you have fixed the reason."""
+    """Queue again all emails that were given up, after you have fixed the reason."""
     run_command("mail retry", _retry_mails())
 
 

@@ -47,9 +47,9 @@ class AuthSettings(BaseSettings):
     # Where they lead instead, if a front end has the pages: it reads the token after `#token=`.
     frontend_url: LinkBase | None = None
     # The mail server, such as smtps://user:password@smtp.example.com (TLS, port 465), or
-    # smtp://user:password@smtp.example.com:587 (STARTTLS). Development sends no mail.
+    # smtp://user:password@smtp.example.com:587 (STARTTLS). Development sends no email.
     smtp_url: SecretStr | None = None
-    # Who mails are from, such as "Book Shelf <no-reply@example.com>".
+    # Who emails are from, such as "Book Shelf <no-reply@example.com>".
     mail_from: str | None = None
 
     # How users get their password: an administrator chooses it, an invitation by email lets them

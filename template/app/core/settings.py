@@ -79,7 +79,7 @@ class CoreSettings(BaseSettings):
     sqlite_synchronous: Literal["FULL", "NORMAL"] = "FULL"
     # PostgreSQL: a statement that takes longer fails, and its connection is closed.
     database_timeout_seconds: Annotated[int, Interval(ge=1, le=3600)] = 30
-    # How long the app serves on after SIGTERM, while `/health/ready` says 503 to a load balancer.
+    # How long the app keeps serving after SIGTERM, while `/health/ready` answers 503.
     drain_seconds: Annotated[int, Interval(ge=0, le=300)] = 0
     # A router that accepts uploads sets a higher `max_body_size`.
     max_body_bytes: Annotated[int, Ge(1024)] = 2**20

@@ -1,4 +1,4 @@
-"""Imports every model, here and in packages such as `app/auth`: none has to be registered."""
+"""Imports every model, here and in each `app/*/models.py`: none has to be registered."""
 
 from importlib import import_module
 from pathlib import Path

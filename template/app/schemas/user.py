@@ -16,12 +16,12 @@ class UserCreate(BaseModel):
 
     username: Username
     email: Email
-    # Missing where users choose their own, through a link by email.
+    # Without one, the user chooses it later.
     password: Password | None = None
 
 
 class UserUpdate(BaseModel):
-    """Changes by an administrator. A missing or null field stays as it is."""
+    """Changes to a user. A missing or null field stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -94,6 +94,9 @@ def admin(make_user: MakeUser, log_in: LogIn) -> Headers:
 
 @pytest.fixture
 def visitor(make_user: MakeUser, log_in: LogIn) -> Headers:
-    """The headers of a user without permissions."""
+    """The headers of a user who is logged in, but has no permission.
+
+    For a request without a login, pass no headers.
+    """
     make_user("visitor")
     return log_in("visitor")
