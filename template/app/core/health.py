@@ -37,7 +37,7 @@ _ALEMBIC = PROJECT_FOLDER / "alembic"
 
 @asynccontextmanager
 async def _drain_on_sigterm(app: FastAPI) -> AsyncIterator[None]:
-    """On SIGTERM, serve on for DRAIN_SECONDS, not ready, before the server gets the signal."""
+    """On SIGTERM, keep serving for DRAIN_SECONDS, not ready, before the server gets the signal."""
     app.state.is_draining = False
     app.state.readiness_check = None
     settings: CoreSettings = app.state.settings
