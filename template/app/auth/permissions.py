@@ -10,11 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import audit
+from app.auth.mail import tell
 from app.auth.sessions import AuthContext, reauthenticate
 from app.core.database import locks_rows
 from app.core.errors import Conflict, FieldError, Invalid, PermissionDenied
 from app.models.user import Permission, User, user_permissions
 from app.permissions import PermissionName
+from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +116,15 @@ async def set_permissions(
         await audit.record(session, caller, "grant", audit.target_user(user), **changes)
     fields = {"event": "grant", "target_user_id": user.id, **changes}
     logger.info("Permissions changed", extra=fields)
+
+
+async def tell_of_permissions(
+    session: AsyncSession, settings: Settings, user: User, before: frozenset[str], by: str
+) -> None:
+    after = granted(user)
+    if before != after:
+        values = {"by": by, "permissions": ", ".join(sorted(after)) or "none"}
+        await tell(session, settings, user, "permissions_changed", **values)
 
 
 async def require_holders(session: AsyncSession, needed: frozenset[str]) -> None:
