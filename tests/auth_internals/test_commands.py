@@ -56,7 +56,7 @@ def test_a1_the_first_administrator_is_created_on_the_command_line(
 @pytest.mark.parametrize(
     ("arguments", "password", "reason"),
     [
-        (["ada", "ada@example.com"], "short", "password: String should have at least 8"),
+        (["ada", "ada@example.com"], "short", "password: Use at least 15 characters"),
         (["ada", "ada@example.com"], "passwordpassword", "password: This password is too easy"),
         (["ada", "ada@example.com"], "here comes ada again", "Leave out your username"),
         (["a", "ada@example.com"], PASSWORD, "username: "),
@@ -104,6 +104,8 @@ def test_a_new_password_ends_all_sessions_and_resets_failed_logins(
     ("password", "reason"),
     [
         ("x" * 257, "password: String should have at most 256 characters"),
+        ("", "password: Use at least 15 characters"),
+        ("short", "password: Use at least 15 characters"),
         ("a short one", "password: Use at least 15 characters"),
     ],
 )

@@ -30,7 +30,7 @@ Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Such as use
 @user.command()
 def create(username: Username, email: Email) -> None:
     """Create a user without permissions. Asks for the password, or reads it from stdin."""
-    run_command("user create", _create_user(username, email, prompt_secret("Password"), []))
+    run_command("user create", _create_user(username, email, _prompt_password(), []))
     typer.echo(f"Created {username}.")
 
 
@@ -39,7 +39,7 @@ def create_admin(username: Username, email: Email) -> None:
     """Create a user with every permission. Asks for the password, or reads it from stdin."""
     from app.permissions import PermissionName
 
-    work = _create_user(username, email, prompt_secret("Password"), [*PermissionName])
+    work = _create_user(username, email, _prompt_password(), [*PermissionName])
     run_command("user create-admin", work)
     typer.echo(f"Created {username} with every permission.")
 
@@ -47,7 +47,7 @@ def create_admin(username: Username, email: Email) -> None:
 @user.command()
 def set_password(username: ExistingUser) -> None:
     """Set a new password, which ends all sessions of the user and resets failed logins."""
-    run_command("user set-password", _set_password(username, prompt_secret("Password")))
+    run_command("user set-password", _set_password(username, _prompt_password()))
     typer.echo(f"Changed the password of {username} and ended all sessions.")
 
 
@@ -103,6 +103,12 @@ def audit(
 ) -> None:
     """List who changed which user, permission or login session. The newest event is first."""
     run_command("audit", _list_events(by, on, since, limit))
+
+
+def _prompt_password() -> str:
+    length = load_settings().password_min_length
+    rule = f"At least {length} characters, such as four or five unrelated words."
+    return prompt_secret("Password", rule)
 
 
 async def _create_user(username: str, email: str, password: str, names: list[str]) -> None:
@@ -223,18 +229,9 @@ def _is_named(username: str) -> "ColumnElement[bool]":
 
 
 def _run_logged(command: str, work: Coroutine[Any, Any, None]) -> None:
-    """Log to standard error what a command changes, with its name and the user who runs it."""
-    import getpass
+    from app.core.logging import log_command
 
-    from app.core import logging
-
-    logging.configure_logging(load_settings())
-    logging.command.set(command)
-    try:
-        logging.os_user.set(getpass.getuser())
-    except (ImportError, KeyError, OSError):
-        # There is no such user, or none that has a name.
-        logging.os_user.set("unknown")
+    log_command(load_settings(), command)
     run(work)
 
 

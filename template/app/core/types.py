@@ -141,4 +141,7 @@ Email = Annotated[
 ]
 # Long passwords are accepted in full, short ones never (OWASP Authentication cheat sheet).
 # A NUL is rejected in requests, too.
-Password = Annotated[str, Field(pattern=r"^[^\x00]*$", min_length=8, max_length=256)]
+# PASSWORD_MIN_LENGTH applies, which is at least 8: `hash_new_password` names it.
+Password = Annotated[
+    str, Field(pattern=r"^[^\x00]*$", max_length=256, json_schema_extra={"minLength": 8})
+]
