@@ -3,9 +3,18 @@
 import re
 import unicodedata
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, LiteralString
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, TypeDecorator
 from sqlalchemy.orm import mapped_column
@@ -123,11 +132,26 @@ Timestamp = Annotated[AwareDatetime, BeforeValidator(_reject_number), AfterValid
 _ADDRESS_CHARACTER = (
     r"[^@\s\p{C}\p{Default_Ignorable_Code_Point}\u2800\U0001d159\U00013441\U00013442]"
 )
+
+
+def _explain(kind: LiteralString, sentence: LiteralString) -> WrapValidator:
+    """One sentence for people, instead of the pattern that a text does not match."""
+
+    def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise PydanticCustomError(kind, sentence) from None
+
+    return WrapValidator(validate)
+
+
 # The published schema shows the stored form; other spellings are normalized.
 Username = Annotated[
     str,
     BeforeValidator(normalize_name),
     Field(pattern=r"^[a-z0-9._-]{3,32}$"),
+    _explain("username", "Use 3 to 32 of a-z, 0-9, dot, _ and -."),
     WithJsonSchema({"type": "string", "description": "3 to 32 of a-z, 0-9, dot, _ and -"}),
 ]
 Email = Annotated[
@@ -137,6 +161,7 @@ Email = Annotated[
         pattern=rf"^{_ADDRESS_CHARACTER}+@{_ADDRESS_CHARACTER}+\.{_ADDRESS_CHARACTER}+$",
         max_length=MAX_EMAIL_LENGTH,
     ),
+    _explain("email", "Enter an address such as ada@example.com."),
     WithJsonSchema({"type": "string", "format": "email", "maxLength": MAX_EMAIL_LENGTH}),
 ]
 # Long passwords are accepted in full, short ones never (OWASP Authentication cheat sheet).
