@@ -276,7 +276,7 @@ def test_z8_permissions_are_granted_and_revoked_but_not_from_the_last_administra
     assert run("permission", "revoke", "ada", "permissions:write")[1] == "ada holds users:read.\n"
     for arguments, reason in [
         (("revoke", "admin", "permissions:write"), "This is the last active user who holds"),
-        (("grant", "ada", "no:such"), "permissions.0: Unknown permission."),
+        (("grant", "ada", "no:such"), "permissions.0: Unknown permission: no:such."),
         (("grant", "nobody", "users:read"), "User not found."),
     ]:
         code, output = run("permission", *arguments)

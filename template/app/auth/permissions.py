@@ -77,7 +77,7 @@ async def find_permissions(
     """The permissions with these names; Invalid, with the position of each unknown one."""
     found = {p.name: p for p in await session.scalars(select(Permission))}
     unknown = [
-        FieldError(["body", field, str(position)], "Unknown permission.", "unknown")
+        FieldError(["body", field, str(position)], f"Unknown permission: {name}.", "unknown")
         for position, name in enumerate(names)
         if name not in found
     ]
