@@ -84,11 +84,15 @@ BY_VISITORS = {*PUBLIC_ROUTES} - {("POST", LOGIN)}
 # Strangers could fill the trail with it. The event is that of the registration.
 CHANGES_OF_NO_ACCOUNT = {("POST", REGISTER)}
 
-# The same for every command that changes something. The user is bob, who holds users:write.
+# The same for every command that changes something. The user is bob, who holds users:write, or
+# eve, who is inactive.
 COMMANDS = {
     "user create": ["ada", "ada@example.com"],
     "user create-admin": ["ada", "ada@example.com"],
     "user set-password": ["bob"],
+    "user deactivate": ["bob"],
+    "user activate": ["eve"],
+    "user delete": ["bob"],
     "permission grant": ["bob", "users:read"],
     "permission revoke": ["bob", "users:write"],
     "mail retry": [],
@@ -186,6 +190,7 @@ def test_l1_every_change_by_a_command_leaves_an_event(
 ) -> None:
     make_user("bob", "users:write")
     make_user("admin", "users:write", "permissions:write")
+    make_user("eve", is_active=False)
     refused = {"recipient": "bob@example.com", "template": "new_login", "variables": {}}
     with rows.begin() as connection:
         given_up = insert(OutgoingMail).values(queued_at=datetime.now(UTC), last_error="refused")

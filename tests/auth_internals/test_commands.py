@@ -21,6 +21,7 @@ from tests.auth_internals.helpers import (
     WRONG,
     LogIn,
     MakeUser,
+    add_links,
     execute,
 )
 
@@ -55,11 +56,11 @@ def test_a1_the_first_administrator_is_created_on_the_command_line(
 @pytest.mark.parametrize(
     ("arguments", "password", "reason"),
     [
-        (["ada", "ada@example.com"], "short", "password: String should have at least 8"),
+        (["ada", "ada@example.com"], "short", "password: Use at least 15 characters"),
         (["ada", "ada@example.com"], "passwordpassword", "password: This password is too easy"),
         (["ada", "ada@example.com"], "here comes ada again", "Leave out your username"),
-        (["a", "ada@example.com"], PASSWORD, "username: "),
-        (["ada", "nobody"], PASSWORD, "email: "),
+        (["a", "ada@example.com"], PASSWORD, "username: Use 3 to 32 of a-z, 0-9, dot, _ and -.\n"),
+        (["ada", "nobody"], PASSWORD, "email: Enter an address such as ada@example.com.\n"),
         (["bob", "other@example.com"], PASSWORD, "taken"),
         (["ada", "a\u3164da@example.com"], PASSWORD, "email: "),
         (["ada", "a\udcff@example.com"], PASSWORD, "email: "),
@@ -103,6 +104,8 @@ def test_a_new_password_ends_all_sessions_and_resets_failed_logins(
     ("password", "reason"),
     [
         ("x" * 257, "password: String should have at most 256 characters"),
+        ("", "password: Use at least 15 characters"),
+        ("short", "password: Use at least 15 characters"),
         ("a short one", "password: Use at least 15 characters"),
     ],
 )
@@ -125,9 +128,65 @@ def test_i4_a_name_that_no_user_can_have_is_not_found(
 ) -> None:
     make_user("ada")
 
-    for arguments in (("user", "set-password", name), ("permission", "grant", name, "users:read")):
+    for arguments in (
+        ("user", "set-password", name),
+        ("user", "deactivate", name),
+        ("user", "activate", name),
+        ("user", "delete", name),
+        ("permission", "grant", name, "users:read"),
+    ):
         code, output = run(*arguments)
         assert (code, "User not found." in output) == (1, True)
+
+
+@pytest.mark.usefixtures("admin")
+def test_a_user_is_deactivated_and_activated(
+    run: Run, client: TestClient, make_user: MakeUser, log_in: LogIn, rows: Engine
+) -> None:
+    make_user("bob")
+    add_links(rows)
+    before = log_in("bob")
+
+    code, output = run("user", "deactivate", "BOB")
+
+    assert (code, output) == (0, "Deactivated BOB and ended all sessions.\n")
+    assert client.get(ME, headers=before).status_code == 401
+    assert client.post(LOGIN, data={"username": "bob", "password": PASSWORD}).status_code == 401
+    links = "SELECT count(*) FROM one_time_tokens WHERE user_id IS NOT NULL"
+    assert execute(rows, links) == [(0,)]
+    assert "bob@example.com\tinactive" in run("user", "list")[1]
+
+    assert run("user", "activate", "bob") == (0, "Activated bob.\n")
+    assert client.get(ME, headers=before).status_code == 401
+    log_in("bob")
+
+
+def test_a_user_is_deleted(
+    run: Run, client: TestClient, make_user: MakeUser, log_in: LogIn, rows: Engine
+) -> None:
+    make_user("ada")
+    before = log_in("ada")
+
+    assert run("user", "delete", "ADA") == (0, "Deleted ADA.\n")
+
+    assert client.get(ME, headers=before).status_code == 401
+    assert execute(rows, "SELECT * FROM users") == execute(rows, "SELECT * FROM sessions") == []
+
+
+@pytest.mark.parametrize("command", ["deactivate", "delete"])
+def test_z8_the_last_administrator_is_neither_deactivated_nor_deleted(
+    run: Run, client: TestClient, admin: dict[str, str], make_user: MakeUser, command: str
+) -> None:
+    make_user("ada", "permissions:write", "users:write")
+    assert run("user", "deactivate", "ada")[0] == 0
+
+    code, output = run("user", command, "admin")
+
+    assert code == 1
+    assert "This is the last active user who holds permissions:write and users:write." in output
+    assert client.get(ME, headers=admin).json()["is_active"]
+    # With another one, it is allowed.
+    assert run("user", "activate", "ada")[0] == run("user", command, "admin")[0] == 0
 
 
 def test_check_reports_a_permission_without_a_row(run: Run, rows: Engine) -> None:
@@ -172,6 +231,9 @@ def test_x4_commands_log_what_they_change_and_who_runs_them(
         ["user", "set-password", "ada"],
         ["permission", "grant", "bob", "users:read"],
         ["permission", "revoke", "bob", "users:read"],
+        ["user", "deactivate", "bob"],
+        ["user", "activate", "bob"],
+        ["user", "delete", "bob"],
         ["user", "list"],
     ]
     code = f"from app.cli import cli\nfor c in {commands}: cli(c, standalone_mode=False)"
@@ -195,6 +257,10 @@ def test_x4_commands_log_what_they_change_and_who_runs_them(
         ("user set-password", "user_changed"),
         ("permission grant", "grant"),
         ("permission revoke", "grant"),
+        ("user deactivate", "sessions_revoked"),
+        ("user deactivate", "user_changed"),
+        ("user activate", "user_changed"),
+        ("user delete", "user_deleted"),
     ]
     assert {line["os_user"] for line in lines} == {"operator"}
     assert lines[3]["changed"] == ["password"]
@@ -210,7 +276,7 @@ def test_z8_permissions_are_granted_and_revoked_but_not_from_the_last_administra
     assert run("permission", "revoke", "ada", "permissions:write")[1] == "ada holds users:read.\n"
     for arguments, reason in [
         (("revoke", "admin", "permissions:write"), "This is the last active user who holds"),
-        (("grant", "ada", "no:such"), "permissions.0: Unknown permission."),
+        (("grant", "ada", "no:such"), "permissions.0: Unknown permission: no:such."),
         (("grant", "nobody", "users:read"), "User not found."),
     ]:
         code, output = run("permission", *arguments)

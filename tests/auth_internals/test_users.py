@@ -141,7 +141,7 @@ def test_i8_the_domain_of_an_email_address_stays_the_same_domain(
 
 
 @pytest.mark.parametrize(
-    "email", ["ada", "ada@", "@example.com", "ada@@example.com", "ada@localhost", "a b@example.com"]
+    "email", ["zoe", "zoe@", "@example.org", "ada@@example.com", "ada@localhost", "a b@example.com"]
 )
 def test_x2_an_impossible_email_address_is_rejected_and_not_quoted(
     client: TestClient, admin: dict[str, str], email: str

@@ -1,11 +1,15 @@
 """What every command of a project does."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import sqlalchemy as sa
+import typer
 from typer import Typer
 from typer.testing import CliRunner
 
-from app.core.commands import create_cli, run
+from app.core.commands import create_cli, prompt_secret, run
 from app.core.database import Database, synchronous_url
 from app.settings import load_settings
 
@@ -54,3 +58,17 @@ def test_a_command_without_a_database_names_the_command_that_creates_it(
 
     assert result.exit_code == 1
     assert "`alembic upgrade head` creates one" in result.output
+
+
+def test_a_terminal_shows_the_rule_before_it_asks_for_a_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prompt(name: str, **_: bool) -> str:
+        typer.echo(f"{name}: ")
+        return "secret"
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(typer, "prompt", prompt)
+
+    assert prompt_secret("Password", "At least 15.") == "secret"
+    assert capsys.readouterr().out == "At least 15.\nPassword: \n"

@@ -96,6 +96,22 @@ def select_events(wanted: AuditFilter) -> Select[AuditEvent]:
     return statement
 
 
+def describe(event: AuditEvent) -> str:
+    """One line for a terminal."""
+    fields = [
+        event.created_at.isoformat(timespec="seconds"),
+        event.actor_name + (f" ({event.command})" if event.command else ""),
+        event.action,
+        f"{event.target_type}/{event.target_id} {event.target_name}",
+        " ".join(f"{name}={','.join(values)}" for name, values in event.changes.items() if values)
+        or "-",
+        event.address or "-",
+        event.request_id or "-",
+    ]
+    # A name could have characters that change what a terminal shows.
+    return "\t".join("".join(c if c.isprintable() else "?" for c in field) for field in fields)
+
+
 async def delete_expired(session: AsyncSession, settings: Settings, now: datetime) -> None:
     """Delete the oldest events after AUDIT_RETENTION_DAYS, a limited number at once."""
     expired = AuditEvent.created_at < now - timedelta(days=settings.audit_retention_days)

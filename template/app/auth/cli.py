@@ -1,7 +1,7 @@
 """Users and permissions on the command line. The first administrator is created here."""
 
-from collections.abc import Callable, Coroutine
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, closing
 from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +13,9 @@ from app.settings import load_settings
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
+    from sqlalchemy.ext.asyncio import AsyncSession
 
-    from app.auth.models import AuditEvent
+    from app.models.user import User
 
 # Each command imports what it needs, so that --help stays fast.
 user = typer.Typer(no_args_is_help=True, help="Create, list and change users.")
@@ -29,7 +30,7 @@ Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Such as use
 @user.command()
 def create(username: Username, email: Email) -> None:
     """Create a user without permissions. Asks for the password, or reads it from stdin."""
-    run_command("user create", _create_user(username, email, prompt_secret("Password"), []))
+    run_command("user create", _create_user(username, email, _prompt_password(), []))
     typer.echo(f"Created {username}.")
 
 
@@ -38,7 +39,7 @@ def create_admin(username: Username, email: Email) -> None:
     """Create a user with every permission. Asks for the password, or reads it from stdin."""
     from app.permissions import PermissionName
 
-    work = _create_user(username, email, prompt_secret("Password"), [*PermissionName])
+    work = _create_user(username, email, _prompt_password(), [*PermissionName])
     run_command("user create-admin", work)
     typer.echo(f"Created {username} with every permission.")
 
@@ -46,8 +47,29 @@ def create_admin(username: Username, email: Email) -> None:
 @user.command()
 def set_password(username: ExistingUser) -> None:
     """Set a new password, which ends all sessions of the user and resets failed logins."""
-    run_command("user set-password", _set_password(username, prompt_secret("Password")))
+    run_command("user set-password", _set_password(username, _prompt_password()))
     typer.echo(f"Changed the password of {username} and ended all sessions.")
+
+
+@user.command()
+def deactivate(username: ExistingUser) -> None:
+    """End all sessions of a user and reject their logins, until `user activate`."""
+    run_command("user deactivate", _set_active(username, False))
+    typer.echo(f"Deactivated {username} and ended all sessions.")
+
+
+@user.command()
+def activate(username: ExistingUser) -> None:
+    """Let a user log in again after `user deactivate`."""
+    run_command("user activate", _set_active(username, True))
+    typer.echo(f"Activated {username}.")
+
+
+@user.command()
+def delete(username: ExistingUser) -> None:
+    """Delete a user for good, with their sessions and API keys."""
+    run_command("user delete", _delete_user(username))
+    typer.echo(f"Deleted {username}.")
 
 
 @user.command(name="list")
@@ -83,6 +105,12 @@ def audit(
     run_command("audit", _list_events(by, on, since, limit))
 
 
+def _prompt_password() -> str:
+    length = load_settings().password_min_length
+    rule = f"At least {length} characters, such as four or five unrelated words."
+    return prompt_secret("Password", rule)
+
+
 async def _create_user(username: str, email: str, password: str, names: list[str]) -> None:
     from app.auth import permissions, users
     from app.core.database import Database
@@ -116,6 +144,22 @@ async def _set_password(username: str, password: str) -> None:
             await users.reset_password(session, settings, found, hashed)
 
 
+async def _set_active(username: str, is_active: bool) -> None:
+    from app.auth import users
+    from app.schemas.user import UserUpdate
+
+    async with _user_to_change(username) as (session, found):
+        data = UserUpdate(is_active=is_active)
+        await users.apply_update(session, load_settings(), None, found, data)
+
+
+async def _delete_user(username: str) -> None:
+    from app.auth import users
+
+    async with _user_to_change(username) as (session, found):
+        await users.remove(session, None, found)
+
+
 async def _list_users() -> None:
     from sqlalchemy import select
     from sqlalchemy.orm import selectinload
@@ -134,7 +178,7 @@ async def _list_users() -> None:
 
 async def _list_events(by: str, on: str, since: datetime | None, limit: int) -> None:
     from app.auth import users
-    from app.auth.audit import AuditFilter, select_events
+    from app.auth.audit import AuditFilter, describe, select_events
     from app.auth.models import AuditEvent
     from app.core.database import Database
 
@@ -145,41 +189,35 @@ async def _list_events(by: str, on: str, since: datetime | None, limit: int) -> 
         newest_first = AuditEvent.created_at.desc(), AuditEvent.id.desc()
         statement = select_events(wanted).order_by(*newest_first).limit(limit)
         async for event in await session.stream_scalars(statement.execution_options(yield_per=500)):
-            typer.echo(_event_line(event))
-
-
-def _event_line(event: "AuditEvent") -> str:
-    fields = [
-        event.created_at.isoformat(timespec="seconds"),
-        event.actor_name + (f" ({event.command})" if event.command else ""),
-        event.action,
-        f"{event.target_type}/{event.target_id} {event.target_name}",
-        " ".join(f"{name}={','.join(values)}" for name, values in event.changes.items() if values)
-        or "-",
-        event.address or "-",
-        event.request_id or "-",
-    ]
-    # A name could have characters that change what a terminal shows.
-    return "\t".join("".join(c if c.isprintable() else "?" for c in field) for field in fields)
+            typer.echo(describe(event))
 
 
 async def _change_permissions(
     username: str, names: list[str], change: Callable[[frozenset[str]], frozenset[str]]
 ) -> None:
-    from app.auth import permissions, users
-    from app.core.database import Database
+    from app.auth import permissions
 
-    settings = load_settings()
-    async with Database(settings) as database, database.writers.begin() as session:
-        await permissions.lock_permissions(session)
+    async with _user_to_change(username) as (session, found):
         await permissions.find_permissions(session, names)
-        found = await users.load_user(session, _is_named(username))
         before = permissions.granted(found)
         wanted = sorted(change(before))
         granted = await permissions.find_permissions(session, wanted)
         await permissions.set_permissions(session, found, granted)
-        await users.tell_of_permissions(session, settings, found, before, "An administrator")
+        await permissions.tell_of_permissions(
+            session, load_settings(), found, before, "An administrator"
+        )
     typer.echo(f"{username} holds {', '.join(wanted) or 'no permission'}.")
+
+
+@asynccontextmanager
+async def _user_to_change(username: str) -> AsyncIterator[tuple["AsyncSession", "User"]]:
+    """A user in a transaction that alone can change who holds which permission."""
+    from app.auth import permissions, users
+    from app.core.database import Database
+
+    async with Database(load_settings()) as database, database.writers.begin() as session:
+        await permissions.lock_permissions(session)
+        yield session, await users.load_user(session, _is_named(username))
 
 
 def _is_named(username: str) -> "ColumnElement[bool]":
@@ -191,18 +229,9 @@ def _is_named(username: str) -> "ColumnElement[bool]":
 
 
 def _run_logged(command: str, work: Coroutine[Any, Any, None]) -> None:
-    """Log to standard error what a command changes, with its name and the user who runs it."""
-    import getpass
+    from app.core.logging import log_command
 
-    from app.core import logging
-
-    logging.configure_logging(load_settings())
-    logging.command.set(command)
-    try:
-        logging.os_user.set(getpass.getuser())
-    except (ImportError, KeyError, OSError):
-        # There is no such user, or none that has a name.
-        logging.os_user.set("unknown")
+    log_command(load_settings(), command)
     run(work)
 
 

@@ -10,11 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import audit
+from app.auth.mail import tell
 from app.auth.sessions import AuthContext, reauthenticate
 from app.core.database import locks_rows
 from app.core.errors import Conflict, FieldError, Invalid, PermissionDenied
 from app.models.user import Permission, User, user_permissions
 from app.permissions import PermissionName
+from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ async def find_permissions(
     """The permissions with these names; Invalid, with the position of each unknown one."""
     found = {p.name: p for p in await session.scalars(select(Permission))}
     unknown = [
-        FieldError(["body", field, str(position)], "Unknown permission.", "unknown")
+        FieldError(["body", field, str(position)], f"Unknown permission: {name}.", "unknown")
         for position, name in enumerate(names)
         if name not in found
     ]
@@ -114,6 +116,15 @@ async def set_permissions(
         await audit.record(session, caller, "grant", audit.target_user(user), **changes)
     fields = {"event": "grant", "target_user_id": user.id, **changes}
     logger.info("Permissions changed", extra=fields)
+
+
+async def tell_of_permissions(
+    session: AsyncSession, settings: Settings, user: User, before: frozenset[str], by: str
+) -> None:
+    after = granted(user)
+    if before != after:
+        values = {"by": by, "permissions": ", ".join(sorted(after)) or "none"}
+        await tell(session, settings, user, "permissions_changed", **values)
 
 
 async def require_holders(session: AsyncSession, needed: frozenset[str]) -> None:

@@ -105,6 +105,18 @@ async def update_user(
 ) -> User:
     hashed = await _hash_for(database, settings, caller, user_id, data)
     user = await _load_for_change(session, caller, user_id)
+    return await apply_update(session, settings, caller, user, data, hashed)
+
+
+async def apply_update(
+    session: AsyncSession,
+    settings: Settings,
+    caller: AuthContext | None,
+    user: User,
+    data: UserUpdate,
+    hashed: str | None = None,
+) -> User:
+    """Change a user, once the permissions are locked. The password is set from its hash."""
     needed, before = permissions.needed_from(user), dict(vars(user))
     await rename(session, user, data.username, data.email)
     if data.is_active is not None:
@@ -143,13 +155,17 @@ async def _hash_for(
 
 
 async def delete_user(session: AsyncSession, caller: AuthContext, user_id: int) -> None:
-    user = await _load_for_change(session, caller, user_id)
+    await remove(session, caller, await _load_for_change(session, caller, user_id))
+
+
+async def remove(session: AsyncSession, caller: AuthContext | None, user: User) -> None:
+    """Delete a user, once the permissions are locked."""
     needed = permissions.needed_from(user)
     await session.delete(user)
     await session.flush()
     await permissions.require_holders(session, needed)
     await audit.record(session, caller, "user_deleted", audit.target_user(user))
-    logger.info("User deleted", extra={"event": "user_deleted", "target_user_id": user_id})
+    logger.info("User deleted", extra={"event": "user_deleted", "target_user_id": user.id})
 
 
 async def revoke_login_sessions(session: AsyncSession, caller: AuthContext, user_id: int) -> None:
@@ -159,29 +175,16 @@ async def revoke_login_sessions(session: AsyncSession, caller: AuthContext, user
 
 
 async def replace_permissions(
-    session: AsyncSession,
-    settings: Settings,
-    caller: AuthContext,
-    user_id: int,
-    names: list[str],
+    session: AsyncSession, settings: Settings, caller: AuthContext, user_id: int, names: list[str]
 ) -> User:
     held = await permissions.recheck(session, caller, "permissions:write", user_id)
     user = await load_user(session, user_id=user_id)
     await permissions.check_manageable(session, held, user)
     before = permissions.granted(user)
     await permissions.replace_permissions(session, caller, held, user, names)
-    await tell_of_permissions(session, settings, user, before, caller.username)
+    await permissions.tell_of_permissions(session, settings, user, before, caller.username)
     # The response lists them by name, not in the order of the request.
     return await load_user(session, user_id=user_id)
-
-
-async def tell_of_permissions(
-    session: AsyncSession, settings: Settings, user: User, before: frozenset[str], by: str
-) -> None:
-    after = permissions.granted(user)
-    if before != after:
-        values = {"by": by, "permissions": ", ".join(sorted(after)) or "none"}
-        await tell(session, settings, user, "permissions_changed", **values)
 
 
 async def set_password(session: AsyncSession, settings: Settings, user: User, hashed: str) -> None:

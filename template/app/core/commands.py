@@ -67,7 +67,7 @@ def _add_server_commands(
         ] = 30,
         keep_alive: Annotated[int, typer.Option(min=1, help="Seconds for idle connections.")] = 130,
     ) -> None:
-        """Serve the app as in production. Only proxies in TRUSTED_PROXIES are believed."""
+        """Serve the app as in production. Trusts only the proxies in TRUSTED_PROXIES."""
         from app.core.server import ListenError, serve_app
 
         # What every worker would fail at is said once, by this process. It also sets up the log.
@@ -106,7 +106,7 @@ def _add_server_commands(
     def lock(
         upgrade: Annotated[bool, typer.Option(help="Use the newest versions that fit.")] = False,
     ) -> None:
-        """Write the exact versions of pyproject.toml's libraries, after you changed them."""
+        """Pin exact versions. Run it after you changed the dependencies."""
         from app.core.lock import LockError, lock
 
         try:
@@ -176,7 +176,7 @@ def _create_database_commands(
         from app.core.settings import validate_database_url
 
         try:
-            validate_database_url(url)
+            validate_database_url(url, "postgresql://user@host/name")
         except ValueError as error:
             raise fail(f"URL of the target: {error}") from None
         try:
@@ -236,9 +236,10 @@ def fail(reason: object) -> typer.Exit:
     return typer.Exit(1)
 
 
-def prompt_secret(name: str) -> str:
+def prompt_secret(name: str, rule: str = "") -> str:
     """Ask twice on a terminal; otherwise read one line of standard input, never an argument."""
     if sys.stdin.isatty():
+        typer.echo(rule, nl=bool(rule))
         return str(typer.prompt(name, hide_input=True, confirmation_prompt=True))
     return sys.stdin.readline().rstrip("\r\n")
 

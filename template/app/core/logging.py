@@ -1,5 +1,6 @@
 """Log lines: readable in development, one JSON object per line in production."""
 
+import getpass
 import json
 import logging
 from contextvars import ContextVar
@@ -109,3 +110,14 @@ def configure_logging(settings: CoreSettings) -> None:
     for name, propagate in (("uvicorn", True), ("uvicorn.access", False)):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = propagate
+
+
+def log_command(settings: CoreSettings, name: str) -> None:
+    """Log to standard error what a command changes, with its name and the user who runs it."""
+    configure_logging(settings)
+    command.set(name)
+    try:
+        os_user.set(getpass.getuser())
+    except (ImportError, KeyError, OSError):
+        # There is no such user, or none that has a name.
+        os_user.set("unknown")

@@ -185,13 +185,13 @@ class CoreSettings(BaseSettings):
         return proxies
 
 
-def validate_database_url(value: str) -> None:
+def validate_database_url(value: str, example: str = "sqlite+aiosqlite:///./app.db") -> None:
     """Raise ValueError unless the URL names a database that this app can use."""
     try:
         url = make_url(value)
     except (ArgumentError, ValueError):
         # SQLAlchemy's own message may quote a part of the password.
-        raise ValueError("use a URL, such as sqlite+aiosqlite:///./app.db") from None
+        raise ValueError(f"use a URL, such as {example}") from None
     if url.drivername not in _DRIVERS:
         raise ValueError(f"start with one of {', '.join(_DRIVERS)}")
     if "password" in url.query:

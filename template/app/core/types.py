@@ -4,7 +4,7 @@ import re
 import unicodedata
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, LiteralString
 
 from pydantic import (
     AfterValidator,
@@ -12,7 +12,10 @@ from pydantic import (
     BeforeValidator,
     Field,
     JsonValue,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
 )
 from pydantic_core import PydanticCustomError
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, TypeDecorator
@@ -160,11 +163,26 @@ StorableJson = Annotated[JsonValue, AfterValidator(_reject_large_integer)]
 _ADDRESS_CHARACTER = (
     r"[^@\s\p{C}\p{Default_Ignorable_Code_Point}\u2800\U0001d159\U00013441\U00013442]"
 )
+
+
+def _explain(kind: LiteralString, sentence: LiteralString) -> WrapValidator:
+    """One sentence for people, instead of the pattern that a text does not match."""
+
+    def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise PydanticCustomError(kind, sentence) from None
+
+    return WrapValidator(validate)
+
+
 # The published schema shows the stored form; other spellings are normalized.
 Username = Annotated[
     str,
     BeforeValidator(normalize_name),
     Field(pattern=r"^[a-z0-9._-]{3,32}$"),
+    _explain("username", "Use 3 to 32 of a-z, 0-9, dot, _ and -."),
     WithJsonSchema({"type": "string", "description": "3 to 32 of a-z, 0-9, dot, _ and -"}),
 ]
 Email = Annotated[
@@ -174,8 +192,12 @@ Email = Annotated[
         pattern=rf"^{_ADDRESS_CHARACTER}+@{_ADDRESS_CHARACTER}+\.{_ADDRESS_CHARACTER}+$",
         max_length=MAX_EMAIL_LENGTH,
     ),
+    _explain("email", "Enter an address such as ada@example.com."),
     WithJsonSchema({"type": "string", "format": "email", "maxLength": MAX_EMAIL_LENGTH}),
 ]
 # Long passwords are accepted in full, short ones never (OWASP Authentication cheat sheet).
 # A NUL is rejected in requests, too.
-Password = Annotated[str, Field(pattern=r"^[^\x00]*$", min_length=8, max_length=256)]
+# PASSWORD_MIN_LENGTH applies, which is at least 8: `hash_new_password` names it.
+Password = Annotated[
+    str, Field(pattern=r"^[^\x00]*$", max_length=256, json_schema_extra={"minLength": 8})
+]

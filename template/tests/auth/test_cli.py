@@ -88,6 +88,27 @@ def test_new_password_ends_sessions(
     assert login.status_code == 200
 
 
+@pytest.mark.parametrize("command", ["deactivate", "delete"])
+def test_access_ends(
+    run_command: RunCommand,
+    client: TestClient,
+    make_user: MakeUser,
+    log_in: LogIn,
+    admin: Headers,
+    command: str,
+) -> None:
+    make_user("ada")
+    ada = log_in("ada")
+
+    code, output = run_command("user", command, "ada")
+
+    assert code == 0, output
+    assert client.get(ME, headers=ada).status_code == 401
+    # The last administrator stays.
+    assert run_command("user", command, "admin")[0] == 1
+    assert client.get(ME, headers=admin).status_code == 200
+
+
 def test_permissions_are_granted_and_revoked(
     run_command: RunCommand, make_user: MakeUser, admin: Headers
 ) -> None:
