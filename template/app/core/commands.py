@@ -239,8 +239,8 @@ def fail(reason: object) -> typer.Exit:
 def prompt_secret(name: str, rule: str = "") -> str:
     """Ask twice on a terminal; otherwise read one line of standard input, never an argument."""
     if sys.stdin.isatty():
-        typer.echo(rule, nl=bool(rule))
-        return str(typer.prompt(name, hide_input=True, confirmation_prompt=True))
+        prompt = f"{rule}\n{name}" if rule else name
+        return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=True))
     return sys.stdin.readline().rstrip("\r\n")
 
 
