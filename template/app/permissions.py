@@ -35,7 +35,9 @@ PUBLIC_ROUTES = {
     ("POST", "/api/v1/auth/email/confirm"),
     ("POST", "/api/v1/auth/register"),
     ("POST", "/api/v1/auth/register/complete"),
-    # The pages that links in emails open.
+    # The pages that links in emails open, and the one that asks for such a link.
+    ("GET", "/account/forgot-password"),
+    ("POST", "/account/forgot-password"),
     ("GET", "/account/confirm-email"),
     ("POST", "/account/confirm-email"),
     ("GET", "/account/register"),

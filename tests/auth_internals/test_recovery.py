@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from sqlalchemy import Engine
 
 from app.auth.models import Purpose
+from app.main import create_app
 from tests.auth_internals.helpers import (
     CHANGE_PASSWORD,
     EASY,
@@ -43,6 +44,7 @@ from tests.conftest import MakeSettings
 FORGOT = "/api/v1/auth/password/forgot"
 RESET = "/api/v1/auth/password/reset"
 PAGE = "/account/reset-password"
+FORGOT_PAGE = "/account/forgot-password"
 EMAIL = "ada@example.com"
 
 
@@ -522,6 +524,50 @@ def test_t14_opening_the_page_does_not_use_the_link_up(
     assert can_log_in(client, NEW_PASSWORD)
 
 
+def test_t9_the_page_for_a_forgotten_password_sends_a_link_and_says_nothing_about_accounts(
+    client: TestClient, make_user: MakeUser, rows: Engine
+) -> None:
+    make_user("ada")
+
+    pages = [client.post(FORGOT_PAGE, data={"email": each}) for each in (EMAIL, "bob@example.com")]
+
+    assert [page.status_code for page in pages] == [200, 200]
+    assert pages[0].text == pages[1].text
+    assert [mail.to for mail in mails(rows)] == [EMAIL]
+    assert reset(client, token_in(mails(rows)[-1])).status_code == 204
+
+
+@pytest.mark.parametrize("token", ["", "expired"])
+def test_a_link_that_is_not_valid_leads_to_the_page_that_sends_another_one(
+    client: TestClient, token: str
+) -> None:
+    form = {"token": token, "new_password": NEW_PASSWORD}
+    page = client.post(PAGE, data=form) if token else client.get(PAGE)
+
+    assert page.status_code == (400 if token else 200)
+    assert ("invalid or has expired" in page.text) == bool(token)
+    assert 'action="forgot-password"' in page.text
+    assert 'name="new_password"' not in page.text
+
+
+def test_the_page_for_a_forgotten_password_says_why_it_sends_nothing(
+    client: TestClient, make_settings: MakeSettings
+) -> None:
+    hostile = '"><script>@example'
+    rejected = client.post(FORGOT_PAGE, data={"email": hostile})
+    for _ in range(30):
+        last = client.post(FORGOT_PAGE, data={"email": EMAIL})
+    with TestClient(create_app(make_settings(environment="production"))) as production:
+        unavailable = production.post(FORGOT_PAGE, data={"email": EMAIL})
+
+    assert rejected.status_code == 422
+    assert "Enter an address such as" in rejected.text
+    assert escape(hostile) in rejected.text
+    assert "<script" not in rejected.text
+    assert (last.status_code, "Retry-After" in last.headers) == (429, True)
+    assert (unavailable.status_code, "sends no links" in unavailable.text) == (404, True)
+
+
 @pytest.mark.parametrize("how", ["PATCH", "DELETE"], ids=["deactivated", "deleted"])
 @pytest.mark.parametrize("purpose", [p for p in Purpose if p is not Purpose.REGISTER])
 def test_t9_no_link_of_a_user_who_is_gone_does_anything(
@@ -563,11 +609,11 @@ def test_t14_the_page_has_no_script_and_sends_nothing_elsewhere(client: TestClie
     "token", ['"><script>alert(1)</script>', "' onfocus=alert(1) '", "\u202e", "${x}", "$service"]
 )
 def test_i4_the_page_escapes_a_hostile_token(client: TestClient, token: str) -> None:
-    for response in (
-        client.get(PAGE, params={"token": token}),
-        client.post(PAGE, data={"token": token, "new_password": NEW_PASSWORD}),
-    ):
-        assert response.status_code in {200, 400}
+    shown = client.get(PAGE, params={"token": token})
+    weak = client.post(PAGE, data={"token": token, "new_password": "x" * 257})
+
+    assert [shown.status_code, weak.status_code] == [200, 422]
+    for response in (shown, weak):
         assert "<script" not in response.text
         assert f'<input type="hidden" name="token" value="{escape(token)}">' in response.text
 

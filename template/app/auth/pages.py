@@ -1,6 +1,6 @@
-"""The pages that links in emails open. GET shows a form, and only POST acts.
+"""The pages that links in emails open, and the one that asks for such a link.
 
-Some programs open every link in a mailbox. They use none up.
+GET shows a form, and only POST acts: some programs open every link in a mailbox, and use none up.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from app import TITLE
 from app.auth import account, recovery, registration
 from app.auth.dependencies import ClientDep, DatabaseDep, SettingsDep
-from app.auth.schemas import PasswordReset, Registration, TokenText
+from app.auth.links import InvalidLink
+from app.auth.schemas import LinkRequest, PasswordReset, Registration, TokenText
 from app.core.errors import AppError
 from app.core.pages import source_hash
 from app.core.routing import Router
@@ -36,9 +37,30 @@ TokenQuery = Annotated[TokenText, Query()]
 TokenForm = Annotated[TokenText, Form()]
 
 
+@router.get("/forgot-password")
+async def show_request_form() -> HTMLResponse:
+    return _request_form("")
+
+
+@router.post("/forgot-password")
+async def request_password_reset(
+    email: Annotated[str, Form()], client: ClientDep, database: DatabaseDep, settings: SettingsDep
+) -> HTMLResponse:
+    try:
+        data = LinkRequest(email=email)
+        await recovery.request_password_reset(database, settings, data.email, client.address)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        return _request_form(email, reason, HTTPStatus.UNPROCESSABLE_ENTITY)
+    except AppError as error:
+        return _request_form(email, _reason(error), error.status_code, error.headers)
+    # The same for an address that no user has.
+    return _page("Check your email", "<p>If you have an account, a link is on its way.</p>")
+
+
 @router.get("/reset-password")
 async def show_password_form(token: TokenQuery = "") -> HTMLResponse:
-    return _password_form(token)
+    return _password_form(token) if token else _request_form("")
 
 
 @router.post("/reset-password")
@@ -55,6 +77,8 @@ async def choose_password(
     except ValidationError:
         reason = f"Use {settings.password_min_length} to 256 characters."
         return _password_form(token, reason, HTTPStatus.UNPROCESSABLE_ENTITY)
+    except InvalidLink as error:
+        return _request_form("", error.detail, error.status_code)
     except AppError as error:
         return _password_form(token, _reason(error), error.status_code, error.headers)
     return _page("Your password is saved", "<p>Log in with the new password.</p>")
@@ -107,18 +131,29 @@ async def confirm_email(
     return _page("Your email address is confirmed", "<p>You can close this page.</p>")
 
 
+def _request_form(email: str, *refusal: Any) -> HTMLResponse:
+    return _form(
+        "Forgot your password?",
+        '<label>Email address<input type="email" name="email" maxlength="254" autocomplete="email" '
+        f'required autofocus value="{escape(email)}"></label>',
+        "Send a link",
+        *refusal,
+        action="forgot-password",
+    )
+
+
 def _email_form(token: str, *refusal: Any) -> HTMLResponse:
     warning = (
         "<p>A link that restores a previous address also ends your password and all login "
         "sessions. Then you get an email with a link for a new password.</p>"
     )
-    return _form("Confirm your email address", token, warning, "Confirm", *refusal)
+    return _form("Confirm your email address", _hide(token) + warning, "Confirm", *refusal)
 
 
 def _registration_form(token: str, username: str, *refusal: Any) -> HTMLResponse:
     return _form(
         "Choose a username and a password",
-        token,
+        f"{_hide(token)}"
         '<label>Username<input name="username" maxlength="32" autocomplete="username" required '
         f'autofocus value="{escape(username)}"></label>'
         '<label>Password<input type="password" name="new_password" maxlength="256" '
@@ -131,13 +166,16 @@ def _registration_form(token: str, username: str, *refusal: Any) -> HTMLResponse
 def _password_form(token: str, *refusal: Any) -> HTMLResponse:
     return _form(
         "Choose a password",
-        token,
-        "<p>This ends all your login sessions.</p>"
+        f"{_hide(token)}<p>This ends all your login sessions.</p>"
         '<label>New password<input type="password" name="new_password" maxlength="256" '
         'autocomplete="new-password" required autofocus></label>',
         "Save the password",
         *refusal,
     )
+
+
+def _hide(token: str) -> str:
+    return f'<input type="hidden" name="token" value="{escape(token)}">'
 
 
 def _reason(error: AppError) -> str:
@@ -146,20 +184,18 @@ def _reason(error: AppError) -> str:
 
 def _form(
     heading: str,
-    token: str,
     fields: str,
     button: str,
     reason: str = "",
     status: int = HTTPStatus.OK,
     headers: Mapping[str, str] | None = None,
+    *,
+    action: str = "?",
 ) -> HTMLResponse:
     alert = f'<p role="alert">{escape(reason)}</p>' if reason else ""
-    # The form is sent to the path of the page, without the token in the address.
-    content = (
-        f'{alert}<form method="post" action="?">'
-        f'<input type="hidden" name="token" value="{escape(token)}">'
-        f"{fields}<button>{button}</button></form>"
-    )
+    # By default, it is sent to the path of the page, without the token in the address.
+    form = f'<form method="post" action="{action}">{fields}<button>{button}</button></form>'
+    content = alert + form
     return _page(heading, content, status, headers)
 
 
