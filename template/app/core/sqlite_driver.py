@@ -34,7 +34,7 @@ _MAX_SLOW_STATEMENTS = 1_000
 _INSTRUCTIONS = 2_000
 _BUSY_MILLISECONDS = 5_000
 # FTS5 compares many rows without looking at the clock, and LIKE a long text.
-_SEARCHES_TEXT = re.compile(r"\b(MATCH|LIKE|GLOB)\b")
+_SEARCHES = (" MATCH ", " LIKE ", " GLOB ")
 # BEGIN IMMEDIATE takes a lock, but only if no one has it.
 _CHANGES_NOTHING = re.compile("SELECT |BEGIN")
 _INSERTS_ONE_ROW = re.compile(
@@ -93,7 +93,7 @@ class SQLiteConnection(sqlite3.Connection):
         """How long it may run there; 0 if it starts in a thread."""
         if self._read_only or _CHANGES_NOTHING.match(statement):
             is_slow = _slow_statements.get(statement, 0) > monotonic()
-            return 0 if is_slow or _SEARCHES_TEXT.search(statement) else _LOOP_SECONDS
+            return 0 if is_slow or any(word in statement for word in _SEARCHES) else _LOOP_SECONDS
         # Outside of a transaction, it would wait for the disk, too.
         return inf if self.in_transaction and self._inserts_one_row(statement) else 0
 
