@@ -67,7 +67,7 @@ async def list_users(
     if filters.q:
         columns = [User.username, User.email]
         return await search(session, statement, columns, filters.q, page, filters)
-    return await paginate(session, statement, page, filters)
+    return await paginate(session, statement, page, order=filters.order)
 
 
 @router.post(
