@@ -132,7 +132,7 @@ async def confirm_email(
 
 
 def _request_form(email: str, *refusal: Any) -> HTMLResponse:
-    return _form(
+    return _form_page(
         "Forgot your password?",
         '<label>Email address<input type="email" name="email" maxlength="254" autocomplete="email" '
         f'required autofocus value="{escape(email)}"></label>',
@@ -147,11 +147,11 @@ def _email_form(token: str, *refusal: Any) -> HTMLResponse:
         "<p>A link that restores a previous address also ends your password and all login "
         "sessions. Then you get an email with a link for a new password.</p>"
     )
-    return _form("Confirm your email address", _hide(token) + warning, "Confirm", *refusal)
+    return _form_page("Confirm your email address", _hide(token) + warning, "Confirm", *refusal)
 
 
 def _registration_form(token: str, username: str, *refusal: Any) -> HTMLResponse:
-    return _form(
+    return _form_page(
         "Choose a username and a password",
         f"{_hide(token)}"
         '<label>Username<input name="username" maxlength="32" autocomplete="username" required '
@@ -164,7 +164,7 @@ def _registration_form(token: str, username: str, *refusal: Any) -> HTMLResponse
 
 
 def _password_form(token: str, *refusal: Any) -> HTMLResponse:
-    return _form(
+    return _form_page(
         "Choose a password",
         f"{_hide(token)}<p>This ends all your login sessions.</p>"
         '<label>New password<input type="password" name="new_password" maxlength="256" '
@@ -182,7 +182,7 @@ def _reason(error: AppError) -> str:
     return error.errors[0].msg if error.errors else error.detail
 
 
-def _form(
+def _form_page(
     heading: str,
     fields: str,
     button: str,
