@@ -16,8 +16,8 @@ POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\
 class Unread(asyncio.Transport):
     """A connection that stays closing, since the client has not read all yet."""
 
-    def __init__(self) -> None:
-        super().__init__({"socket": socket.socket()})
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__({"socket": connection})
         self.sent = b""
         self.has_closed = False
 
@@ -45,18 +45,20 @@ def test_an_app_that_answers_after_a_400_sends_nothing_and_does_not_fail(
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body"})
 
-    async def scenario() -> bytes:
-        state, transport = ServerState(), Unread()
+    async def scenario(connection: socket.socket) -> bytes:
+        state, transport = ServerState(), Unread(connection)
         protocol = Protocol(Config(app, log_config=None), state, {})
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.data_received(POST)
         protocol.data_received(b"zz\r\n")
         await asyncio.gather(*state.tasks)
-        transport.get_extra_info("socket").close()
         return transport.sent
 
-    sent = asyncio.run(scenario())
+    with socket.socket() as connection:
+        # On Windows, one that is not bound has no address.
+        connection.bind(("127.0.0.1", 0))
+        sent = asyncio.run(scenario(connection))
 
     assert sent.startswith(b"HTTP/1.1 400 ")
     assert sent.count(b"HTTP/1.1") == 1
