@@ -349,14 +349,18 @@ def test_i13_a_connection_outlives_a_body_that_arrives_after_its_response(
         assert seconds - 1 < seconds_until_closed(connection) < seconds + 2.5
 
 
+def drip(connection: socket.socket) -> None:
+    for _ in range(100):
+        connection.sendall(b"x")
+        time.sleep(0.1)
+
+
 def test_i13_a_body_that_drips_after_its_response_ends(serving: Server) -> None:
     with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
         connection.sendall(EARLY.replace(b"10", b"100"))
         started_at = time.monotonic()
-        with pytest.raises(OSError, match=r"reset|[Bb]roken"):  # noqa: PT012
-            for _ in range(100):
-                connection.sendall(b"x")
-                time.sleep(0.1)
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):
+            drip(connection)
         assert 1 < time.monotonic() - started_at < 4.5
 
 
