@@ -57,7 +57,8 @@ def counts(generate: Generate, tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("list", 3, 0),
         ("last page", 3, 0),
         # The login session; the same again, under the lock; the row; its event in the audit trail.
-        # The row, whose triggers keep the index of the search, and the commit take a turn of a thread.
+        # The row, whose triggers keep the index of the search, takes a turn of a thread, and so does
+        # the commit.
         ("create", 4, 2),
     ],
 )
