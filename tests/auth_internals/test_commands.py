@@ -175,15 +175,24 @@ def test_a_user_is_deleted(
 
 @pytest.mark.parametrize("command", ["deactivate", "delete"])
 def test_z8_the_last_administrator_is_neither_deactivated_nor_deleted(
-    run: Run, client: TestClient, admin: dict[str, str], make_user: MakeUser, command: str
+    run: Run,
+    client: TestClient,
+    admin: dict[str, str],
+    make_user: MakeUser,
+    caplog: pytest.LogCaptureFixture,
+    command: str,
 ) -> None:
     make_user("ada", "permissions:write", "users:write")
     assert run("user", "deactivate", "ada")[0] == 0
+    caplog.clear()
 
     code, output = run("user", command, "admin")
 
     assert code == 1
-    assert "This is the last active user who holds permissions:write and users:write." in output
+    assert "sessions_revoked" not in {getattr(line, "event", "") for line in caplog.records}
+    assert output == (
+        "Error: This is the last active user who holds permissions:write and users:write.\n"
+    )
     assert client.get(ME, headers=admin).json()["is_active"]
     # With another one, it is allowed.
     assert run("user", "activate", "ada")[0] == run("user", command, "admin")[0] == 0

@@ -121,6 +121,9 @@ async def apply_update(
     await rename(session, user, data.username, data.email)
     if data.is_active is not None:
         user.is_active = data.is_active
+    await session.flush()
+    # First, so that the log has no line about sessions that then stay.
+    await permissions.require_holders(session, needed)
     if hashed is not None:
         await set_password(session, settings, user, hashed)
     if not user.is_active:
@@ -128,8 +131,6 @@ async def apply_update(
     if user.email != before["email"] or not user.is_active:
         # A thief may have the way back to an address, too.
         await links.end(session, user.id, *Purpose)
-    await session.flush()
-    await permissions.require_holders(session, needed)
     await record_change(session, caller, user, before)
     return user
 
