@@ -1,14 +1,17 @@
 """Routes that go wrong in every way, for the tests of error responses and transactions."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Literal
 
 from fastapi import Body, Cookie, FastAPI, Form, Header, Query
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Insert, insert, text
+from sqlalchemy import Engine, Insert, MetaData, create_engine, insert, text
 
 from app.api.deps import DatabaseDep, SessionDep
 from app.core.app import build_app
+from app.core.database import synchronous_url
 from app.core.routing import Router
 from app.errors import Conflict
 from app.models.user import User
@@ -57,6 +60,21 @@ def with_routes_of(app: FastAPI, settings: Settings) -> FastAPI:
     new.router.routes.extend(app.router.routes)
     new.router.lifespan_context = app.router.lifespan_context
     return new
+
+
+def with_router(app: FastAPI, router: Router) -> FastAPI:
+    """A new app with the routes of this one, and those of the router."""
+    app = with_routes_of(app, app.state.settings)
+    app.include_router(router)
+    return app
+
+
+@contextmanager
+def with_tables(database_url: str, metadata: MetaData) -> Iterator[Engine]:
+    engine = create_engine(synchronous_url(database_url))
+    metadata.create_all(engine)
+    yield engine
+    engine.dispose()
 
 
 def add_failing_routes(app: FastAPI) -> None:

@@ -13,17 +13,16 @@ import pytest
 from fastapi import FastAPI, Query
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Engine, MetaData, Numeric, String, create_engine, event, select
+from sqlalchemy import Engine, MetaData, Numeric, String, event, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.api.deps import IdPath, PageDep, SessionDep
-from app.core.database import synchronous_url
 from app.core.pagination import CountedPage, Page, paginate, paginate_counted
 from app.core.resources import add, load, load_all, update
 from app.core.routing import Router
 from app.core.types import NAMING_CONVENTION, Int32, Int64, PrimaryKey, Timestamp, UtcDateTime
-from tests.core.routes import with_routes_of
+from tests.core.routes import with_router, with_tables
 
 Kind = Literal["big", "small"]
 
@@ -147,17 +146,13 @@ def make_shelf(number: int) -> OldShelf:
 
 @pytest.fixture
 def rows(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(synchronous_url(database_url))
-    ShelfBase.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
+    with with_tables(database_url, ShelfBase.metadata) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="module")
 def shared_app(shared_app: FastAPI) -> FastAPI:
-    app = with_routes_of(shared_app, shared_app.state.settings)
-    app.include_router(router)
-    return app
+    return with_router(shared_app, router)
 
 
 @pytest.fixture

@@ -9,15 +9,14 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, JsonValue
-from sqlalchemy import JSON, Engine, MetaData, Numeric, create_engine
+from sqlalchemy import JSON, Engine, MetaData, Numeric
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.api.deps import IdPath, SessionDep
-from app.core.database import synchronous_url
 from app.core.resources import add, load, update
 from app.core.routing import Router
 from app.core.types import NAMING_CONVENTION, Amount, PrimaryKey, StorableJson
-from tests.core.routes import with_routes_of
+from tests.core.routes import with_router, with_tables
 
 
 class ParcelBase(DeclarativeBase):
@@ -69,17 +68,13 @@ async def update_parcel(parcel_id: IdPath, data: ParcelUpdate, session: SessionD
 
 @pytest.fixture
 def rows(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(synchronous_url(database_url))
-    ParcelBase.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
+    with with_tables(database_url, ParcelBase.metadata) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="module")
 def shared_app(shared_app: FastAPI) -> FastAPI:
-    app = with_routes_of(shared_app, shared_app.state.settings)
-    app.include_router(router)
-    return app
+    return with_router(shared_app, router)
 
 
 @pytest.fixture
