@@ -132,11 +132,13 @@ def merge(project: Path, source: str, shared: list[str], table: Table) -> Iterat
 def merged_files(project: Path, renders: Renders) -> list[str]:
     """The files that both sides changed and that have no conflict."""
     changed = list_files(project, "diff", "--name-only", "--diff-filter=M", "--relative", "HEAD")
-    changed = [file for file in changed if file not in {ANSWERS, *conflicted_files(project)}]
+    left_out = {ANSWERS, *conflicted_files(project)}
     return [
         file
         for file in changed
-        if (renders.old / file).is_file() and is_changed(project, renders.old, file)
+        if file not in left_out
+        and (renders.old / file).is_file()
+        and is_changed(project, renders.old, file)
     ]
 
 
