@@ -59,6 +59,12 @@ def run(make_settings: MakeSettings, work: Callable[[Database], Awaitable[Found]
     return asyncio.run(in_database())
 
 
+TRIGGER = """
+CREATE TRIGGER counted AFTER INSERT ON permissions
+BEGIN UPDATE permissions SET description = 'old' WHERE id < new.id; END
+"""
+
+
 async def longest_pause(work: Awaitable[object]) -> float:
     """The longest time, in seconds, in which nothing else could run."""
     longest = 0.0
@@ -118,18 +124,17 @@ def test_a_change_of_any_number_of_rows_and_each_commit_takes_a_turn_of_a_thread
     assert run(make_settings, work) == (taken, 1)
 
 
-@pytest.mark.parametrize("table", ["permissions", "Permissions", '"permissions"'])
+SPELLINGS = ["permissions", "Permissions", '"permissions"', "[permissions]", "`permissions`"]
+SPELLINGS += ["main.permissions", "permissions AS p", "permissions /* all */", "permissions\n"]
+
+
+@pytest.mark.parametrize("table", SPELLINGS)
 def test_an_insert_with_a_trigger_takes_a_turn_of_a_thread(
     make_settings: MakeSettings, rows: Engine, turns: list[object], table: str
 ) -> None:
     """The trigger may change any number of rows, or tokenize a long text."""
     with rows.begin() as connection:
-        connection.execute(
-            text(
-                "CREATE TRIGGER counted AFTER INSERT ON permissions"
-                " BEGIN UPDATE permissions SET description = 'old' WHERE id < new.id; END"
-            )
-        )
+        connection.execute(text(TRIGGER))
 
     async def work(database: Database) -> int:
         async with database.writers.begin() as session:
@@ -141,6 +146,45 @@ def test_an_insert_with_a_trigger_takes_a_turn_of_a_thread(
             return len(turns)
 
     assert run(make_settings, work) == 1
+
+
+def test_a_trigger_of_a_migration_is_noticed_while_the_app_runs(
+    make_settings: MakeSettings, rows: Engine, turns: list[object]
+) -> None:
+    async def add(database: Database, name: str) -> int:
+        async with database.writers.begin() as session:
+            await session.scalar(text("SELECT 1"))
+            turns.clear()
+            await session.execute(text(f"{INSERT} VALUES (:a, :a)"), {"a": name})
+            return len(turns)
+
+    async def work(database: Database) -> list[int]:
+        before = await add(database, "one")
+        with rows.begin() as connection:
+            connection.execute(text(TRIGGER))
+        return [before, await add(database, "two")]
+
+    assert run(make_settings, work) == [0, 1]
+
+
+def test_a_long_text_is_inserted_in_a_thread(database: Path, turns: list[object]) -> None:
+    """To copy it takes time, and it cannot be interrupted."""
+
+    def work() -> list[int]:
+        connection = SQLiteConnection(
+            database, read_only=False, isolation_level=None, check_same_thread=False
+        )
+        connection.cursor().execute("CREATE TABLE texts (text)")
+        connection.cursor().execute("BEGIN")
+        taken: list[int] = []
+        for value in ("short", "x" * 1_000_001, b"x" * 1_000_001):
+            turns.clear()
+            connection.cursor().execute("INSERT INTO texts (text) VALUES (?)", (value,))
+            taken.append(len(turns))
+        connection.close()
+        return taken
+
+    assert asyncio.run(greenlet_spawn(work)) == [0, 1, 1]
 
 
 def test_an_insert_that_commits_by_itself_waits_for_the_disk_in_a_thread(
@@ -209,6 +253,22 @@ def test_a_statement_that_was_slow_starts_in_a_thread_the_next_time(
         return len(turns)
 
     assert run(make_settings, work) == 1
+
+
+def test_a_slow_read_that_cannot_be_interrupted_starts_in_a_thread_the_next_time(
+    make_settings: MakeSettings, turns: list[object]
+) -> None:
+    statement = text("SELECT instr(replace(hex(zeroblob(30000000)), '0', 'x'), 'xy')")
+
+    async def work(database: Database) -> list[int]:
+        taken = []
+        for _ in "ab":
+            turns.clear()
+            assert await answer(database, statement) == 0
+            taken.append(len(turns))
+        return taken
+
+    assert run(make_settings, work) == [0, 1]
 
 
 def test_a_full_text_search_runs_in_a_thread_at_once(

@@ -27,18 +27,22 @@ from sqlalchemy.util import await_only
 
 # How long a read may keep everybody else waiting.
 _LOOP_SECONDS = 0.01
-# For so long, a statement that was interrupted runs in a thread at once.
+# One that could not be interrupted, such as a count(*), may also have waited for the processor.
+_GRACE_SECONDS = 0.04
+# For so long, a statement that was too slow runs in a thread at once.
 _SLOW_SECONDS = 60.0
 _MAX_SLOW_STATEMENTS = 1_000
 # SQLite looks at the clock after so many of its instructions: about every 0.1 ms.
 _INSTRUCTIONS = 2_000
 _BUSY_MILLISECONDS = 5_000
+# A longer text starts in a thread: to insert 10 MB takes 36 ms.
+_MAX_LENGTH = 1_000_000
 # FTS5 compares many rows without looking at the clock, and LIKE a long text.
 _SEARCHES = (" MATCH ", " LIKE ", " GLOB ")
 # BEGIN IMMEDIATE takes a lock, but only if no one has it.
 _CHANGES_NOTHING = re.compile("SELECT |BEGIN")
 _INSERTS_ONE_ROW = re.compile(
-    r"INSERT INTO \"?(?P<table>[^()\"]+?)\"? \([^()]+\) VALUES \([?, ]+\)(?!,|.*SELECT)", re.S
+    r"INSERT INTO \"?(?P<table>\w+)\"? \([^()]+\) VALUES \([?, ]+\)(?!,|.*(?i:SELECT))", re.S
 )
 # Triggers run with the INSERT, and one into a virtual table is work for its module.
 _DOES_MORE = """SELECT 1 FROM sqlite_master WHERE tbl_name = ? COLLATE NOCASE
@@ -49,23 +53,17 @@ _slow_statements: dict[str, float] = {}
 
 
 class SQLiteConnection(sqlite3.Connection):
-    """A connection whose calls never block the event loop for long.
-
-    With `read_only`, each statement may be interrupted and run again.
-    """
+    """A connection whose calls never block the event loop for long."""
 
     def __init__(self, *arguments: Any, read_only: bool, **options: Any) -> None:
         # A statement on the event loop must not wait for a lock.
         super().__init__(*arguments, **{**options, "timeout": 0})
         self._read_only = read_only
         self._deadline = inf
-        # Table → whether an INSERT does nothing else.
-        self._simple_tables: dict[str, bool] = {}
+        # Table and version of the schema → whether an INSERT does nothing else.
+        self._simple_tables: dict[tuple[str, tuple[int]], bool] = {}
         self._thread: ThreadPoolExecutor | None = None
-        self.set_progress_handler(self._is_late, _INSTRUCTIONS)
-
-    def _is_late(self) -> bool:
-        return monotonic() > self._deadline
+        self.set_progress_handler(lambda: monotonic() > self._deadline, _INSTRUCTIONS)
 
     def cursor(self, factory: Any = None) -> Any:
         return (factory or _Cursor)(self)
@@ -75,6 +73,8 @@ class SQLiteConnection(sqlite3.Connection):
             self._deadline = monotonic() + seconds
             try:
                 result = call()
+                if monotonic() > self._deadline + _GRACE_SECONDS:
+                    _remember_as_slow(statement)
                 # AsyncConnection rejects a driver that awaits nothing.
                 await_only(_awaited())
                 return result
@@ -100,10 +100,11 @@ class SQLiteConnection(sqlite3.Connection):
     def _inserts_one_row(self, statement: str) -> bool:
         if (found := _INSERTS_ONE_ROW.match(statement)) is None:
             return False
-        if (table := found["table"]) not in self._simple_tables:
-            with closing(sqlite3.Cursor(self)) as cursor:
-                self._simple_tables[table] = not cursor.execute(_DOES_MORE, [table]).fetchone()
-        return self._simple_tables[table]
+        with closing(sqlite3.Cursor(self)) as cursor:
+            key = found["table"], cursor.execute("PRAGMA schema_version").fetchone()
+            if key not in self._simple_tables:
+                self._simple_tables[key] = not cursor.execute(_DOES_MORE, key[:1]).fetchone()
+        return self._simple_tables[key]
 
     def run_patiently(self, call: Callable[[], Any]) -> Any:
         """Call it in the thread, where it may wait for a lock."""
@@ -141,10 +142,7 @@ class SQLiteConnection(sqlite3.Connection):
         close = super().close
         if self._thread is None:
             return close()
-        if waits:
-            self.run_in_thread(close)
-        else:
-            self._thread.submit(close)
+        (self.run_in_thread if waits else self._thread.submit)(close)
         self._thread.shutdown(wait=False)
 
 
@@ -174,16 +172,18 @@ class _Cursor:
         self._rows: Iterator[Any] = iter(())
 
     def execute(self, statement: str, parameters: Any = ()) -> None:
-        self._connection.run(statement, partial(self._execute, statement, parameters))
+        call = partial(self._execute, statement, parameters)
+        if any(isinstance(value, str | bytes) and len(value) > _MAX_LENGTH for value in parameters):
+            self._connection.run_patiently(call)
+        else:
+            self._connection.run(statement, call)
 
     def executemany(self, statement: str, parameters: Iterable[Any]) -> None:
-        call = partial(self._execute, statement, parameters, many=True)
-        self._connection.run_patiently(call)
+        self._connection.run_patiently(partial(self._execute, statement, parameters, many=True))
 
     def _execute(self, statement: str, parameters: Any, *, many: bool = False) -> None:
         with closing(sqlite3.Cursor(self._connection)) as cursor:
-            execute = cursor.executemany if many else cursor.execute
-            execute(statement, parameters)
+            (cursor.executemany if many else cursor.execute)(statement, parameters)
             self._rows = iter(cursor.fetchall())
             self.description = cursor.description
             self.rowcount, self.lastrowid = cursor.rowcount, cursor.lastrowid
