@@ -67,6 +67,31 @@ def test_requests_begin_in_the_order_of_their_arrival_and_a_cancelled_one_delays
     assert begun == [0, *range(3, 19)]
 
 
+def test_a_stream_counts_though_it_still_listens_to_its_client() -> None:
+    """Before that, it waits for its body."""
+    counts: list[int] = []
+
+    async def arrive_never() -> Message:
+        return await asyncio.Future()
+
+    async def take(_: Message) -> None:
+        counts.append(middleware.in_progress)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        listening = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        counts.append(middleware.in_progress)
+        await send({"type": "http.response.start", "status": 200})
+        listening.cancel()
+        await asyncio.sleep(0)
+        counts.append(middleware.in_progress)
+
+    middleware = ConcurrencyMiddleware(app, 100)
+    asyncio.run(middleware(request(0), arrive_never, take))
+
+    assert [*counts, middleware.in_progress] == [0, 1, 1, 0]
+
+
 def test_a_request_does_not_wait_for_one_of_another_event_loop() -> None:
     """Such as a test client that was not entered, and has a loop for each request."""
     begun: list[int] = []

@@ -162,6 +162,32 @@ def test_i13_bodies_that_never_arrive_shut_nobody_out(make_settings: MakeSetting
     assert asyncio.run(work()) == [200, 200, 408, True, False, False]
 
 
+def test_i13_a_request_that_is_ended_while_it_works_ends_no_other(
+    make_settings: MakeSettings,
+) -> None:
+    """It asks for the next part of its body after it was ended."""
+    app = create_app(make_settings(max_concurrent_requests=3))
+
+    @app.post("/{seconds}")
+    async def read(seconds: float, request: Request) -> None:
+        async for _ in request.stream():
+            await asyncio.sleep(seconds)
+
+    async def begin(path: str) -> int:
+        start, *_ = await send_request(app, "POST", path, steady(), enters=False)
+        return int(start["status"])
+
+    async def work() -> list[int]:
+        async with app.router.lifespan_context(app):
+            uploads = []
+            for path in ("/0.3", "/0", "/0", "/0"):
+                uploads.append(asyncio.ensure_future(begin(path)))
+                await asyncio.sleep(0.02)
+            return await asyncio.gather(*uploads)
+
+    assert asyncio.run(work()) == [408, 200, 200, 200]
+
+
 async def gone() -> AsyncIterator[Message]:
     yield chunk(b"", more=False)
     await asyncio.sleep(0.05)

@@ -159,6 +159,10 @@ class ClientStalled(Exception):
     """The client has not read the response for too long."""
 
 
+def _too_slow() -> HTTPException:
+    return HTTPException(408, "The request body took too long.", {"Connection": "close"})
+
+
 class _TimedBody:
     def __init__(self, receive: Receive, bodies: dict["_TimedBody", None], limit: int) -> None:
         self._receive = receive
@@ -166,12 +170,15 @@ class _TimedBody:
         self._limit = limit
         self._seconds_left = BODY_SECONDS
         self._is_complete = False
+        self._is_given_up = False
         self._timeout: asyncio.Timeout | None = None
 
     async def receive(self) -> Message:
         if self._is_complete:
             # Waits for the client to disconnect.
             return await self._receive()
+        if self._is_given_up:
+            raise _too_slow()
         self._bodies[self] = None
         if len(self._bodies) > self._limit:
             next(iter(self._bodies)).give_up()
@@ -180,8 +187,7 @@ class _TimedBody:
             async with asyncio.timeout(min(self._seconds_left, BODY_SECONDS)) as self._timeout:
                 message = await self._receive()
         except TimeoutError:
-            close = {"Connection": "close"}
-            raise HTTPException(408, "The request body took too long.", close) from None
+            raise _too_slow() from None
         finally:
             self._timeout = None
         # Only the time that the app waited counts.
@@ -195,6 +201,6 @@ class _TimedBody:
     def give_up(self) -> None:
         """Wait no longer. So slow clients cannot shut out the others."""
         del self._bodies[self]
-        self._seconds_left = 0.0
+        self._is_given_up = True
         if self._timeout and not self._timeout.expired():
             self._timeout.reschedule(asyncio.get_running_loop().time())

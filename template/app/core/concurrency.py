@@ -37,32 +37,50 @@ class ConcurrencyMiddleware:
         self.in_progress += 1
         try:
             await self._wait_for_turn()
-            await self.app(scope, self._uncounted(receive), send)
+            request = _UncountedBody(self, receive, send)
+            await self.app(scope, request.receive, request.send)
         finally:
             self.in_progress -= 1
-
-    def _uncounted(self, receive: Receive) -> Receive:
-        is_complete = False
-
-        async def receive_body() -> Message:
-            nonlocal is_complete
-            if is_complete:
-                return await receive()
-            self.in_progress -= 1
-            try:
-                message = await receive()
-            finally:
-                self.in_progress += 1
-            is_complete = not message.get("more_body", False)
-            return message
-
-        return receive_body
 
     async def _wait_for_turn(self) -> None:
         loop = asyncio.get_running_loop()
         if (queue := self._queues.get(loop)) is None:
             queue = self._queues[loop] = _Queue()
         await queue.wait(loop)
+
+
+class _UncountedBody:
+    """A request does not count while it waits for its body, until its response begins."""
+
+    def __init__(self, limiter: ConcurrencyMiddleware, receive: Receive, send: Send) -> None:
+        self._limiter = limiter
+        self._receive = receive
+        self._send = send
+        self._always_counts = False
+        self._is_uncounted = False
+
+    async def receive(self) -> Message:
+        if self._always_counts or self._is_uncounted:
+            return await self._receive()
+        self._is_uncounted = True
+        self._limiter.in_progress -= 1
+        try:
+            message = await self._receive()
+        finally:
+            self._count()
+        if not message.get("more_body", False):
+            self._always_counts = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        # A stream also receives, to hear of a client that has gone.
+        self._always_counts = True
+        self._count()
+        await self._send(message)
+
+    def _count(self) -> None:
+        self._limiter.in_progress += self._is_uncounted
+        self._is_uncounted = False
 
 
 class _Queue:
