@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,17 @@ async def answer_slowly():
 
     return StreamingResponse(parts())
 """
+LARGE_ROUTE = """
+from fastapi import Response
+
+@app.get("/large")
+async def answer_much():
+    return Response(b"x" * 10_000_000)
+"""
 SHORT_LIMITS = """
-from app.core import server
+from app.core import clients, server
 server.HEADER_SECONDS = 2
+clients.SEND_SECONDS = server.SEND_SECONDS = 2
 """
 
 
@@ -72,10 +81,10 @@ def add_to_the_app(project: Path, code: str) -> None:
 def serving(
     generate: Generate, migrated_once: Migrated, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """`serve`, with short limits and the routes of LOGIN and SLOW_ROUTE."""
+    """`serve`, with short limits and the routes above."""
     home = tmp_path_factory.mktemp("serving")
     folder = Path(shutil.copytree(migrated_once(generate(auth=True)), home / "project"))
-    add_to_the_app(folder, LOGIN + SLOW_ROUTE + SHORT_LIMITS)
+    add_to_the_app(folder, LOGIN + SLOW_ROUTE + LARGE_ROUTE + SHORT_LIMITS)
     machine = Machine(home / "home", {"python3": base_python()})
     with Server(machine, [*SERVE, "--keep-alive", "5"], folder) as server:
         yield server
@@ -330,11 +339,20 @@ SLOW_AND_LAST = POST % (b"/answers-slowly", b"Connection: close")
         (EARLY, [b"0123456789"], 5),
         (EARLY, [b"01234", b"56789"], 5),
         (EARLY_CHUNKED, [b"a\r\n0123456789\r\n", b"0\r\n\r\n"], 5),
+        (EARLY, [], 2),
         (EARLY, [b"0123"], 2),
         (EARLY_CHUNKED, [b"a\r\n0123456789\r\n"], 2),
         (EARLY, [b"0123456789GET / HTT"], 2),
     ],
-    ids=["whole", "in parts", "in chunks", "a part", "a chunk", "and a part of a request"],
+    ids=[
+        "whole",
+        "in parts",
+        "in chunks",
+        "nothing",
+        "a part",
+        "a chunk",
+        "and a part of a request",
+    ],
 )
 def test_i13_a_connection_outlives_a_body_that_arrives_after_its_response(
     serving: Server, start: bytes, rest: list[bytes], seconds: int
@@ -347,6 +365,22 @@ def test_i13_a_connection_outlives_a_body_that_arrives_after_its_response(
             connection.sendall(part)
             time.sleep(0.1)
         assert seconds - 1 < seconds_until_closed(connection) < seconds + 2.5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends such a connection")
+def test_i13_a_client_that_does_not_read_loses_its_connection(serving: Server) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", serving.port))
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(7)
+        connection.settimeout(10)
+        received = 0
+        with suppress(ConnectionResetError):
+            while part := connection.recv(65536):
+                received += len(part)
+
+    assert received < 10_000_000
 
 
 def drip(connection: socket.socket) -> None:

@@ -19,6 +19,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.supervisors import Multiprocess
 
+from app.core.clients import SEND_SECONDS
 from app.core.errors import problem
 from app.core.middleware import SECURITY_HEADERS
 from app.core.settings import CoreSettings
@@ -27,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 # How long a client may take for the headers, from the connection or from their first byte.
 HEADER_SECONDS = 30.0
-
 # The owner and the group may connect: put the user of the proxy into the group.
 _SOCKET_MODE = 0o660
 
@@ -46,8 +46,7 @@ def serve_app(
         proxy_headers=False,
         server_header=False,
         log_config=None,
-        # A worker on a busy machine may need longer than the default of 5 seconds to start, and
-        # would be killed.
+        # A worker needs longer than 5 seconds to start on a busy machine, and would be killed.
         timeout_worker_healthcheck=30,
         loop=_loop(settings, options["workers"]),
         **options,
@@ -55,9 +54,8 @@ def serve_app(
     # After it has stopped, uvicorn raises this signal again. By default, that would end the
     # process before the path is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with (
-        _at_path(listens_at) if isinstance(listens_at, Path) else _at_port(*listens_at) as listener
-    ):
+    opened = _at_path(listens_at) if isinstance(listens_at, Path) else _at_port(*listens_at)
+    with opened as listener:
         logger.info("Listening on %s", _name_of(listener))
         if config.workers == 1:
             server = uvicorn.Server(config)
@@ -93,8 +91,7 @@ class SharingLoop(asyncio.SelectorEventLoop):
         *others: Any,
         **options: Any,
     ) -> None:
-        # The system's queue has its length already. asyncio has no public option for this number,
-        # so its types do not know this method.
+        # asyncio has no public option for this number, so its types do not know this method.
         arguments = (protocol_factory, sock, sslcontext, server, 1, *others)
         super()._start_serving(*arguments, **options)  # type: ignore[misc]
 
@@ -209,8 +206,8 @@ class Protocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        # A part of the next request may be there already.
-        if self.conn.trailing_data[0]:
+        # A part of the next request may be there already, or the rest of this one may not.
+        if self.conn.trailing_data[0] or self.conn.their_state is h11.SEND_BODY:
             self._limit_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -258,3 +255,6 @@ def _send_at_once(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         if connection.family != getattr(socket, "AF_UNIX", None):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Linux only. Otherwise, what a client does not read would keep its connection open.
+            if option := getattr(socket, "TCP_USER_TIMEOUT", None):
+                connection.setsockopt(socket.IPPROTO_TCP, option, int(SEND_SECONDS * 1000))
