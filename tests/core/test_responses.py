@@ -3,10 +3,10 @@
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI, HTTPException, Response
+from fastapi import FastAPI, HTTPException, Query, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 from sqlalchemy import text
@@ -15,6 +15,7 @@ from app.api.deps import SessionDep
 from app.core.errors import AppError
 from app.core.openapi import error_responses
 from app.core.routing import Router
+from app.core.types import ShortText
 from app.main import create_app
 from tests.conftest import MakeSettings
 from tests.core.routes import SECRET
@@ -47,6 +48,18 @@ def test_x5_x11_every_error_is_a_problem_with_the_security_headers(
     assert problem["status"] == status
     assert problem["request_id"] == response.headers["x-request-id"]
     assert {"type", "title", "detail", "instance"} < problem.keys()
+
+
+def test_a_text_of_the_wrong_length_is_told_in_characters(app: FastAPI, client: TestClient) -> None:
+    @app.get("/length")
+    async def read(text: Annotated[ShortText, Query(min_length=2, max_length=3)]) -> None: ...
+
+    said = [
+        client.get("/length", params={"text": text}).json()["errors"][0]["msg"]
+        for text in ("a", "abcd")
+    ]
+
+    assert said == ["Use at least 2 character(s).", "Use at most 3 characters."]
 
 
 def test_an_error_of_the_app_has_its_own_detail(client: TestClient) -> None:

@@ -98,16 +98,19 @@ def sent(client: TestClient, field: str, text: str) -> list[tuple[int, Any]]:
 
 
 LARGE = [str(2**63), str(-(2**63) - 1), "12345678901234567890", f"-1{'0' * 400}", f"1{'0' * 400}"]
+# SQLite would round some of these, and make an integer of others.
+FLOATS = ["1.0", "-0.0", "0.1", "160.3984171240037", "62778049.14484917", "1e16", "5e-324"]
+NUMBERS = [*LARGE, *FLOATS, "6.146279348589314e-30", "1.7976931348623157e308"]
+DEEP = '{"a": [' * 100 + "1" + "]}" * 100
 # SQLite finds a number in a text, unless it is in quotes, a list or an object.
 QUOTED = ['"12"', '"1e5"', '" 0x10"', '"NaN"', '""', '"null"', "true", "false", "[]", "{}"]
 
 
 @pytest.mark.parametrize(
     "text",
-    ["0", "-0", str(2**63 - 1), str(-(2**63)), "1.0", "-0.0", "0.1", "1e300", "5e-324"]
-    + ["9007199254740993.0", "12345678901234567890.0", "1.7976931348623157e308", *QUOTED]
-    + [f"[{text}]" for text in LARGE]
-    + [f'{{"a": {text}}}' for text in LARGE],
+    ["0", "-0", str(2**63 - 1), str(-(2**63)), DEEP, *QUOTED]
+    + [f"[{text}]" for text in NUMBERS]
+    + [f'{{"a": {text}}}' for text in NUMBERS],
     ids=lambda text: text[:25],
 )
 def test_a_json_value_is_stored_as_it_was_sent(client: TestClient, text: str) -> None:
@@ -124,11 +127,18 @@ def test_null_is_a_json_value(client: TestClient) -> None:
     ]
 
 
-@pytest.mark.parametrize("text", LARGE, ids=lambda text: text[:25])
-def test_a_json_number_that_sqlite_would_round_is_rejected(client: TestClient, text: str) -> None:
+@pytest.mark.parametrize("text", NUMBERS, ids=lambda text: text[:25])
+def test_a_json_number_that_sqlite_could_round_is_rejected(client: TestClient, text: str) -> None:
     rejected = (422, None)
 
     assert sent(client, "data", text) == [rejected, (200, 0), rejected, (200, "other")]
+
+
+@pytest.mark.parametrize("depth", [101, 127, 128, 400])
+def test_a_json_value_too_deep_for_a_response_is_rejected(client: TestClient, depth: int) -> None:
+    text = '{"a": [' * depth + "1" + "]}" * depth
+
+    assert [status for status, _ in sent(client, "data", text)] == [422, 200, 422, 200]
 
 
 @pytest.mark.parametrize(

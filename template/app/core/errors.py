@@ -29,6 +29,11 @@ _NEW_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 _STATUSES_WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 # A response with more could be many times as long as its request.
 _MAX_FIELD_ERRORS = 50
+# Type of an error → what Pydantic calls the limit, and the sentence for a text.
+_LENGTHS = {
+    "too_short": ("min_length", "Use at least {} character(s)."),
+    "too_long": ("max_length", "Use at most {} characters."),
+}
 # What a route reads of a request to tell whether it accepts it.
 _ROUTING_KEYS = ("type", "path", "root_path", "headers")
 _FORM_TYPES = {"application/x-www-form-urlencoded", "multipart/form-data"}
@@ -193,6 +198,10 @@ def _location(error: Mapping[str, Any]) -> list[str]:
 
 
 def _message(error: Mapping[str, Any]) -> str:
+    # Pydantic says "items" of a text if another rule comes before the one for its length.
+    if error["type"] in _LENGTHS and isinstance(error["input"], str):
+        name, sentence = _LENGTHS[error["type"]]
+        return sentence.format(error["ctx"][name])
     # The only message of Pydantic that quotes the input.
     return "Unknown kind" if error["type"] == "union_tag_invalid" else str(error["msg"])
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, LiteralString
@@ -70,6 +71,9 @@ def normalize_name(text: object) -> object:
     return f"{name.casefold()}{at}{domain.lower()}"
 
 
+# Pydantic writes about 255 levels into a response.
+_MAX_JSON_DEPTH = 200
+
 # A NUL, which PostgreSQL cannot store, and lone surrogates, which UTF-8 cannot express.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -137,13 +141,27 @@ def _with_two_places(amount: Decimal) -> Decimal:
     return amount.quantize(Decimal("0.01")) + 0
 
 
-def _reject_large_integer(value: JsonValue) -> JsonValue:
-    # The type JSON of SQLite is numeric. It would store this as a float, or as infinity. In a list
-    # or an object, a number is part of a text.
-    if isinstance(value, int) and not -MAX_ID - 1 <= value <= MAX_ID:
+def _check_json(value: JsonValue) -> JsonValue:
+    # The type JSON of SQLite is numeric: it would round these. In a list or an object, a number is
+    # part of a text.
+    is_large = isinstance(value, int) and not -MAX_ID - 1 <= value <= MAX_ID
+    if is_large or isinstance(value, float):
         reason = "Use an integer of at most 64 bits, or put it into a text, a list or an object."
         raise PydanticCustomError("out_of_range", reason)
+    # Not recursive, because Python has a limit for that, too.
+    level: list[JsonValue] = [value]
+    depth = 0
+    while level := [child for item in level for child in _children(item)]:
+        depth += 1
+        if depth > _MAX_JSON_DEPTH:
+            raise PydanticCustomError("too_deep", "Use fewer lists and objects in each other.")
     return value
+
+
+def _children(value: JsonValue) -> Iterable[JsonValue]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 # What a `Mapped[int]`, a foreign key, a BigInt and a `Mapped[datetime]` can hold in every database.
@@ -158,7 +176,7 @@ Amount = Annotated[
     Field(max_digits=12, decimal_places=2),
     AfterValidator(_with_two_places),
 ]
-StorableJson = Annotated[JsonValue, AfterValidator(_reject_large_integer)]
+StorableJson = Annotated[JsonValue, AfterValidator(_check_json)]
 # No spaces, control or ignorable characters: two addresses that look the same would be two users.
 _ADDRESS_CHARACTER = (
     r"[^@\s\p{C}\p{Default_Ignorable_Code_Point}\u2800\U0001d159\U00013441\U00013442]"
@@ -182,7 +200,7 @@ Username = Annotated[
     str,
     BeforeValidator(normalize_name),
     Field(pattern=r"^[a-z0-9._-]{3,32}$"),
-    _explain("username", "Use 3 to 32 of a-z, 0-9, dot, _ and -."),
+    _explain("username", "Use 3 to 32 characters: a-z, 0-9, dot, _ and -."),
     WithJsonSchema({"type": "string", "description": "3 to 32 of a-z, 0-9, dot, _ and -"}),
 ]
 Email = Annotated[
