@@ -80,7 +80,8 @@ def resource(
         stage.migrate(f"add {names.words}")
         if searched:
             stage.add_migration(f"search_{names.plural}", "search.py", **options)
-    if needed := needed_permissions(names, options):
+    needed = needed_permissions(names, options)
+    if needed and not dry_run:
         program = context.find_root().command_path.removesuffix(" generate")
         typer.echo(f"Then let users in: {program} permission grant USERNAME {' '.join(needed)}")
 
@@ -122,8 +123,9 @@ def permission(
     """Declare a permission, for routes to ask for: books:lend "Lend books" """
     with changing(dry_run, force) as stage:
         member = write_permission(stage, name, description)
-    typer.echo(f"Routes ask for it with require(PermissionName.{member}).")
-    typer.echo("It can be granted after: alembic upgrade head")
+    if not dry_run:
+        typer.echo(f"Routes ask for it with require(PermissionName.{member}).")
+        typer.echo("It can be granted after: alembic upgrade head")
 
 
 @cli.command()

@@ -15,25 +15,36 @@ from generators.names import BadName, Names, Target, camel, singularize, snake, 
 
 # PostgreSQL's limit for the name of a table, an index or a constraint.
 MAX_IDENTIFIER = 63
-# Names that a model or a schema, or the code around its columns, uses itself.
+# Names that a model or a schema, the code around its columns, or a database uses itself.
 TAKEN_FIELDS = {
     "bool",
+    "cmax",
+    "cmin",
+    "collation",
+    "concurrently",
+    "ctid",
     "date",
     "datetime",
     "false",
     "float",
     "id",
     "int",
+    "lateral",
     "list",
     "mapped_column",
     "metadata",
+    "nothing",
     "property",
     "registry",
     "relationship",
     "self",
     "str",
+    "tableoid",
+    "tablesample",
     "true",
     "type_annotation_map",
+    "xmax",
+    "xmin",
 }
 # What a list reads from the query itself.
 QUERY_NAMES = {"cursor", "limit", "order"}

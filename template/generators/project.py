@@ -97,7 +97,8 @@ class Stage:
 
     def add_imports(self, file: str, code: str, modules: dict[str, str]) -> None:
         """Import those of the names in `modules` that the code uses and the file lacks."""
-        used = sorted({*re.findall(r"[A-Za-z_]\w*", code)} & modules.keys())
+        without_texts = re.sub(r'"(?:[^"\\]|\\.)*"', '""', code)
+        used = sorted({*re.findall(r"[A-Za-z_]\w*", without_texts)} & modules.keys())
         tree = ast.parse(self.read(file).encode())
         known = {
             alias.name for n in tree.body if isinstance(n, ast.ImportFrom) for alias in n.names
@@ -164,7 +165,9 @@ class Stage:
         url = f"sqlite:///{self.folder / 'generate.db'}"
         run = self.run("generators.migration", url, *message)
         if run.returncode:
-            reason = (run.stdout + run.stderr).strip().splitlines()
+            lines = (run.stdout + run.stderr).strip().splitlines()
+            # SQLAlchemy ends with a link.
+            reason = [line for line in lines if not line.startswith("(Background on this error")]
             raise GenerateError(
                 f"no migration: in a new SQLite database, {reason[-1] if reason else ''}"
             )

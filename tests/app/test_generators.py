@@ -398,6 +398,8 @@ def add_to(project: Project) -> str:
         ["field", "User", "nickname:str?"],
     ):
         shown = project.succeed("app", "generate", *arguments)
+        if arguments[0] == "permission":
+            assert shown.endswith("It can be granted after: alembic upgrade head\n")
         commit(project)
     assert 'shelf: str = "oak"' in project.read("app/settings.py")
     assert "# SHELF=oak" in project.read(".env.example")
