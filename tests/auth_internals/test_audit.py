@@ -554,6 +554,8 @@ def test_l3_the_trail_is_listed_on_the_command_line(
     assert run("--since", f"{tomorrow:%Y-%m-%d}") == []
     assert run("--limit", "1") == [changed]
     assert CliRunner().invoke(cli, ["audit", "--by", "nobody"]).exit_code == 1
+    client.delete(f"{USERS}/2", headers=admin)
+    assert [line[2] for line in run("--on", "BOB")] == ["user_deleted", "user_changed"]
 
 
 def test_l1_own_code_can_record_what_it_changes(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
 from app.cli import cli
@@ -59,7 +59,11 @@ def test_a1_the_first_administrator_is_created_on_the_command_line(
         (["ada", "ada@example.com"], "short", "password: Use at least 15 characters"),
         (["ada", "ada@example.com"], "passwordpassword", "password: This password is too easy"),
         (["ada", "ada@example.com"], "here comes ada again", "Leave out your username"),
-        (["a", "ada@example.com"], PASSWORD, "username: Use 3 to 32 of a-z, 0-9, dot, _ and -.\n"),
+        (
+            ["a", "ada@example.com"],
+            PASSWORD,
+            "username: Use 3 to 32 characters: a-z, 0-9, dot, _ and -.\n",
+        ),
         (["ada", "nobody"], PASSWORD, "email: Enter an address such as ada@example.com.\n"),
         (["bob", "other@example.com"], PASSWORD, "taken"),
         (["ada", "a\u3164da@example.com"], PASSWORD, "email: "),
@@ -171,6 +175,22 @@ def test_a_user_is_deleted(
 
     assert client.get(ME, headers=before).status_code == 401
     assert execute(rows, "SELECT * FROM users") == execute(rows, "SELECT * FROM sessions") == []
+
+
+def test_a_user_to_whom_rows_refer_stays(run: Run, make_user: MakeUser, rows: Engine) -> None:
+    make_user("ada")
+    with rows.begin() as connection:
+        for statement in (
+            "CREATE TABLE books (id INTEGER PRIMARY KEY, owner_id BIGINT REFERENCES users (id))",
+            "INSERT INTO books VALUES (1, 1)",
+        ):
+            connection.execute(text(statement))
+
+    code, output = run("user", "delete", "ada")
+
+    assert code == 1
+    assert output.endswith("; other rows refer to it, or have the same value\n")
+    assert execute(rows, "SELECT username FROM users") == [("ada",)]
 
 
 @pytest.mark.parametrize("command", ["deactivate", "delete"])

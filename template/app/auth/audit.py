@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.authentication import AuthContext
 from app.auth.models import AuditEvent
+from app.auth.schemas import normalize_login
+from app.core.errors import NotFound
 from app.core.logging import client_address, command, os_user, request_id
 from app.models.user import User
 from app.settings import Settings
@@ -94,6 +96,20 @@ def select_events(wanted: AuditFilter) -> Select[AuditEvent]:
     if wanted.since is not None:
         statement = statement.where(AuditEvent.created_at >= wanted.since)
     return statement
+
+
+async def find_user_id(session: AsyncSession, username: str) -> int:
+    """The id of the user with this name, or of the last one who had it. Otherwise NotFound."""
+    name = normalize_login(username) or ""
+    user_id = await session.scalar(select(User.id).where(User.username == name))
+    if user_id is None:
+        event = select(AuditEvent.target_id).where(
+            AuditEvent.target_type == "users", AuditEvent.target_name == name
+        )
+        user_id = await session.scalar(event.order_by(AuditEvent.id.desc()).limit(1))
+    if user_id is None:
+        raise NotFound("User not found.")
+    return user_id
 
 
 def describe(event: AuditEvent) -> str:

@@ -177,14 +177,13 @@ async def _list_users() -> None:
 
 
 async def _list_events(by: str, on: str, since: datetime | None, limit: int) -> None:
-    from app.auth import users
-    from app.auth.audit import AuditFilter, describe, select_events
+    from app.auth.audit import AuditFilter, describe, find_user_id, select_events
     from app.auth.models import AuditEvent
     from app.core.database import Database
 
     async with Database(load_settings()) as database, database.readers() as session:
-        actor = (await users.load_user(session, _is_named(by))).id if by else None
-        target = ("users", (await users.load_user(session, _is_named(on))).id) if on else None
+        actor = await find_user_id(session, by) if by else None
+        target = ("users", await find_user_id(session, on)) if on else None
         wanted = AuditFilter(actor, target, since and since.replace(tzinfo=UTC))
         newest_first = AuditEvent.created_at.desc(), AuditEvent.id.desc()
         statement = select_events(wanted).order_by(*newest_first).limit(limit)
@@ -240,7 +239,7 @@ def run_command(command: str, work: Coroutine[Any, Any, None]) -> None:
     from pydantic import ValidationError
     from sqlalchemy.exc import DBAPIError
 
-    from app.core.database import is_transient_error
+    from app.core.database import is_integrity_error, is_transient_error
     from app.core.errors import AppError
 
     try:
@@ -254,4 +253,6 @@ def run_command(command: str, work: Coroutine[Any, Any, None]) -> None:
         raise fail("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from None
     except DBAPIError as error:
         hint = "" if is_transient_error(error, read_only=False) else "; is it migrated?"
+        if is_integrity_error(error):
+            hint = "; other rows refer to it, or have the same value"
         raise fail(f"Database error: {error.orig}{hint}") from None
