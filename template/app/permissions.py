@@ -1,7 +1,7 @@
 """The permissions that the code asks for, and the routes that need no login.
 
 `alembic upgrade head` adds a row for each new permission; `permission grant USERNAME NAME` on the
-command line grants it for the first time.
+command line grants it to the first user.
 """
 
 from enum import StrEnum
@@ -24,7 +24,7 @@ class PermissionName(StrEnum):
     AUDIT_READ = "audit:read", "See who changed what"
 
 
-# The tests fail for any other route without a guard.
+# The tests fail for any other route that needs no login.
 PUBLIC_ROUTES = {
     ("GET", "/api/v1/"),
     ("GET", "/health/live"),

@@ -159,7 +159,8 @@ def require(permission: str, *, recent_login: bool = False) -> params.Security:
 def require_owner(user: AuthContext, owner_id: int, permission: str) -> None:
     """Reject a change to what belongs to another user, unless the caller holds the permission."""
     if owner_id != user.user_id and permission not in user.permissions:
-        raise PermissionDenied(f"This is not yours. It needs the permission {permission}.")
+        reason = f"This belongs to another user. Changing it needs the permission {permission}."
+        raise PermissionDenied(reason)
 
 
 async def get_client(connection: HTTPConnection) -> Client:

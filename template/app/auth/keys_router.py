@@ -23,7 +23,7 @@ async def create_api_key(
 ) -> NewApiKeyRead:
     """Create an API key, to be sent as `Authorization: Bearer <key>`. Needs a recent login.
 
-    With each request, it has those of its scopes that you still hold. It cannot change your
+    A request can use only those of its scopes that you still hold. It cannot change your
     account.
     """
     created, token = await api_keys.create_key(session, user, data)

@@ -37,7 +37,7 @@ async def list_mails(session: SessionDep, settings: SettingsDep) -> HTMLResponse
         f"<span>{escape(mail.recipient)}, {mail.queued_at:%Y-%m-%d %H:%M} UTC</span></li>"
         for mail in await session.scalars(newest)
     ]
-    return _page("Mails", f"<ul>{''.join(rows)}</ul>" if rows else "<p>There are none yet.</p>")
+    return _page("Emails", f"<ul>{''.join(rows)}</ul>" if rows else "<p>There are none yet.</p>")
 
 
 @mailbox.get("/{mail_id:id}")

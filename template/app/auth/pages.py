@@ -1,6 +1,6 @@
 """The pages that links in emails open, and the one that asks for such a link.
 
-GET shows a form, and only POST acts: some programs open every link in a mailbox, and use none up.
+GET shows a form, and only POST acts: some mail programs open every link, which must not use it up.
 """
 
 from collections.abc import Mapping
@@ -104,7 +104,7 @@ async def register(
         await registration.register(database, settings, token, *choice, client.address)
     except ValidationError:
         reason = (
-            "Use 3 to 32 of a-z, 0-9, dot, _ and - for the username, and "
+            "Use 3 to 32 characters for the username: a-z, 0-9, dot, _ and -. Use "
             f"{settings.password_min_length} to 256 characters for the password."
         )
         status = HTTPStatus.UNPROCESSABLE_ENTITY
@@ -144,7 +144,7 @@ def _request_form(email: str, *refusal: Any) -> HTMLResponse:
 
 def _email_form(token: str, *refusal: Any) -> HTMLResponse:
     warning = (
-        "<p>A link that restores a previous address also ends your password and all login "
+        "<p>A link that restores a previous address also removes your password and ends all login "
         "sessions. Then you get an email with a link for a new password.</p>"
     )
     return _form_page("Confirm your email address", _hide(token) + warning, "Confirm", *refusal)

@@ -62,7 +62,7 @@ async def update_own_user(
 async def list_users(
     page: PageDep, session: SessionDep, filters: Annotated[UserFilters, Query()]
 ) -> Page[User]:
-    """List users in the order of their ids; `-id` for the latest ones first."""
+    """List users in the order of their ids; `order=-id` lists the latest first."""
     statement = select(User).options(selectinload(User.permissions))
     if filters.q:
         columns = [User.username, User.email]

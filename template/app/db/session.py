@@ -1,4 +1,4 @@
-"""The transaction of a request. Routes and services flush; only `get_session` commits."""
+"""The transaction of a request. Your code flushes; only `get_session` commits."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -19,8 +19,8 @@ async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]
     """
     database: Database = connection.app.state.database
     sessions = database.readers if _only_reads(connection) else database.writers
-    # `async with sessions()` would start a task, to shield the end from a cancellation. Here the
-    # transaction has ended by then.
+    # `async with sessions()` would close the session in another task, to shield that from a
+    # cancellation. Here, `session.begin()` has already ended the transaction.
     async with aclosing(sessions()) as session, session.begin():
         yield session
 

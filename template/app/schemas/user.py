@@ -16,7 +16,7 @@ class UserCreate(BaseModel):
 
     username: Username
     email: Email
-    # Without one, the user chooses it later.
+    # Required if REGISTRATION is closed. Otherwise, without one, an email lets the user choose it.
     password: Password | None = None
 
 

@@ -17,7 +17,7 @@ from tests.conftest import insert_row as insert_row
 
 PASSWORD = "seven wet otters on a raft"
 NEW_PASSWORD = "nine dry owls on a roof"
-# A body that creates a user. Fields that you add to UserCreate go here, too.
+# The body of a request that creates a user.
 ADA = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
 
 LOGIN = "/api/v1/auth/login"

@@ -26,7 +26,7 @@ from tests.conftest import MakeSettings
 
 ANY_ID = "1"
 ANY_UUID = "00000000-0000-4000-8000-000000000000"
-# A route by which anyone can change something has to be listed.
+# The session of these reads, so only a route that is meant to change something has to be listed.
 MAY_BE_OPTIONAL = {*READ_METHODS, "WEBSOCKET"}
 EARLIER = (
     "Something before its login decides the answer. Put the check first: "
@@ -198,7 +198,7 @@ def test_without_a_login_the_answer_is_401(client: TestClient, routes: list[Rout
 def test_without_its_permission_the_answer_is_403(
     client: TestClient, routes: list[Route], make_user: MakeUser, log_in: LogIn, rows: Engine
 ) -> None:
-    """One user, who holds every permission but one at a time. So no endpoint runs."""
+    """One user, who lacks one permission at a time. So no endpoint runs."""
     user_id = make_user("ada")
     headers = log_in("ada")
     problems = []
