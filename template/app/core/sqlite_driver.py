@@ -100,7 +100,7 @@ class SQLiteConnection(sqlite3.Connection):
     def _inserts_one_row(self, statement: str) -> bool:
         if (found := _INSERTS_ONE_ROW.match(statement)) is None:
             return False
-        with closing(sqlite3.Cursor(self)) as cursor:
+        with closing(super().cursor()) as cursor:
             key = found["table"], cursor.execute("PRAGMA schema_version").fetchone()
             if key not in self._simple_tables:
                 self._simple_tables[key] = not cursor.execute(_DOES_MORE, key[:1]).fetchone()
@@ -111,11 +111,11 @@ class SQLiteConnection(sqlite3.Connection):
         return self.run_in_thread(partial(self._wait_for_locks, call))
 
     def _wait_for_locks(self, call: Callable[[], Any]) -> Any:
-        sqlite3.Cursor(self).execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        super().cursor().execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
         try:
             return call()
         finally:
-            sqlite3.Cursor(self).execute("PRAGMA busy_timeout = 0")
+            super().cursor().execute("PRAGMA busy_timeout = 0")
 
     def run_in_thread(self, call: Callable[[], Any]) -> Any:
         """Call it in the thread of this connection, while the event loop goes on."""
@@ -159,7 +159,7 @@ def _remember_as_slow(statement: str) -> None:
 class _Cursor:
     """Executes a statement, fetches its rows and closes it in one call.
 
-    An open statement may be freed later, by any thread, which then waits for this connection.
+    An open one could block the thread that frees it. Only `Connection.cursor()` forgets closed ones.
     """
 
     arraysize = 1
@@ -182,7 +182,7 @@ class _Cursor:
         self._connection.run_patiently(partial(self._execute, statement, parameters, many=True))
 
     def _execute(self, statement: str, parameters: Any, *, many: bool = False) -> None:
-        with closing(sqlite3.Cursor(self._connection)) as cursor:
+        with closing(sqlite3.Connection.cursor(self._connection)) as cursor:
             (cursor.executemany if many else cursor.execute)(statement, parameters)
             self._rows = iter(cursor.fetchall())
             self.description = cursor.description
