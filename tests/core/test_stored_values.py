@@ -101,7 +101,7 @@ LARGE = [str(2**63), str(-(2**63) - 1), "12345678901234567890", f"-1{'0' * 400}"
 # SQLite would round some of these, and make an integer of others.
 FLOATS = ["1.0", "-0.0", "0.1", "160.3984171240037", "62778049.14484917", "1e16", "5e-324"]
 NUMBERS = [*LARGE, *FLOATS, "6.146279348589314e-30", "1.7976931348623157e308"]
-DEEP = '{"a": [' * 100 + "1" + "]}" * 100
+DEEP = '{"a": [' * 40 + "1" + "]}" * 40
 # SQLite finds a number in a text, unless it is in quotes, a list or an object.
 QUOTED = ['"12"', '"1e5"', '" 0x10"', '"NaN"', '""', '"null"', "true", "false", "[]", "{}"]
 
@@ -134,7 +134,7 @@ def test_a_json_number_that_sqlite_could_round_is_rejected(client: TestClient, t
     assert sent(client, "data", text) == [rejected, (200, 0), rejected, (200, "other")]
 
 
-@pytest.mark.parametrize("depth", [101, 127, 128, 400])
+@pytest.mark.parametrize("depth", [41, 49, 50, 127, 128, 400])
 def test_a_json_value_too_deep_for_a_response_is_rejected(client: TestClient, depth: int) -> None:
     text = '{"a": [' * depth + "1" + "]}" * depth
 
