@@ -216,7 +216,8 @@ def show_update(folder: Path) -> None:
     address, name = published()
     home = settle(folder, address)
     version = f"v{list(releases())[-1]}"
-    play(f"copier copy --trust --defaults --vcs-ref {version} {address} {name}", home, home)
+    command = f"copier copy --trust --defaults --vcs-ref {version} {address} {name}"
+    play(command, home, home, QUESTIONS[-1:])
     project = Project(home / name, {})
     live_with(project)
     lines = shorten(screen(play(UPDATE, project.path, home)), home)

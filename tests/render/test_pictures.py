@@ -78,8 +78,8 @@ def test_the_recordings_ask_and_say_what_the_template_does_today() -> None:
     shown = [line.partition(" ")[2].strip() for line in lines("creation.svg")]
     questions = [line for line in shown if line and f"help: {line}\n" in asked]
     said = (ROOT / "hooks/post_update.py").read_text("utf-8")
-    heading = "Your README is not updated. It names what has moved:"
+    sentence = "The database is at the latest migration. Run the tests, then commit."
 
     assert len(questions) == len(template_questions())
-    assert heading in said
-    assert f"[update] {heading}" in lines("update.svg")
+    assert sentence in said
+    assert f"[update] {sentence}" in lines("update.svg")
