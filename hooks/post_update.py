@@ -212,7 +212,10 @@ def new_type_errors(project: Path) -> list[str]:
         archive = io.BytesIO(git_bytes(project, "archive", "--format=zip", "HEAD"))
         with zipfile.ZipFile(archive) as files:
             files.extractall(folder)
-        known = Counter((file, text) for file, _, text in type_errors(python, Path(folder)))
+        # What mypy knows of the libraries need not be found again.
+        cache = ("--cache-dir", str(project / ".mypy_cache"))
+        found = type_errors(python, Path(folder), *cache)
+        known = Counter((file, text) for file, _, text in found)
     new = []
     for file, line, text in errors:
         if not known[file, text]:
@@ -221,10 +224,10 @@ def new_type_errors(project: Path) -> list[str]:
     return new
 
 
-def type_errors(python: Path, folder: Path) -> list[tuple[str, str, str]]:
+def type_errors(python: Path, folder: Path, *options: str) -> list[tuple[str, str, str]]:
     """File, line and text of what mypy finds with the settings of a project; nothing without mypy."""
-    options = ("--no-pretty", "--no-color-output", "--hide-error-context")
-    command = [str(python), "-m", "mypy", *options]
+    format_options = ("--no-pretty", "--no-color-output", "--hide-error-context")
+    command = [str(python), "-m", "mypy", *format_options, *options]
     run = subprocess.run(
         command, cwd=folder, capture_output=True, check=False, encoding="utf-8", errors="replace"
     )

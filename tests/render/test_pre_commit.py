@@ -15,11 +15,7 @@ PREK = Path(sys.executable).with_name("prek")
 
 
 def run_checks(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **clean_environment(),
-        "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache" / "projects"),
-        "RUFF_NO_CACHE": "true",
-    }
+    environment = {**clean_environment(), "RUFF_NO_CACHE": "true"}
     return subprocess.run(
         [PREK, "run", *arguments],
         cwd=folder,

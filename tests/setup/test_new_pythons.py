@@ -13,7 +13,6 @@ from tests.support.projects import Generate
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.alone,
     pytest.mark.skipif(os.name == "nt", reason="Windows has no chroot"),
 ]
 

@@ -72,8 +72,14 @@ def clean_environment() -> dict[str, str]:
     """This process's environment without what would set up a project or a test run in it."""
     names = {"ENVIRONMENT", "DATABASE_URL", "VIRTUAL_ENV", "PYTHONPATH", "PYTEST_ADDOPTS"}
     kept = {name: value for name, value in os.environ.items() if name not in names}
-    # A project's tests run with the project's plugins: it has none.
-    return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {
+        **kept,
+        # A project's tests run with the project's plugins: it has none.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # What mypy found in the libraries holds for every project.
+        "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache" / "projects"),
+    }
 
 
 def questions(template: Path = ROOT) -> dict[str, Any]:
