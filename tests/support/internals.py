@@ -4,8 +4,10 @@ Projects do not get them: an owner has no use for tests of code that is not thei
 """
 
 import shutil
+import tempfile
 from pathlib import Path
 
+from tests.support.machines import quick_folder
 from tests.support.projects import ROOT, Project
 
 
@@ -29,7 +31,9 @@ def with_internal_tests(project: Project, folder: Path) -> Project:
 
 def run_internal_tests(project: Project, files: str) -> None:
     found = [str(file) for file in project.path.glob(f"tests/{files}")]
-    assert " passed" in project.succeed("pytest", "-q", "--tb=short", *sorted(found))
+    with tempfile.TemporaryDirectory(prefix="tests-", dir=quick_folder()) as folder:
+        said = project.succeed("pytest", "-q", "--tb=short", *sorted(found), TMPDIR=folder)
+    assert " passed" in said
 
 
 def in_parts(project: Project, folders: list[str]) -> list[list[str]]:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,3 +126,10 @@ def check_out(folder: Path) -> Path:
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "All"]):
         subprocess.run(["git", "-C", str(folder), *identity, *command], check=True)
     return folder
+
+
+def quick_folder() -> str:
+    """Memory, if there is enough of it: the databases of hundreds of tests need no disk."""
+    memory = Path("/dev/shm")
+    enough = memory.is_dir() and shutil.disk_usage(memory).free > 4 * 2**30
+    return str(memory) if enough else tempfile.gettempdir()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.machines import quick_folder
 from tests.support.servers import free_port
 
 
@@ -93,18 +94,9 @@ class Postgres:
             raise RuntimeError(f"{name}: {done.stderr}")
 
 
-def quick_folder() -> str:
-    """Memory, if there is enough of it: each test creates a database of 7 MB.
-
-    Never pytest's folder, into which the server's user may not look.
-    """
-    memory = Path("/dev/shm")
-    enough = memory.is_dir() and shutil.disk_usage(memory).free > 4 * 2**30
-    return str(memory) if enough else tempfile.gettempdir()
-
-
 @contextmanager
 def running() -> Iterator[Postgres]:
+    # Not pytest's folder, into which the server's user may not look.
     with tempfile.TemporaryDirectory(
         prefix="postgres-", dir=quick_folder(), ignore_cleanup_errors=True
     ) as folder:
