@@ -46,6 +46,7 @@ from repository import (
     template_version,
 )
 from tools.moved_names import (
+    MIGRATIONS,
     Table,
     outdated_readme_lines,
     rewrite_names,
@@ -103,7 +104,7 @@ def finish(project: Path, source: str, shared: list[str]) -> int:
         say(line)
     # If the rest is interrupted, running setup again is enough.
     end_update(project)
-    stops = [line for line in broken if line.startswith("app/")]
+    stops = [line for line in broken if line.startswith(("app/", MIGRATIONS))]
     if files or duplicates or stops or not in_order:
         if stops and not files:
             # Everything that is left to do, at once.

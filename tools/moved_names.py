@@ -15,7 +15,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from repository import TEMPLATE, conflicted_files, list_files
+from repository import ANSWERS, TEMPLATE, conflicted_files, list_files
 from tools.moved_calls import PAGING, RESERVE, Calls
 from tools.python_source import (
     FIRST_PARTY,
@@ -31,8 +31,7 @@ from tools.python_source import (
 )
 
 TABLE = TEMPLATE / "tools/moved_names.toml"
-# The template's own code, and migrations, which never change.
-NOT_THE_OWNERS = ("alembic/versions/", "app/auth/", "app/core/")
+MIGRATIONS = "alembic/versions/"
 DOTTED_NAME = re.compile(r"app(\.\w+)+")
 
 
@@ -400,10 +399,15 @@ def project_files(project: Path) -> list[str]:
 
 
 def owners_code(project: Path) -> list[str]:
+    """Python files without those that only the template changes. A project may have its own core/."""
+    zones = ["app/core/"]
+    if b"\nauth: true" in b"\n" + (project / ANSWERS).read_bytes():
+        zones.append("app/auth/")
     return [
         file
         for file in project_files(project)
-        if file.endswith(".py") and not file.startswith(NOT_THE_OWNERS)
+        if file.endswith(".py")
+        and not (file.startswith(tuple(zones)) and (TEMPLATE / "template" / file).is_file())
     ]
 
 
@@ -413,6 +417,9 @@ def rewrite_names(project: Path, table: Table) -> list[str]:
     conflicted = conflicted_files(project)
     table = table.of_project(project)
     for file in owners_code(project):
+        if file.startswith(MIGRATIONS):
+            # They never change.
+            continue
         path = project / file
         try:
             source = path.read_bytes().decode("utf-8")
@@ -458,11 +465,16 @@ def outdated_readme_lines(project: Path, table: Table) -> list[str]:
 def unresolved_imports(project: Path, table: Table) -> list[str]:
     """Imports from the project of modules and names that it does not have, and what to do."""
     return [
-        f"{file}:{line}: {name}: {table.hints.get(name, 'does not exist')}"
+        f"{file}:{line}: {name}: {what_to_do(name, table)}"
         for file in owners_code(project)
         for line, name in imported_from_project(project, file)
         if not exists(project, name)
     ]
+
+
+def what_to_do(name: str, table: Table) -> str:
+    target = table.target(name)
+    return table.hints.get(name) or ("does not exist" if target == name else f"now {target}")
 
 
 def imported_from_project(project: Path, file: str) -> Iterator[tuple[int, str]]:

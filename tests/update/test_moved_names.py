@@ -484,6 +484,7 @@ def test_ids_in_paths_stay(shelf: Path) -> None:
 @pytest.fixture
 def shelf(tmp_path: Path) -> Path:
     git(tmp_path, "init", "--quiet")
+    write(tmp_path, ".copier-answers.yml", "auth: true\n")
     return tmp_path
 
 
@@ -496,7 +497,7 @@ def test_the_owners_files_are_rewritten_and_the_templates_and_migrations_are_not
     shelf: Path,
 ) -> None:
     line = "from app.logs import request_id\n"
-    own = ["app/models/book.py", "scripts/fill.py", "tests/test_books.py"]
+    own = ["app/auth/shelf.py", "app/core/prices.py", "app/models/book.py", "tests/test_books.py"]
     others = ["app/core/logging.py", "app/auth/users.py", "alembic/versions/1.py", "broken.py"]
     for file in [*own, *others]:
         write(shelf, file, line + "x = (\n" * (file == "broken.py"))
@@ -511,6 +512,18 @@ def test_the_owners_files_are_rewritten_and_the_templates_and_migrations_are_not
     assert said[1].startswith("broken.py: can't be read")
 
 
+def test_without_the_login_app_auth_is_the_owners(shelf: Path) -> None:
+    write(shelf, ".copier-answers.yml", "auth: false\n")
+    write(shelf, "app/auth/users.py", "from app.logs import request_id\n")
+    write(shelf, "app/auth/router.py", "from app.books import Book\n")
+
+    assert rewrite_names(shelf, TABLE) == ["names that moved were rewritten in app/auth/users.py"]
+    assert unresolved_imports(shelf, TABLE) == [
+        "app/auth/router.py:1: app.books.Book: does not exist",
+        "app/auth/users.py:1: app.core.logging.request_id: does not exist",
+    ]
+
+
 def test_an_import_of_what_is_gone_is_named(shelf: Path) -> None:
     write(shelf, "app/__init__.py", "TITLE = 'Shelf'\n")
     write(shelf, "app/books.py", "def read_books(): ...\n")
@@ -520,8 +533,11 @@ def test_an_import_of_what_is_gone_is_named(shelf: Path) -> None:
         "from app import TITLE, books\nfrom app.books import read_books, write_books\n"
         "from app.security import new_token\n",
     )
+    write(shelf, "alembic/versions/1_books.py", "from app.models.session import AuthSession\n")
 
     assert unresolved_imports(shelf, TABLE) == [
+        "alembic/versions/1_books.py:1: app.models.session.AuthSession: "
+        "now app.auth.models.LoginSession",
         "app/api/books_router.py:2: app.books.write_books: does not exist",
         f"app/api/books_router.py:3: app.security.new_token: {TABLE.hints['app.security.new_token']}",
     ]
