@@ -317,6 +317,7 @@ class Rewriter:
         local = alias.asname or alias.name
         if alias.name == "*":
             yield Import(self.table.target(module), "*", None)
+            yield from self.names_of_star(module)
             return
         if old in self.table.hints:
             self.report(alias.lineno, old, self.table.hints[old])
@@ -339,6 +340,19 @@ class Rewriter:
             yield Import(new_module, name, None)
         else:
             yield Import(new_module, name, local)
+
+    def names_of_star(self, module: str) -> Iterator[Import]:
+        """Of a star import, the names in use that the star no longer imports."""
+        for local in sorted(self.uses):
+            old = f"{module}.{local}"
+            target = self.table.target(old)
+            if self.bound[local]:
+                continue
+            if old in self.table.hints:
+                self.report(self.uses[local][0].lineno, old, self.table.hints[old])
+            elif target != f"{self.table.target(module)}.{local}":
+                new_module, _, name = target.rpartition(".")
+                yield Import(new_module, name, None if name == local else local)
 
     # ---- reports
 

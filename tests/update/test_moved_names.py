@@ -269,6 +269,14 @@ def test_a_second_run_changes_nothing() -> None:
             "from app.auth.sessions import hash_token  # noqa: F401\n",
         ),
         ("from app.models.session import *\n", "from app.auth.models import *\n"),
+        (
+            "from app.db.base import *\nfrom app.services.rights import *\n\n"
+            "Base, LARGEST_ID, UtcDateTime, held_by, set_permissions\n",
+            "from app.auth.permissions import *\nfrom app.auth.permissions import granted as held_by\n"
+            "from app.core.types import MAX_ID as LARGEST_ID\n"
+            "from app.core.types import UtcDateTime\nfrom app.db.base import *\n\n"
+            "Base, LARGEST_ID, UtcDateTime, held_by, set_permissions\n",
+        ),
         ("from app.errors import X as X\n", "from app.errors import X as X\n"),
         (
             "\ufefffrom app.logs import request_id\r\n\r\nrequest_id.get()\r\n",
@@ -285,6 +293,7 @@ def test_a_second_run_changes_nothing() -> None:
         "modules that stay",
         "comment",
         "star",
+        "names of a star",
         "export",
         "CRLF and BOM",
     ],
@@ -440,6 +449,16 @@ def test_what_is_not_mechanical_is_reported_with_file_line_and_what_to_do() -> N
         "tests/test_own.py:8: app.security.digest: now app.auth.sessions.hash_token",
         "tests/test_own.py:9: app.api.pagination.PagingDep: now app.core.pagination.PageDep, "
         f"rewritten: {TABLE.changed['app.api.pagination.PagingDep']}",
+    ]
+
+
+def test_a_name_of_a_star_that_is_gone_is_reported() -> None:
+    text = "from app.security import *\n\n\ndef f(digest):\n    return is_token, digest\n"
+
+    _, reports = rewrite("app/books.py", text, TABLE)
+
+    assert reports == [
+        f"app/books.py:5: app.security.is_token: {TABLE.hints['app.security.is_token']}"
     ]
 
 
