@@ -48,6 +48,7 @@ from repository import (
 from tools.moved_names import (
     MIGRATIONS,
     Table,
+    names_in_other_files,
     outdated_readme_lines,
     rewrite_names,
     unresolved_imports,
@@ -91,6 +92,7 @@ def finish(project: Path, source: str, shared: list[str]) -> int:
     for line in reports:
         if line not in broken:
             say(line)
+    say(*names_in_other_files(project, table))
     say_what_changed(project)
     if outdated := outdated_readme_lines(project, table):
         say("Your README is not updated. It names what has moved:")

@@ -33,6 +33,10 @@ from tools.python_source import (
 TABLE = TEMPLATE / "tools/moved_names.toml"
 MIGRATIONS = "alembic/versions/"
 DOTTED_NAME = re.compile(r"app(\.\w+)+")
+# `app.db.backup` would be the copy of a database.
+NAME_IN_TEXT = re.compile(r"(?<![\w./-])(?!app\.db\.backup)app(?:\.[A-Za-z_]\w*)+")
+MAX_TEXT = 2**20
+GONE = "does not exist"
 
 
 @dataclass(frozen=True)
@@ -473,6 +477,30 @@ def outdated_readme_lines(project: Path, table: Table) -> list[str]:
     ]
 
 
+def names_in_other_files(project: Path, table: Table) -> Iterator[str]:
+    """Names that moved, outside of Python code: in settings of logging, notebooks, commands."""
+    table = table.of_project(project)
+    for file in project_files(project):
+        if file.endswith((".py", ".md")):
+            continue
+        content = (project / file).read_bytes()
+        # Neither a picture nor data.
+        if b"\0" in content or len(content) > MAX_TEXT or b"app." not in content:
+            continue
+        for number, line in enumerate(content.decode("utf-8", "replace").split("\n"), 1):
+            for name in moved_names(line, table):
+                yield f"{file}:{number}: {name}: {what_to_do(name, table)}"
+
+
+def moved_names(line: str, table: Table) -> Iterator[str]:
+    for found in NAME_IN_TEXT.findall(line):
+        parts = found.split(".")
+        names = (".".join(parts[:length]) for length in range(len(parts), 1, -1))
+        moved = next((n for n in names if what_to_do(n, table) != GONE), None)
+        if moved is not None:
+            yield moved
+
+
 # ---- imports that no longer work ------------------------------------------------------------
 
 
@@ -488,7 +516,7 @@ def unresolved_imports(project: Path, table: Table) -> list[str]:
 
 def what_to_do(name: str, table: Table) -> str:
     target = table.target(name)
-    return table.hints.get(name) or ("does not exist" if target == name else f"now {target}")
+    return table.hints.get(name) or (GONE if target == name else f"now {target}")
 
 
 def imported_from_project(project: Path, file: str) -> Iterator[tuple[int, str]]:

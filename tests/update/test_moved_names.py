@@ -17,6 +17,7 @@ from tests.support.projects import ROOT, Generate
 from tests.update.edits import git
 from tools.moved_names import (
     Table,
+    names_in_other_files,
     outdated_readme_lines,
     rewrite,
     rewrite_names,
@@ -159,6 +160,28 @@ def test_a_readme_that_names_what_has_moved_is_quoted_line_by_line(shelf: Path) 
     ]
     write(shelf, "app/services/books.py", "")
     assert len(outdated_readme_lines(shelf, TABLE)) == 1
+
+
+def test_names_in_files_that_are_not_python_are_reported(shelf: Path) -> None:
+    write(shelf, "logging.yaml", "json: {class: app.logs.JsonFormatter}\n")
+    write(shelf, "Makefile", "copy:\n\tcp app.db app.db.backup\n\tpython -m app.accounts\n")
+    write(shelf, "books.ipynb", '["from app.security import is_token\\n", "import app.main"]')
+    write(shelf, "NOTES.md", "app.logs\n")
+    (shelf / "cover.png").write_bytes(b"\xff\0 app.logs")
+
+    assert [*names_in_other_files(shelf, TABLE)] == [
+        "Makefile:3: app.accounts: now app.auth.cli",
+        "books.ipynb:1: app.security: now app.auth.passwords",
+        "logging.yaml:1: app.logs.JsonFormatter: now app.core.logging.JsonFormatter",
+    ]
+
+
+def test_no_file_of_a_new_project_has_a_name_that_moved(generate: Generate) -> None:
+    project = generate(auth=True, github=True).path
+    if not (project / ".git").exists():
+        git(project, "init", "--quiet")
+
+    assert [*names_in_other_files(project, TABLE)] == []
 
 
 def test_the_table_says_which_files_are_shared() -> None:
