@@ -35,6 +35,7 @@ MIGRATIONS = "alembic/versions/"
 DOTTED_NAME = re.compile(r"app(\.\w+)+")
 # `app.db.backup` would be the copy of a database.
 NAME_IN_TEXT = re.compile(r"(?<![\w./-])(?!app\.db\.backup)app(?:\.[A-Za-z_]\w*)+")
+IMPORT_IN_TEXT = re.compile(r"from (app[\w.]*) import ([\w, ]+)")
 MAX_TEXT = 2**20
 GONE = "does not exist"
 
@@ -492,8 +493,13 @@ def names_in_other_files(project: Path, table: Table) -> Iterator[str]:
                 yield f"{file}:{number}: {name}: {what_to_do(name, table)}"
 
 
+def dotted_names(found: re.Match[str]) -> str:
+    names = (name.split()[:1] for name in found[2].split(","))
+    return " ".join(f"{found[1]}.{name}" for first in names for name in first)
+
+
 def moved_names(line: str, table: Table) -> Iterator[str]:
-    for found in NAME_IN_TEXT.findall(line):
+    for found in NAME_IN_TEXT.findall(IMPORT_IN_TEXT.sub(dotted_names, line)):
         parts = found.split(".")
         names = (".".join(parts[:length]) for length in range(len(parts), 1, -1))
         moved = next((n for n in names if what_to_do(n, table) != GONE), None)

@@ -165,13 +165,13 @@ def test_a_readme_that_names_what_has_moved_is_quoted_line_by_line(shelf: Path) 
 def test_names_in_files_that_are_not_python_are_reported(shelf: Path) -> None:
     write(shelf, "logging.yaml", "json: {class: app.logs.JsonFormatter}\n")
     write(shelf, "Makefile", "copy:\n\tcp app.db app.db.backup\n\tpython -m app.accounts\n")
-    write(shelf, "books.ipynb", '["from app.security import is_token\\n", "import app.main"]')
+    write(shelf, "books.ipynb", '["from app.db.session import Database, get_session as s\\n"]')
     write(shelf, "NOTES.md", "app.logs\n")
     (shelf / "cover.png").write_bytes(b"\xff\0 app.logs")
 
     assert [*names_in_other_files(shelf, TABLE)] == [
         "Makefile:3: app.accounts: now app.auth.cli",
-        "books.ipynb:1: app.security: now app.auth.passwords",
+        "books.ipynb:1: app.db.session.Database: now app.core.database.Database",
         "logging.yaml:1: app.logs.JsonFormatter: now app.core.logging.JsonFormatter",
     ]
 
