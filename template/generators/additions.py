@@ -165,9 +165,14 @@ def write_command(stage: Stage, name: str, arguments: list[str], known: set[str]
         *IN_A_COMMAND,
     }:
         raise BadName(f"{name}: {CLI} uses this name; choose another one")
-    fields = [parse_field(text, {}) for text in arguments]
-    if any(f.type not in SIMPLE or f.optional or f.default or f.is_filter for f in fields):
-        raise BadName("an argument is a str, int, bool or float, such as folder:str")
+    fields = []
+    for text in arguments:
+        field = parse_field(text, {})
+        if field.type not in SIMPLE or field.optional or field.default or field.is_filter:
+            raise BadName(f"{text}: an argument is a str, int, bool or float, such as folder:str")
+        fields.append(field)
+    # A bool is an option, such as --dry-run, which comes after the others.
+    fields.sort(key=lambda field: field.type == "bool")
     names = [field.name for field in fields]
     if taken := {*names} & IN_A_COMMAND:
         raise BadName(f"{taken.pop()}: generated code needs this name; choose another one")

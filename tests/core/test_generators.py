@@ -180,7 +180,8 @@ def test_a_field_that_would_break_something_is_refused_with_a_sentence(
         (["command", "main"], "uses this name"),
         (["command", "import"], "uses this name"),
         (["command", "run"], "uses this name"),
-        (["command", "load", "day:date"], "an argument is a str"),
+        (["command", "load", "day:date"], "day:date: an argument is a str"),
+        (["command", "load", "a:bool:default=true"], "a:bool:default=true: an argument is a str"),
         (["command", "load", "run:str"], "run: generated code needs this name"),
         (["command", "load", "session:str"], "session: generated code needs this name"),
         (["command", "load", "a:str", "a:int"], "a: two arguments have this name"),
@@ -518,6 +519,16 @@ def test_an_interrupted_command_is_not_finished_over_later_changes(tmp_path: Pat
 
     assert (tmp_path / "app.py").read_bytes() == b"mine = 1\n"
     assert (tmp_path / UNFINISHED / "app.py").read_bytes() == b"a = 2\n"
+
+
+def test_a_bool_of_a_command_is_an_option() -> None:
+    arguments = ["command", "load", "quiet:bool", "folder:str", "--dry-run"]
+
+    output = CliRunner().invoke(commands.cli, arguments).output
+
+    assert "+def load(folder: str, quiet: bool = False) -> None:" in output
+    assert "+    run(_load(folder, quiet))" in output
+    assert "+async def _load(folder: str, quiet: bool) -> None:" in output
 
 
 def test_two_commands_do_not_change_a_project_at_once(tmp_path: Path) -> None:
