@@ -125,19 +125,23 @@ class Stage:
     def _ruff(self, files: list[str], *arguments: str) -> None:
         if not files:
             return
-        run = self._run_ruff(*arguments, *files)
+        run = self._run_ruff(*arguments, *(str(self.folder / file) for file in files))
         if run.returncode:
             raise GenerateError(f"ruff cannot read what was generated:\n{run.stderr}{run.stdout}")
 
     def _run_ruff(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run("ruff", *arguments, "--quiet", "--no-cache")
+        # In the project, ruff knows its packages and its settings, which can be in a ruff.toml.
+        files = (self.project / name for name in (".ruff.toml", "ruff.toml", "pyproject.toml"))
+        config = next((str(file) for file in files if file.exists()), "pyproject.toml")
+        options = ("--quiet", "--no-cache", "--config", config)
+        return self.run("ruff", *arguments, *options, folder=self.project)
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         # The app may import more of the project than what was copied.
         path = os.pathsep.join([str(self.folder), str(self.project)])
         return subprocess.run(  # noqa: S603
             [sys.executable, "-m", *command],
-            cwd=self.folder,
+            cwd=folder or self.folder,
             env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             encoding="utf-8",

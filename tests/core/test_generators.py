@@ -382,6 +382,24 @@ def test_a_dry_run_does_not_say_what_to_do_next(arguments: list[str]) -> None:
     assert "grant" not in output.splitlines()[-1]
 
 
+@pytest.mark.parametrize(("config", "table"), [("pyproject.toml", "tool.ruff."), ("ruff.toml", "")])
+def test_a_file_is_formatted_as_ruff_does_in_the_project(
+    tmp_path: Path, config: str, table: str
+) -> None:
+    project, folder = tmp_path / "project", tmp_path / "copy"
+    (project / "shop").mkdir(parents=True)
+    (project / "shop/api.py").touch()
+    (project / config).write_text(f"[{table}format]\nquote-style = 'single'\n")
+    folder.mkdir()
+    imports = "from fastapi import FastAPI\n\nfrom shop import api\n"
+    stage = Stage(project, folder)
+    stage.write("routers.py", f'{imports}\nprint("x", FastAPI, api)\n')
+
+    stage.format()
+
+    assert stage.read("routers.py") == f"{imports}\nprint('x', FastAPI, api)\n"
+
+
 def test_a_word_in_a_text_is_not_imported(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text('"""A module."""\n')
     stage = Stage(tmp_path, tmp_path)
