@@ -47,8 +47,10 @@ SCHEMA_IMPORTS = COMMON | {
 
 def check_new_field(target: Target, field: Field, text: str) -> None:
     """Rows that exist need a value that fits."""
-    if not target.module.startswith("app.models."):
+    if target.module.startswith("app.auth."):
         raise BadName(f"{target.model} belongs to the template; refer to it from a model of yours")
+    if not target.module.startswith("app.models."):
+        raise BadName(f"{target.model} is in {target.module}, not in app/models; add it by hand")
     if field.many:
         raise BadName(f"{text}: add the table of a * by hand, or with a new resource")
     if not field.optional and field.default is None:

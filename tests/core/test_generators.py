@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from generators import commands
-from generators.additions import write_field
+from generators.additions import check_new_field, write_field
 from generators.changes import UNFINISHED, GenerateError, exclusive_lock, finish, write_changes
 from generators.fields import parse_field
 from generators.names import BadName, Names, Target, pluralize, singularize, snake
@@ -380,6 +380,13 @@ def test_a_dry_run_does_not_say_what_to_do_next(arguments: list[str]) -> None:
 
     assert output.startswith("--- a/")
     assert "grant" not in output.splitlines()[-1]
+
+
+def test_a_field_of_a_model_elsewhere_is_left_to_the_owner() -> None:
+    field = parse_field("note:str?", {})
+
+    with pytest.raises(BadName, match=r"Order is in shop\.models, not in app/models"):
+        check_new_field(Target("Order", "shop.models", "orders"), field, "note:str?")
 
 
 @pytest.mark.parametrize(("config", "table"), [("pyproject.toml", "tool.ruff."), ("ruff.toml", "")])
