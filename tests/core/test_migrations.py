@@ -199,6 +199,22 @@ def test_nothing_is_migrated_when_the_backup_fails(database: Path) -> None:
         assert connection.execute("SELECT count(*) FROM users").fetchone() == (1,)
 
 
+@pytest.mark.parametrize("name", ["upgrade", "downgrade", "current", "check"])
+def test_a_database_with_the_migration_of_another_branch_is_explained(
+    database: Path, name: str
+) -> None:
+    config = alembic_config(f"sqlite:///{database}")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'a1b2c3d4e5f6'")
+    arguments = {"upgrade": ["head"], "downgrade": ["-1"]}.get(name, [])
+
+    with pytest.raises(CommandError, match=r"at a1b2c3d4e5f6, .* `alembic downgrade`, or restore"):
+        getattr(command, name)(config, *arguments)
+
+    command.stamp(config, "head", purge=True)
+    command.check(config)
+
+
 def test_a_migration_backs_up_the_rows_before_it(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(INSERT_ADA)

@@ -90,6 +90,7 @@ def _back_up_first(url: URL, metadata: MetaData) -> Heads | None:
                 return None
             if is_ahead_and_compatible(connection, context.script):
                 return None
+            _reject_unknown_heads(migration)
             steps = [*migration.opts["fn"](heads, migration)]
     finally:
         logging.getLogger(MigrationContext.__module__).disabled = False
@@ -166,6 +167,7 @@ def _migrate(connection: Connection, metadata: MetaData, copied: Heads | None = 
     is_upgrade = context.get_context().opts.get("destination_rev") in {"head", "heads"}
     if is_upgrade and is_ahead_and_compatible(connection, context.script):
         return logger.info("The database is ahead of this code, which works with it")
+    _reject_unknown_heads(context.get_context())
     with warnings.catch_warnings():
         # Batches and autogenerate take care of both.
         warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based")
@@ -176,6 +178,19 @@ def _migrate(connection: Connection, metadata: MetaData, copied: Heads | None = 
     guard.reject_new_orphans()
     if _is_upgraded_to_head() and not guard.has_stamped:
         insert_missing_seed_rows(connection, metadata)
+
+
+def _reject_unknown_heads(migration: MigrationContext) -> None:
+    """Alembic would only say that it can't locate the revision."""
+    # `stamp --purge` reads none.
+    for head in () if migration.opts.get("purge") else migration.get_current_heads():
+        try:
+            context.script.get_revision(head)
+        except CommandError:
+            raise CommandError(
+                f"The database is at {head}, a migration that alembic/versions lacks. Go back to the "
+                "branch or commit that has it and run `alembic downgrade`, or restore a backup"
+            ) from None
 
 
 def _is_upgraded_to_head() -> bool:
