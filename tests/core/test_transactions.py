@@ -48,6 +48,30 @@ def test_a_value_that_is_taken_is_a_conflict(client: TestClient) -> None:
     assert client.post("/writes").status_code == 409
 
 
+@pytest.mark.parametrize("table", ["users", "user_permissions"])
+def test_i10_a_row_that_another_request_has_changed_is_a_conflict(
+    app: FastAPI, client: TestClient, table: str
+) -> None:
+    """On PostgreSQL: a row can be deleted between the read and the write of a request."""
+
+    @app.post("/stale")
+    async def change_what_is_gone(session: SessionDep) -> None:
+        ada = User(**ADA, permissions=[Permission(name="test:made", description="See tests")])
+        session.add(ada)
+        await session.flush()
+        # The session does not know of it, as if another request had committed it.
+        await session.execute(text("DELETE FROM user_permissions"))
+        if table == "users":
+            await session.execute(text("DELETE FROM users"))
+            ada.username = "grace"
+        else:
+            ada.permissions = []
+
+    response = client.post("/stale")
+    assert response.status_code == 409
+    assert "Try again" in response.json()["detail"]
+
+
 def test_i12_a_get_request_cannot_write(client: TestClient) -> None:
     assert client.get("/writes").status_code == 500
     assert client.get("/rows").json() == 0

@@ -14,6 +14,7 @@ from fastapi.params import Form
 from fastapi.routing import RouteContext, iter_route_contexts
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Host, Match, Mount
 from starlette.types import Scope
@@ -147,6 +148,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.exception_handler(RequestValidationError)(_validation_error_handler)
     app.exception_handler(DBAPIError)(_database_error_handler)
     app.exception_handler(PoolTimeout)(_database_error_handler)
+    app.exception_handler(StaleDataError)(_stale_data_handler)
 
 
 async def _app_error_handler(request: Request, error: AppError) -> Response:
@@ -185,6 +187,11 @@ async def _database_error_handler(request: Request, error: DBAPIError | PoolTime
             raise error
     logger.error("The database is unavailable: %s", getattr(error, "orig", None) or error)
     return await _app_error_handler(request, ServiceUnavailable())
+
+
+async def _stale_data_handler(request: Request, _: StaleDataError) -> Response:
+    # On PostgreSQL, a row can be deleted after this request has read it.
+    return await _app_error_handler(request, Conflict("It was just changed. Try again."))
 
 
 def _location(error: Mapping[str, Any]) -> list[str]:
