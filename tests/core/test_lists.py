@@ -252,6 +252,7 @@ def test_a_list_can_be_filtered_by_its_columns(client: TestClient) -> None:
         encode(["name", None, 1]),
         encode(["name", "a", 2**63]),
         encode(["name", "a", "1"]),
+        encode(["name", "a", True]),
         encode(["width", 2**63, 1]),
         encode(["width", 2**31, 1]),
         encode(["width", 1e300, 1]),
@@ -265,7 +266,7 @@ def test_a_list_can_be_filtered_by_its_columns(client: TestClient) -> None:
         encode(["moved_at", "9999-12-31T23:59:59-14:00", 1]),
         encode(["code", "1", 1]),
     ],
-    ids=range(28),
+    ids=range(29),
 )
 def test_a_cursor_that_no_page_gave_is_a_422(listed: TestClient, cursor: str) -> None:
     found = re.search(rb'"(\w+)"', base64.urlsafe_b64decode(cursor + "==="))

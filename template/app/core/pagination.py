@@ -210,7 +210,8 @@ def _decode_cursor(cursor: str) -> tuple[int, tuple[str, object] | None]:
             raise ValueError
         padded = cursor + "=" * (-len(cursor) % 4)
         match json.loads(base64.b64decode(padded, altchars=b"-_", validate=True).decode()):
-            case bool():
+            case bool() | [_, _, bool()]:
+                # To Python, these are numbers.
                 raise ValueError
             case int(last_id) if 0 <= last_id <= MAX_ID:
                 return last_id, None
