@@ -191,6 +191,29 @@ def test_a10_strangers_cannot_lock_a_user_out_of_a_known_network(
     assert log_in_from(behind_proxy, ELSEWHERE.format(9), username) == 429
 
 
+@pytest.mark.parametrize("path", [LOGIN, "/account/forgot-password"])
+def test_a10_a_page_of_another_site_cannot_use_up_the_attempts_of_its_visitors(
+    make_settings: MakeSettings, make_user: MakeUser, path: str
+) -> None:
+    """A browser sends a form to any site, from the network of its user."""
+    make_user("ada")
+    settings = make_settings(cors_origins="https://www.example.com")
+    evil = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    form = {**GUESS, "email": "ada@example.com"}
+    with TestClient(create_app(settings)) as client:
+        header_of(client, "ada")
+        statuses = {client.post(path, data=form, headers=evil).status_code for _ in range(31)}
+        own = {**evil, "Origin": "https://www.example.com"}
+        listed = client.post(path, data=form, headers=own).status_code
+        same = client.post(path, data=form, headers={"Sec-Fetch-Site": "same-origin"}).status_code
+        # A page in which a link in an email was opened has such a request, too.
+        page = client.get("/account/forgot-password", headers=evil).status_code
+
+    assert statuses == {403}
+    assert listed == same == (401 if path == LOGIN else 200)
+    assert page == 200
+
+
 def test_a9_guesses_from_a_known_network_are_limited_too(
     behind_proxy: TestClient, make_user: MakeUser
 ) -> None:

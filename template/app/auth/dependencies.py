@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Annotated
 
-from fastapi import BackgroundTasks, Depends, params
+from fastapi import BackgroundTasks, Depends, Request, params
 from fastapi.requests import HTTPConnection
 from fastapi.security import OAuth2PasswordBearer
 
 from app.auth.authentication import AuthContext as AuthContext
 from app.auth.authentication import Client, authenticate, needs_touch, touch
-from app.core.database import Database
+from app.core.database import READ_METHODS, Database
 from app.core.database import DatabaseDep as DatabaseDep
 from app.core.errors import PermissionDenied, Unauthenticated
 from app.core.logging import user_id
@@ -171,3 +171,22 @@ async def get_client(connection: HTTPConnection) -> Client:
 
 
 ClientDep = Annotated[Client, Depends(get_client)]
+
+
+class SentByOtherSite(PermissionDenied):
+    detail = "A page of another site sent this. If it is yours, list it in CORS_ORIGINS."
+
+
+async def reject_other_sites(request: Request, settings: SettingsDep) -> None:
+    """Reject a form that a page of another site sends: browsers do not ask for permission first.
+
+    Such a page could use up the attempts of its visitors, in networks that their accounts know.
+    Only browsers send this header, and no page can change it.
+    """
+    if request.method in READ_METHODS or request.headers.get("Sec-Fetch-Site") != "cross-site":
+        return
+    if request.headers.get("Origin") not in settings.cors_origins:
+        raise SentByOtherSite
+
+
+FROM_THIS_SITE = Depends(reject_other_sites)

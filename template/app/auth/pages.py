@@ -16,14 +16,19 @@ from pydantic import ValidationError
 
 from app import TITLE
 from app.auth import account, recovery, registration
-from app.auth.dependencies import ClientDep, DatabaseDep, SettingsDep
+from app.auth.dependencies import FROM_THIS_SITE, ClientDep, DatabaseDep, SettingsDep
 from app.auth.links import InvalidLink
 from app.auth.schemas import LinkRequest, PasswordReset, Registration, TokenText
 from app.core.errors import AppError
 from app.core.pages import source_hash
 from app.core.routing import Router
 
-router = Router(prefix="/account", include_in_schema=False, max_body_size=16 * 1024)
+router = Router(
+    prefix="/account",
+    include_in_schema=False,
+    max_body_size=16 * 1024,
+    dependencies=[FROM_THIS_SITE],
+)
 
 _PAGE = files("app.auth").joinpath("page.html").read_text("utf-8")
 # No script, and no way to send the form elsewhere. `Referrer-Policy: no-referrer` keeps the token

@@ -7,10 +7,12 @@ from fastapi import Form
 
 from app.auth import service, sessions
 from app.auth.dependencies import (
+    FROM_THIS_SITE,
     ClientDep,
     DatabaseDep,
     LoggedInUser,
     RecentLogin,
+    SentByOtherSite,
     SessionDep,
     SettingsDep,
 )
@@ -27,7 +29,8 @@ router = Router(prefix="/auth", tags=["auth"], max_body_size=16 * 1024, lifespan
 
 @router.post(
     "/login",
-    responses=error_responses(InvalidCredentials, TooManyAttempts),
+    responses=error_responses(InvalidCredentials, SentByOtherSite, TooManyAttempts),
+    dependencies=[FROM_THIS_SITE],
     form_limits={"max_files": 0, "max_fields": 10},
 )
 async def log_in(
