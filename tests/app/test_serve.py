@@ -466,3 +466,21 @@ def test_r47_requests_above_the_limit_get_a_problem_and_health_checks_an_answer(
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.json()["detail"].startswith("Too many requests are in progress")
     assert health.status == 200
+
+
+def test_i13_more_connections_than_the_process_may_open_fill_no_log(
+    machine: Machine, served: Path
+) -> None:
+    limited = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", *SERVE]
+    with Server(machine, limited, served) as server, ExitStack() as stack:
+        first = stack.enter_context(connected(server))
+        first.connect()
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        time.sleep(3)
+        first.request("GET", "/pid")
+        assert first.getresponse().status == 200
+        stack.close()
+        wait_until(lambda: server.get("/health/ready").status == 200)
+
+    assert 1 <= server.output.count("out of system resource") < 10

@@ -10,6 +10,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,31 +70,25 @@ def serve_app(
 
 
 def _loop(settings: CoreSettings, workers: int) -> str:
-    # psycopg cannot use the default loop of Windows.
-    needs_selector = os.name == "nt" and settings.database_url.startswith("postgresql")
-    return "app.core.server:SharingLoop" if workers > 1 or needs_selector else "auto"
+    # psycopg cannot use the default loop of Windows. Elsewhere, "auto" prefers uvloop.
+    on_sqlite = settings.database_url.startswith("sqlite")
+    has_other = on_sqlite if os.name == "nt" else find_spec("uvloop")
+    return "auto" if workers == 1 and has_other else "app.core.server:SharingLoop"
 
 
 class SharingLoop(asyncio.SelectorEventLoop):
     """Accepts one connection in each cycle, so that a busy worker leaves some to the others.
 
     asyncio accepts all that have arrived. A proxy that keeps its connections open would then use
-    one worker only. Python 3.14 and later accept two here.
+    one worker only, and without a free file descriptor, asyncio would fill the log: it tries 2,048
+    times in a row. Python 3.14 and later accept two here.
     """
 
-    def _start_serving(
-        self,
-        protocol_factory: Any,
-        sock: Any,
-        sslcontext: Any = None,
-        server: Any = None,
-        backlog: int = 100,
-        *others: Any,
-        **options: Any,
-    ) -> None:
-        # asyncio has no public option for this number, so its types do not know this method.
-        arguments = (protocol_factory, sock, sslcontext, server, 1, *others)
-        super()._start_serving(*arguments, **options)  # type: ignore[misc]
+    def _start_serving(self, *arguments: Any, **options: Any) -> None:
+        # asyncio has no public option for this number, the fifth argument, so its types do not
+        # know this method.
+        before, after = arguments[:4], arguments[5:]
+        super()._start_serving(*before, 1, *after, **options)  # type: ignore[misc]
 
 
 class _Workers(Multiprocess):
