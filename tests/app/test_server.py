@@ -367,6 +367,20 @@ def test_i13_a_connection_outlives_a_body_that_arrives_after_its_response(
         assert seconds - 1 < seconds_until_closed(connection) < seconds + 2.5
 
 
+def test_a_body_with_two_lengths_is_the_last_of_its_connection(serving: Server) -> None:
+    """A proxy may have read another end of it (RFC 9112, section 6.1)."""
+    two = POST % (b"/nope", b"Content-Length: 5\r\nTransfer-Encoding: chunked")
+    smuggled = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    received = b""
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=4) as connection:
+        connection.sendall(two + b"0\r\n\r\n" + smuggled)
+        while part := connection.recv(65536):
+            received += part
+
+    assert received.startswith(b"HTTP/1.1 404 ")
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends such a connection")
 def test_i13_a_client_that_does_not_read_loses_its_connection(serving: Server) -> None:
     with socket.socket() as connection:

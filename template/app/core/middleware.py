@@ -129,6 +129,10 @@ def _add_headers(message: Message, scope: Scope, this_id: str) -> None:
     own = {b"x-request-id": this_id.encode()}
     if scope["scheme"] in {"https", "wss"}:
         own[b"strict-transport-security"] = STRICT_TRANSPORT_SECURITY
+    names = [name for name, _ in scope["headers"]]
+    if b"transfer-encoding" in names and b"content-length" in names:
+        # A proxy may have read another end of this request (RFC 9112, section 6.1).
+        own[b"connection"] = b"close"
     kept = [item for item in message["headers"] if item[0] not in own]
     given = {name for name, _ in kept}
     missing = [item for item in _RAW_SECURITY_HEADERS if item[0] not in given]
