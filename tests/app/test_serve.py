@@ -355,6 +355,16 @@ def test_r46_a_worker_that_is_killed_under_load_comes_back_and_the_others_go_on(
     assert f"Child process [{killed}] died" in {line["message"] for line in lines}
 
 
+def test_r46_workers_end_if_their_parent_is_killed(machine: Machine, served: Path) -> None:
+    """Otherwise they would keep the port, and the next `serve` could not start."""
+    with serving(machine, served, "--workers", "2") as server:
+        wait_until(lambda: len(workers_of(server)) == 2)
+        assert end(server, signal.SIGKILL) < 10
+
+        with serving(machine, served, PORT=str(server.port)) as next_one:
+            assert next_one.get("/health/ready").status == 200
+
+
 def test_sighup_replaces_each_worker_and_says_when_the_last_one_is_new(
     machine: Machine, empty: Path
 ) -> None:

@@ -10,7 +10,6 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from uvicorn.supervisors import Multiprocess
 
 from app.core.clients import SEND_SECONDS
 from app.core.errors import problem
+from app.core.event_loop import choose_loop
 from app.core.middleware import SECURITY_HEADERS
 from app.core.settings import CoreSettings
 
@@ -49,7 +49,7 @@ def serve_app(
         log_config=None,
         # A worker needs longer than 5 seconds to start on a busy machine, and would be killed.
         timeout_worker_healthcheck=30,
-        loop=_loop(settings, options["workers"]),
+        loop=choose_loop(settings, options["workers"]),
         **options,
     )
     # After it has stopped, uvicorn raises this signal again. By default, that would end the
@@ -67,28 +67,6 @@ def serve_app(
         workers.run()
         failed = any(process.exitcode == STARTUP_FAILURE for process in workers.processes)
         return STARTUP_FAILURE if failed else 0
-
-
-def _loop(settings: CoreSettings, workers: int) -> str:
-    # psycopg cannot use the default loop of Windows. Elsewhere, "auto" prefers uvloop.
-    on_sqlite = settings.database_url.startswith("sqlite")
-    has_other = on_sqlite if os.name == "nt" else find_spec("uvloop")
-    return "auto" if workers == 1 and has_other else "app.core.server:SharingLoop"
-
-
-class SharingLoop(asyncio.SelectorEventLoop):
-    """Accepts one connection in each cycle, so that a busy worker leaves some to the others.
-
-    asyncio accepts all that have arrived. A proxy that keeps its connections open would then use
-    one worker only, and without a free file descriptor, asyncio would fill the log: it tries 2,048
-    times in a row. Python 3.14 and later accept two here.
-    """
-
-    def _start_serving(self, *arguments: Any, **options: Any) -> None:
-        # asyncio has no public option for this number, the fifth argument, so its types do not
-        # know this method.
-        before, after = arguments[:4], arguments[5:]
-        super()._start_serving(*before, 1, *after, **options)  # type: ignore[misc]
 
 
 class _Workers(Multiprocess):
