@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
+from app.core.sqlite_dialect import DRIVER_NAME
 from app.core.sqlite_driver import SQLiteConnection
 from app.core.telemetry import waiting
 
@@ -27,7 +28,7 @@ def create_sqlite_engines(
 ) -> tuple[AsyncEngine, AsyncEngine]:
     """An engine that can only read, and one with a single connection that can write."""
     file = DatabaseFile(Path(url.database or "").resolve())
-    address = url.set(drivername="sqlite+loop", database=file.path.as_uri())
+    address = url.set(drivername=DRIVER_NAME, database=file.path.as_uri())
     # mode=rw opens an existing file and never creates one.
     address = address.update_query_dict({"uri": "true", "mode": "rw"})
     pragmas: Pragmas = {**WAL, "foreign_keys": "ON", "synchronous": synchronous}
