@@ -95,10 +95,13 @@ async def answer(database: Database, statement: TextClause) -> object:
         ("SELECT count(*) FROM permissions", {}, 0),
         # It compares one long text without looking at the clock.
         ("SELECT count(*) FROM permissions WHERE name LIKE :a", {"a": "%one%"}, 1),
+        ("SELECT count(*) FROM permissions WHERE name not like :a", {"a": "%one%"}, 1),
+        ("SELECT count(*) FROM permissions WHERE name\nLIKE :a", {"a": "%one%"}, 1),
         (f"{INSERT} VALUES (:a, :b)", {"a": "one", "b": ""}, 0),
         (f"{INSERT} VALUES (:a, :b) ON CONFLICT (name) DO NOTHING", {"a": "one", "b": ""}, 0),
         # More rows, as many as there are:
         (f"{INSERT} VALUES (:a, :b), (:b, :a)", {"a": "one", "b": "two"}, 1),
+        (f"{INSERT} VALUES (:a, :b)\n    , (:b, :a)", {"a": "one", "b": "two"}, 1),
         (f"{INSERT} VALUES (:a, :b)", [{"a": "one", "b": ""}, {"a": "two", "b": ""}], 1),
         (f"{INSERT} SELECT 'one', :a", {"a": ""}, 1),
         (f"{INSERT} VALUES (:a, :b) RETURNING (SELECT 1)", {"a": "one", "b": ""}, 1),
@@ -288,6 +291,69 @@ def test_a_slow_read_that_cannot_be_interrupted_starts_in_a_thread_the_next_time
         return taken
 
     assert run(make_settings, work) == [0, 1]
+
+
+def test_an_insert_that_was_slow_starts_in_a_thread_the_next_time(
+    make_settings: MakeSettings, rows: Engine, turns: list[object]
+) -> None:
+    """An upsert, for example, compares each row that refers to it, if no index has them."""
+    slow = "instr(replace(hex(zeroblob(30000000)), '0', 'x'), 'xy')"
+    with rows.begin() as connection:
+        connection.execute(text(f"CREATE TABLE slow (name, CHECK ({slow} = 0))"))
+
+    async def work(database: Database) -> list[int]:
+        async with database.writers.begin() as session:
+            await session.scalar(text("SELECT 1"))
+            taken = []
+            for _ in "ab":
+                turns.clear()
+                await session.execute(text("INSERT INTO slow (name) VALUES (:a)"), {"a": "one"})
+                taken.append(len(turns))
+            return taken
+
+    assert run(make_settings, work) == [0, 1]
+
+
+def test_a_read_in_a_thread_does_not_look_at_the_clock(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look would wait for the event loop, which has Python's lock."""
+    looks = 0
+
+    def look() -> float:
+        nonlocal looks
+        looks += 1
+        return time.monotonic()
+
+    async def work(database: Database) -> int:
+        assert await answer(database, SLOW_COUNT) == COUNT
+        monkeypatch.setattr(sqlite_driver, "monotonic", look)
+        assert await answer(database, SLOW_COUNT) == COUNT
+        return looks
+
+    assert run(make_settings, work) < 100
+
+
+def test_statements_of_one_connection_at_the_same_time_wait_for_each_other(
+    make_settings: MakeSettings,
+) -> None:
+    """Otherwise a read would end a change in the thread, and with it the transaction."""
+    change = text(f"UPDATE permissions SET description = ({SLOW}SELECT count(*) FROM n)")
+
+    async def work(database: Database) -> tuple[object, object]:
+        async with database.writers.begin() as session:
+            await session.execute(insert(Permission).values(name="a", description=""))
+            connection = await session.connection()
+
+            async def read() -> object:
+                await asyncio.sleep(0.05)
+                return await connection.scalar(text("SELECT 7"))
+
+            _, found = await asyncio.gather(connection.execute(change), read())
+        stored = text("SELECT description FROM permissions WHERE name = 'a'")
+        return found, await answer(database, stored)
+
+    assert run(make_settings, work) == (7, str(COUNT))
 
 
 def test_a_full_text_search_runs_in_a_thread_at_once(

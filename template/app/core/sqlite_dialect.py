@@ -21,9 +21,10 @@ class _StreamingCursor(sqlite3.Cursor):
     def __init__(self, connection: SQLiteConnection) -> None:
         super().__init__(connection)
         self._in_thread = connection.run_in_thread
+        self._run_patiently = connection.run_patiently
 
     def execute(self, statement: str, parameters: Any = ()) -> Self:
-        self._in_thread(partial(super().execute, statement, parameters))
+        self._run_patiently(partial(super().execute, statement, parameters))
         return self
 
     def fetchone(self) -> Any:

@@ -12,11 +12,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from math import inf
 from time import monotonic
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy.util import await_only
 
@@ -33,11 +33,11 @@ _BUSY_MILLISECONDS = 5_000
 # A longer text starts in a thread: to insert 10 MB takes 36 ms.
 _MAX_LENGTH = 1_000_000
 # FTS5 compares many rows without looking at the clock, and LIKE a long text.
-_SEARCHES = (" MATCH ", " LIKE ", " GLOB ")
+_SEARCHES = re.compile(r"\s(?:MATCH|LIKE|GLOB)\s", re.I)
 # BEGIN IMMEDIATE takes a lock, but only if no one has it.
 _CHANGES_NOTHING = re.compile("SELECT |BEGIN")
 _INSERTS_ONE_ROW = re.compile(
-    r"INSERT INTO \"?(?P<table>\w+)\"? \([^()]+\) VALUES \([?, ]+\)(?!,|.*(?i:SELECT))", re.S
+    r"INSERT INTO \"?(?P<table>\w+)\"? \([^()]+\) VALUES \([?, ]+\)(?!\s*,|.*(?i:SELECT))", re.S
 )
 # Triggers run with the INSERT, and one into a virtual table is work for its module.
 _DOES_MORE = """SELECT 1 FROM sqlite_master WHERE tbl_name = ? COLLATE NOCASE
@@ -58,6 +58,10 @@ class SQLiteConnection(sqlite3.Connection):
         # Table and version of the schema → whether an INSERT does nothing else.
         self._simple_tables: dict[tuple[str, tuple[int]], bool] = {}
         self._thread: ThreadPoolExecutor | None = None
+        self._calls_in_thread = 0
+        self._watch()
+
+    def _watch(self) -> None:
         self.set_progress_handler(lambda: monotonic() > self._deadline, _INSTRUCTIONS)
 
     def cursor(self, factory: Any = None) -> Any:
@@ -65,11 +69,10 @@ class SQLiteConnection(sqlite3.Connection):
 
     def run(self, statement: str, call: Callable[[], Any]) -> Any:
         if seconds := self._seconds_on_loop(statement):
-            self._deadline = monotonic() + seconds
+            started_at = monotonic()
+            self._deadline = started_at + seconds
             try:
                 result = call()
-                if monotonic() > self._deadline + _GRACE_SECONDS:
-                    _remember_as_slow(statement)
                 # AsyncConnection rejects a driver that awaits nothing.
                 await_only(_awaited())
                 return result
@@ -82,13 +85,17 @@ class SQLiteConnection(sqlite3.Connection):
                     raise
             finally:
                 self._deadline = inf
+                if monotonic() > started_at + _LOOP_SECONDS + _GRACE_SECONDS:
+                    _remember_as_slow(statement)
         return self.run_patiently(call)
 
     def _seconds_on_loop(self, statement: str) -> float:
         """How long it may run there; 0 if it starts in a thread."""
+        # A connection runs one statement at a time.
+        if self._calls_in_thread or _slow_statements.get(statement, 0) > monotonic():
+            return 0
         if self._read_only or _CHANGES_NOTHING.match(statement):
-            is_slow = _slow_statements.get(statement, 0) > monotonic()
-            return 0 if is_slow or any(word in statement for word in _SEARCHES) else _LOOP_SECONDS
+            return 0 if _searches(statement) else _LOOP_SECONDS
         # Outside of a transaction, it would wait for the disk, too.
         return inf if self.in_transaction and self._inserts_one_row(statement) else 0
 
@@ -106,11 +113,14 @@ class SQLiteConnection(sqlite3.Connection):
         return self.run_in_thread(partial(self._wait_for_locks, call))
 
     def _wait_for_locks(self, call: Callable[[], Any]) -> Any:
+        # Each look at the clock would wait for the event loop, which has Python's lock.
+        self.set_progress_handler(None, 0)
         super().cursor().execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
         try:
             return call()
         finally:
             super().cursor().execute("PRAGMA busy_timeout = 0")
+            self._watch()
 
     def run_in_thread(self, call: Callable[[], Any]) -> Any:
         """Call it in the thread of this connection, while the event loop goes on."""
@@ -118,6 +128,7 @@ class SQLiteConnection(sqlite3.Connection):
         return await_only(self._wait_for(self._thread, call))
 
     async def _wait_for(self, thread: ThreadPoolExecutor, call: Callable[[], Any]) -> Any:
+        self._calls_in_thread += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(thread, call)
         except asyncio.CancelledError:
@@ -125,6 +136,8 @@ class SQLiteConnection(sqlite3.Connection):
             with suppress(sqlite3.ProgrammingError):  # It is closed already.
                 self.interrupt()
             raise
+        finally:
+            self._calls_in_thread -= 1
 
     def commit(self) -> None:
         self.run("COMMIT", super().commit)
@@ -143,6 +156,11 @@ class SQLiteConnection(sqlite3.Connection):
 
 async def _awaited() -> None:
     """Done at once."""
+
+
+@lru_cache(maxsize=_MAX_SLOW_STATEMENTS)
+def _searches(statement: str) -> bool:
+    return _SEARCHES.search(statement) is not None
 
 
 def _remember_as_slow(statement: str) -> None:
