@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Engine, TextClause, insert, text
+from sqlalchemy import Engine, TextClause, event, insert, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.util import greenlet_spawn
 
@@ -536,3 +536,33 @@ def test_an_error_in_the_thread_is_the_same_as_without_one(make_settings: MakeSe
 
     with pytest.raises(IntegrityError, match="UNIQUE constraint failed"):
         run(make_settings, work)
+
+
+def test_a_listener_can_use_a_cursor_as_with_other_drivers(make_settings: MakeSettings) -> None:
+    found: list[object] = []
+
+    async def work(database: Database) -> None:
+        engine = database.engines["reading"]
+
+        @event.listens_for(engine, "connect")
+        def read(connection: Any, _: object) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 UNION SELECT 2")
+                found.extend(cursor)
+
+        await answer(database, text("SELECT 1"))
+
+    run(make_settings, work)
+
+    assert found == [(1,), (2,)]
+
+
+def test_a_connection_with_a_thread_can_be_closed_twice(database: Path) -> None:
+    def work() -> None:
+        connection = SQLiteConnection(database, read_only=False, check_same_thread=False)
+        connection.cursor().execute("UPDATE permissions SET name = name")
+        connection.close()
+        connection.close()
+        connection.close(waits=False)
+
+    asyncio.run(greenlet_spawn(work))

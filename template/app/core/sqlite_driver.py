@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from itertools import islice
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy.util import await_only
 
@@ -148,10 +148,15 @@ class SQLiteConnection(sqlite3.Connection):
     def close(self, *, waits: bool = True) -> None:
         """Close it, perhaps without waiting for its thread, which may still be busy."""
         close = super().close
-        if self._thread is None:
-            return close()
-        (self.run_in_thread if waits else self._thread.submit)(close)
-        self._thread.shutdown(wait=False)
+        thread, self._thread = self._thread, None
+        if thread is None:
+            close()
+        elif waits:
+            await_only(self._wait_for(thread, close))
+            thread.shutdown(wait=False)
+        else:
+            thread.submit(close)
+            thread.shutdown(wait=False)
 
 
 async def _awaited() -> None:
@@ -209,6 +214,15 @@ class _Cursor:
 
     def fetchall(self) -> list[Any]:
         return list(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """It is closed already."""
 
     def close(self) -> None:
         """It is closed already."""
