@@ -14,9 +14,12 @@ from pydantic_core import to_jsonable_python
 from sqlalchemy import (
     ClauseElement,
     Executable,
+    Float,
     Integer,
+    Interval,
     Select,
     SmallInteger,
+    cast,
     func,
     literal,
     select,
@@ -178,9 +181,11 @@ def _last_row(page: PageParams, order: str, keys: list[Any]) -> list[Any]:
             return [page.after]
         column = keys[0]
         bits = {SmallInteger: 15, Integer: 31}.get(type(column.type), 63)
-        kind = getattr(column.type, "impl_instance", column.type).python_type
-        value = TypeAdapter(kind).validate_python(page.position[1])
-        if isinstance(value, datetime):
+        # SQLite stores an interval as a time.
+        has_kind = isinstance(column.type, Interval)
+        stored = column.type if has_kind else getattr(column.type, "impl_instance", column.type)
+        value = TypeAdapter(stored.python_type).validate_python(page.position[1])
+        if isinstance(value, datetime) and stored.timezone:
             value = value.astimezone(UTC)
         if isinstance(value, int) and not -(2**bits) <= value < 2**bits:
             raise ValueError
@@ -189,7 +194,9 @@ def _last_row(page: PageParams, order: str, keys: list[Any]) -> list[Any]:
     except (ValueError, OverflowError):
         reason = f"Value error, {_BAD_CURSOR}"
         raise Invalid([FieldError(["query", "cursor"], reason, "value_error")]) from None
-    return [literal(value, column.type), page.after]
+    last = literal(value, column.type)
+    # PostgreSQL would compare a REAL column with a number that has more digits.
+    return [cast(last, column.type) if isinstance(column.type, Float) else last, page.after]
 
 
 def _encode_cursor(order: str, row: Any) -> str:
