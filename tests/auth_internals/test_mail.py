@@ -1,4 +1,4 @@
-"""Mails: queued with a change, sent by a real SMTP server, and read in development."""
+"""Emails: queued with a change, sent by a real SMTP server, and read in development."""
 
 import asyncio
 import contextlib
@@ -64,7 +64,7 @@ class Inbox:
         self.late_refusals: dict[str, str] = {}
         self.delays: dict[str, float] = {}
         self.lost: set[str] = set()
-        # Where the first mails wait for each other.
+        # Where the first emails wait for each other.
         self.meeting: asyncio.Barrier | None = None
         self.logins: list[str] = []
 
@@ -364,7 +364,7 @@ def test_a_missing_table_stops_neither_the_app_nor_later_mails(
         connection.exec_driver_sql("ALTER TABLE outgoing_mails RENAME TO away")
 
     with TestClient(create_app(settings)) as client:
-        wait_for(lambda: "Cannot read the mails to send" in caplog.text)
+        wait_for(lambda: "Cannot read the emails to send" in caplog.text)
         assert client.get("/health/live").status_code == 200
         with rows.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE away RENAME TO outgoing_mails")
@@ -452,7 +452,7 @@ def test_m2_a_killed_process_loses_nothing_and_repeats_only_the_mail_in_hand(
     process.communicate()
     inbox.delays.clear()
 
-    # The others do not wait for the mail that was in hand.
+    # The others do not wait for the email that was in hand.
     assert run_command("mail", "send").exit_code == 0
     assert inbox.recipients == ["ada@example.com", "cyd@example.com"]
     make_due(rows)
@@ -657,7 +657,7 @@ def test_a_wrong_password_gives_no_mail_up_and_is_in_no_log(
     assert "ada@example.com" not in seen
 
 
-# ---- rejections and failures: none stops the other mails
+# ---- rejections and failures: none stops the other emails
 
 
 @pytest.mark.parametrize("answer", ["451 4.7.1 Greylisted", "452 4.2.2 Mailbox full"])

@@ -64,6 +64,7 @@ def test_a_new_project_is_spelled_right(project: Project) -> None:
     ("name", "text", "expected"),
     [
         ("a.md", "Whoever reads\nbeside the e-mail", [1, 2, 2]),
+        ("a.md", "A mail, or two of the mails\nin `app/mails`, for a mail server.", [1, 1]),
         ("a.md", "Run `set-up` and [read](docs/log-in.md).\n\n```\nset-up\n```\n", []),
         ("a.md", "The book\nis very unique, and the the title too.", [2, 2]),
         ("a.md", "A line of words, " * 6 + "and so on.\n| " + "a cell, " * 20 + "|", [1]),

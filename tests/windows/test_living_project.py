@@ -148,7 +148,7 @@ def ask(port: int, path: str) -> tuple[int, dict[str, str]]:
 
 def test_all_tests_pass(wine: Wine, ready: Ready, tmp_path: Path) -> None:
     """Except those in which several connections write at once, which can hang in Wine, and those
-    of mails, which need an SMTP server that no project installs.
+    of emails, which need an SMTP server that no project installs.
     """
     project, _ = ready
     folders = add_internal_tests(project)

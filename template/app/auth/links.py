@@ -43,7 +43,7 @@ _PAGES = {
     Purpose.CHANGE_EMAIL: "confirm-email",
     Purpose.RESTORE_EMAIL: "confirm-email",
 }
-# The mails, in app/mails, in which these links are sent.
+# The emails, in app/mails, in which these links are sent.
 _TEMPLATES = {
     Purpose.RESET_PASSWORD: "password_reset",
     Purpose.INVITATION: "invitation",

@@ -1,7 +1,7 @@
-"""Mails: queued in the transaction of a change, and written from the templates in app/mails.
+"""Emails: queued in the transaction of a change, and written from the templates in app/mails.
 
 `await queue_mail(session, to=user.email, template="password_reset", link=link)` adds a row to the
-table outgoing_mails, so the mail exists if the change is committed, and only then.
+table outgoing_mails, so the email exists if the change is committed, and only then.
 app/auth/mail_sender.py sends it.
 """
 
@@ -23,10 +23,10 @@ from app.models.user import User
 from app.settings import Settings
 
 _FOLDER = files("app").joinpath("mails")
-# A longer value is cut, so that none can fill a mail or the table.
+# A longer value is cut, so that none can fill an email or the table.
 _MAX_VALUE_LENGTH = 1000
 _MAX_SUBJECT_LENGTH = 200
-# Mails that could not be sent, and all of development, are kept for a while to be read. A new one
+# Emails that could not be sent, and all of development, are kept for a while to be read. A new one
 # deletes at most this many.
 _DELETE_AFTER = timedelta(days=30)
 _MAX_DELETED = 20
@@ -36,15 +36,15 @@ _NOTICES_WINDOW = timedelta(days=1)
 
 
 async def queue_mail(session: AsyncSession, *, to: str, template: str, **values: str) -> None:
-    """Send a mail after this transaction is committed. `to` is an address, without a name.
+    """Send an email after this transaction is committed. `to` is an address, without a name.
 
     `template` names a file in app/mails, and `values` replace its placeholders. A value is one
-    line: otherwise it could pass for a part of the mail.
+    line: otherwise it could pass for a part of the email.
     """
     now = datetime.now(UTC)
     old = select(OutgoingMail.id).where(OutgoingMail.queued_at < now - _DELETE_AFTER)
     oldest = old.order_by(OutgoingMail.queued_at).limit(_MAX_DELETED)
-    # Skips a mail that a process is about to send, to avoid a deadlock.
+    # Skips an email that a process is about to send, to avoid a deadlock.
     unlocked = oldest.with_for_update(skip_locked=True)
     await session.execute(delete(OutgoingMail).where(OutgoingMail.id.in_(unlocked)))
     session.add(
@@ -96,10 +96,10 @@ async def _count(session: AsyncSession, kind: str, email: str) -> bool:
 
 
 def write_mail(mail: OutgoingMail, settings: Settings) -> EmailMessage:
-    """The mail as it is sent. Raises an error if its template is missing or invalid.
+    """The email as it is sent. Raises an error if its template is missing or invalid.
 
     It is written only now, so that a mistake in a template fails no request, and can be fixed
-    before the mail is sent again.
+    before the email is sent again.
     """
     values = {"app": TITLE, **mail.variables}
     text = _FOLDER.joinpath(f"{mail.template}.txt").read_text("utf-8")
@@ -111,7 +111,7 @@ def write_mail(mail: OutgoingMail, settings: Settings) -> EmailMessage:
     message["To"] = mail.recipient
     message["Date"] = format_datetime(mail.queued_at)
     domain = message["From"].addresses[0].domain
-    # The same for every attempt, so that a mail program can recognize a mail that it has.
+    # The same for every attempt, so that a mail program can recognize an email that it has.
     message["Message-ID"] = f"<{mail.id}.{mail.queued_at.timestamp():.0f}@{domain}>"
     # Asks for no automatic reply (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"
@@ -143,7 +143,7 @@ def _to_html(text: str, escaped: dict[str, str]) -> str:
 
 
 def read_mail(message: EmailMessage) -> str:
-    """The text of a mail, with its subject, to be read in development."""
+    """The text of an email, with its subject, to be read in development."""
     body = message.get_body(["plain"])
     text = body.get_content() if body else ""
     return f"To: {message['To']}\nSubject: {message['Subject']}\n\n{text}"

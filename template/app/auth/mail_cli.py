@@ -78,7 +78,7 @@ async def _retry_mails() -> None:
 
 
 async def _retry_next(database: "Database", last_id: int) -> list[int]:
-    """Queue the next given-up mails again; returns their ids."""
+    """Queue the next given-up emails again; returns their ids."""
     from datetime import UTC, datetime
 
     from sqlalchemy import select, update

@@ -1,8 +1,8 @@
-"""Sends the mails of the table outgoing_mails, while the app runs or from the command line.
+"""Sends the emails in the table outgoing_mails, while the app runs or from the command line.
 
-Each mail is claimed before an attempt: its next one is set to a time by which this one has ended.
+Each email is claimed before an attempt: its next one is set to a time by which this one has ended.
 So several processes can send at once, a killed one loses nothing, and no transaction is open while
-the mail server is talked to. A mail is sent twice only if its process is killed, or the
+a mail server is being spoken to. An email is sent twice only if its process is killed, or the
 database fails, between the server's answer and the deletion of the row.
 """
 
@@ -27,14 +27,14 @@ from app.core.database import Database
 from app.settings import Settings
 
 if TYPE_CHECKING:
-    # Imported on first use: most workers never send a mail.
+    # Imported on first use: most workers never send an email.
     from aiosmtplib import SMTP
 
     from app.core.checks import CheckResult
 
 logger = logging.getLogger(__name__)
 
-# How often a running app looks for mails, and how long it waits after the server failed.
+# How often a running app looks for emails, and how long it waits after the server failed.
 _POLL_SECONDS = 5
 _PAUSE_SECONDS = 30
 # An attempt is cut off after this time. The next one is later, also if the clocks of two machines
@@ -42,7 +42,7 @@ _PAUSE_SECONDS = 30
 _ATTEMPT_SECONDS = 60
 _FIRST_WAIT = timedelta(minutes=2)
 _GIVE_UP_AFTER = timedelta(days=3)
-# A mail in hand may take this long when the app stops.
+# How long the app waits for an email in hand when it stops.
 _STOP_SECONDS = 10
 _CHECK_SECONDS = 15
 _MAX_REASON_LENGTH = 500
@@ -51,7 +51,7 @@ _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 class Outcome(Enum):
     SENT = auto()
-    # There is something wrong with this mail, so others may succeed.
+    # There is something wrong with this email, so others may succeed.
     FAILED = auto()
     # The server cannot be used, so others would fail, too.
     UNAVAILABLE = auto()
@@ -59,7 +59,7 @@ class Outcome(Enum):
 
 @asynccontextmanager
 async def sending_mails(app: FastAPI) -> AsyncIterator[None]:
-    """Sends mails while the app runs. Several workers share the work."""
+    """Sends emails while the app runs. Several workers share the work."""
     stopped = asyncio.Event()
     task = asyncio.create_task(_send_until(stopped, app.state.database, app.state.settings))
     try:
@@ -85,12 +85,12 @@ async def _send_until(stopped: asyncio.Event, database: Database, settings: Sett
                     break
         except Exception as error:
             # Such as a database that is down or not migrated. The task must outlive everything.
-            logger.warning("Cannot read the mails to send: %s", getattr(error, "orig", error))
+            logger.warning("Cannot read the emails to send: %s", getattr(error, "orig", error))
         seconds = _POLL_SECONDS if outcome is None else _PAUSE_SECONDS
 
 
 async def send_next(database: Database, settings: Settings) -> Outcome | None:
-    """Try to send the mail that has waited longest. None if there is none, or no mail server."""
+    """Try to send the email that has waited longest. None if there is none, or no mail server."""
     if settings.smtp_url is None and not settings.in_development:
         return None
     mail = await _claim(database)
@@ -105,7 +105,7 @@ async def send_next(database: Database, settings: Settings) -> Outcome | None:
         await _note_failure(database, mail, error, gives_up=isinstance(error, _Expired))
         return Outcome.FAILED
     if settings.smtp_url is None or settings.in_development:
-        logger.info("Mail, not sent in development:\n%s", read_mail(message))
+        logger.info("Email, not sent in development:\n%s", read_mail(message))
         await _update(database, mail, next_attempt_at=None, last_error=None)
         return Outcome.SENT
     with closing(mail_server(settings.smtp_url)) as server:
@@ -121,7 +121,7 @@ async def send_next(database: Database, settings: Settings) -> Outcome | None:
 
 
 async def _claim(database: Database) -> OutgoingMail | None:
-    """The next mail, which no other process sees until its next attempt is due."""
+    """The next email, which no other process sees until its next attempt is due."""
     due = select(OutgoingMail).where(OutgoingMail.next_attempt_at <= datetime.now(UTC))
     oldest = due.order_by(OutgoingMail.next_attempt_at).limit(1)
     # Without the write lock, which most looks would take for nothing.
@@ -145,12 +145,12 @@ async def _send(server: "SMTP", mail: OutgoingMail, message: EmailMessage) -> No
 
 
 async def _finish(database: Database, server: "SMTP", mail: OutgoingMail) -> None:
-    """Delete the row of a mail that the server has accepted. Then it is not sent again."""
+    """Delete the row of an email that the server has accepted. Then it is not sent again."""
     from aiosmtplib import SMTPException
 
     async with database.writers.begin() as session:
         await session.execute(delete(OutgoingMail).where(OutgoingMail.id == mail.id))
-    logger.info("Mail sent", extra=_fields("mail_sent", mail))
+    logger.info("Email sent", extra=_fields("mail_sent", mail))
     with suppress(SMTPException, OSError):
         await server.quit(timeout=1)
 
@@ -178,7 +178,7 @@ def mail_server(smtp_url: SecretStr) -> "SMTP":
         use_tls=url.scheme == "smtps",
         # STARTTLS is required: if it were only tried, anyone in between could prevent it.
         start_tls=url.scheme == "smtp" and not is_private,
-        # For each answer. If a shorter one cut off the last answer, the mail would be sent again.
+        # For each answer. If a shorter one cut off the last answer, the email would be sent again.
         timeout=_ATTEMPT_SECONDS,
     )
 
@@ -217,7 +217,7 @@ async def _note_failure(
     await _update(database, mail, next_attempt_at=next_attempt_at, last_error=reason)
     # The text of an error may quote the address. `mail list` shows it.
     fields = {**_fields("mail_failed", mail), "error": type(error).__name__}
-    logger.error("Mail given up" if next_attempt_at is None else "Mail delayed", extra=fields)
+    logger.error("Email given up" if next_attempt_at is None else "Email delayed", extra=fields)
 
 
 async def _update(database: Database, mail: OutgoingMail, **changes: object) -> None:

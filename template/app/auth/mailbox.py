@@ -1,4 +1,4 @@
-"""The pages at /dev/mail: the mails of the app, which development does not send."""
+"""The pages at /dev/mail: the emails of the app, which development does not send."""
 
 import re
 from html import escape
@@ -25,7 +25,7 @@ _URL = re.compile(r"https?://[^\s&]+(?:&amp;[^\s&]+)*")
 _PAGE = files("app.auth").joinpath("mailbox.html").read_text("utf-8")
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _POLICY = f"{_NOTHING}; style-src {source_hash(_PAGE, 'style')}"
-# An HTML mail may have any inline style. It runs no script, and shares no origin with the app.
+# An HTML email may have any inline style. It runs no script, and shares no origin with the app.
 _MAIL_POLICY = f"{_NOTHING}; style-src 'unsafe-inline'; img-src data:; sandbox"
 
 
@@ -64,7 +64,7 @@ async def read_html(mail_id: IdPath, session: SessionDep, settings: SettingsDep)
 async def _load(session: SessionDep, mail_id: int) -> OutgoingMail:
     mail = await session.get(OutgoingMail, mail_id)
     if mail is None:
-        raise NotFound("Mail not found.")
+        raise NotFound("Email not found.")
     return mail
 
 

@@ -115,7 +115,7 @@ class AuditEvent(Base):
 
 
 class OutgoingMail(Base):
-    """A mail that waits to be sent. Its row is deleted when the mail server has accepted it."""
+    """An email that waits to be sent. Its row is deleted when the mail server has accepted it."""
 
     __tablename__ = "outgoing_mails"
     __table_args__ = (
@@ -130,7 +130,7 @@ class OutgoingMail(Base):
     variables: Mapped[dict[str, str]] = mapped_column(JSON)
     queued_at: Mapped[datetime] = mapped_column(index=True)
     attempts: Mapped[int] = mapped_column(default=0)
-    # Without this time, the mail is no longer sent. In development, it never was.
+    # Without this time, the email is no longer sent. In development, it never was.
     next_attempt_at: Mapped[datetime | None] = mapped_column(index=True)
     last_error: Mapped[str | None] = mapped_column(String(500))
 

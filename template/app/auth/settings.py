@@ -89,7 +89,7 @@ def _validate_smtp_url(value: str) -> None:
     try:
         url = urlsplit(value)
         port, query = url.port, parse_qs(url.query, strict_parsing=bool(url.query))
-        # Finds labels that are empty or too long. Otherwise every mail would seem to be invalid.
+        # Finds labels that are empty or too long. Otherwise every email would seem to be invalid.
         (url.hostname or "").encode("idna")
     except ValueError:
         # Python's own message may quote a part of the password.
