@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Select, delete, insert, select
+from sqlalchemy import Select, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.authentication import AuthContext
-from app.auth.models import AuditEvent
+from app.auth.models import AuditEvent, delete_oldest
 from app.auth.schemas import normalize_login
 from app.core.errors import NotFound
 from app.core.logging import client_address, command, os_user, request_id
@@ -129,9 +129,5 @@ def describe(event: AuditEvent) -> str:
 
 
 async def delete_expired(session: AsyncSession, settings: Settings, now: datetime) -> None:
-    """Delete the oldest events after AUDIT_RETENTION_DAYS, a limited number at once."""
-    expired = AuditEvent.created_at < now - timedelta(days=settings.audit_retention_days)
-    oldest = select(AuditEvent.id).where(expired).order_by(AuditEvent.created_at)
-    # Skips those that another login is about to delete, to avoid a deadlock.
-    unlocked = oldest.limit(_MAX_DELETED).with_for_update(skip_locked=True)
-    await session.execute(delete(AuditEvent).where(AuditEvent.id.in_(unlocked)))
+    kept_since = now - timedelta(days=settings.audit_retention_days)
+    await delete_oldest(session, AuditEvent.created_at, kept_since, _MAX_DELETED)

@@ -15,6 +15,7 @@ from app.auth import audit
 from app.auth.mail import queue_mail
 from app.auth.models import OneTimeToken as OneTimeToken
 from app.auth.models import Purpose as Purpose
+from app.auth.models import delete_oldest
 from app.auth.sessions import AuthContext, hash_token
 from app.auth.throttle import TooManyAttempts as TooManyAttempts
 from app.core.errors import AppError, NotFound
@@ -118,10 +119,7 @@ async def create(
         # Nothing that a thief does with an account may end the ways back to earlier addresses.
         is_theirs = and_(is_theirs, OneTimeToken.email == email)
     await session.execute(delete(OneTimeToken).where(OneTimeToken.purpose == purpose, is_theirs))
-    expired = select(OneTimeToken.id).where(OneTimeToken.expires_at < now)
-    # Skips those that another request has just locked, to avoid a deadlock.
-    unlocked = expired.limit(_MAX_DELETED).with_for_update(skip_locked=True)
-    await session.execute(delete(OneTimeToken).where(OneTimeToken.id.in_(unlocked)))
+    await delete_oldest(session, OneTimeToken.expires_at, now, _MAX_DELETED)
     row = OneTimeToken(
         user_id=user.id if user else None,
         purpose=purpose,

@@ -13,12 +13,11 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import TITLE
 from app.auth import throttle
-from app.auth.models import OutgoingMail
+from app.auth.models import OutgoingMail, delete_oldest
 from app.models.user import User
 from app.settings import Settings
 
@@ -42,11 +41,7 @@ async def queue_mail(session: AsyncSession, *, to: str, template: str, **values:
     line: otherwise it could pass for a part of the email.
     """
     now = datetime.now(UTC)
-    old = select(OutgoingMail.id).where(OutgoingMail.queued_at < now - _DELETE_AFTER)
-    oldest = old.order_by(OutgoingMail.queued_at).limit(_MAX_DELETED)
-    # Skips an email that a process is about to send, to avoid a deadlock.
-    unlocked = oldest.with_for_update(skip_locked=True)
-    await session.execute(delete(OutgoingMail).where(OutgoingMail.id.in_(unlocked)))
+    await delete_oldest(session, OutgoingMail.queued_at, now - _DELETE_AFTER, _MAX_DELETED)
     session.add(
         OutgoingMail(
             recipient=to,

@@ -1,10 +1,15 @@
-"""The tables of the login. Those of users and permissions are in app/models/user.py."""
+"""The tables of the login, and how old rows leave them.
+
+The tables of users and permissions are in app/models/user.py.
+"""
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
 
 from app.core.seed_data import register_seed_rows
 from app.core.types import BigInt
@@ -168,6 +173,19 @@ class OneTimeToken(Base):
     # The address that the link was sent to.
     email: Mapped[str] = mapped_column(String(254), index=True)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+async def delete_oldest(
+    session: AsyncSession, column: InstrumentedAttribute[datetime], before: datetime, limit: int
+) -> None:
+    """Delete rows whose time in this column is before that one: the oldest, and few at once.
+
+    So no request takes long. It skips rows that another one has locked, to avoid a deadlock.
+    """
+    model: Any = column.class_
+    oldest = select(model.id).where(column < before).order_by(column).limit(limit)
+    unlocked = oldest.with_for_update(skip_locked=True)
+    await session.execute(delete(model).where(model.id.in_(unlocked)))
 
 
 # `alembic upgrade head` adds the missing ones.

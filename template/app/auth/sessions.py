@@ -14,7 +14,7 @@ from app.auth.authentication import Client as Client
 from app.auth.authentication import authenticate as authenticate
 from app.auth.authentication import hash_token as hash_token
 from app.auth.authentication import reauthenticate as reauthenticate
-from app.auth.models import ApiKey, LoginSession, OneTimeToken, Purpose
+from app.auth.models import ApiKey, LoginSession, OneTimeToken, Purpose, delete_oldest
 from app.auth.schemas import TokenRead
 from app.core.errors import NotFound
 from app.models.user import User
@@ -45,7 +45,8 @@ async def create_login_session(
     # A link for a new password has become useless to its user, but not to others.
     is_link = OneTimeToken.user_id == user_id, OneTimeToken.purpose == Purpose.RESET_PASSWORD
     await session.execute(delete(OneTimeToken).where(*is_link))
-    await _delete_expired(session, settings, now)
+    unused_since = now - timedelta(days=settings.session_idle_days) - _DELETE_AFTER
+    await delete_oldest(session, LoginSession.last_used_at, unused_since, _MAX_DELETED)
     await audit.delete_expired(session, settings, now)
     new = LoginSession(
         user_id=user_id,
@@ -75,15 +76,6 @@ async def _end_previous(session: AsyncSession, caller: AuthContext, client: Clie
     for session_id, user_id in (await session.execute(ended)).all():
         user = await session.get_one(User, user_id)
         await _log_end(session, caller, session_id, user.id, user.username)
-
-
-async def _delete_expired(session: AsyncSession, settings: Settings, now: datetime) -> None:
-    unused = timedelta(days=settings.session_idle_days) + _DELETE_AFTER
-    expired = select(LoginSession.id).where(LoginSession.last_used_at < now - unused)
-    oldest = expired.order_by(LoginSession.last_used_at).limit(_MAX_DELETED)
-    # Skips sessions that their own user is about to end, to avoid a deadlock.
-    unlocked = oldest.with_for_update(skip_locked=True)
-    await session.execute(delete(LoginSession).where(LoginSession.id.in_(unlocked)))
 
 
 async def list_login_sessions(

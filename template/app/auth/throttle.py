@@ -18,7 +18,7 @@ from typing import NamedTuple
 from sqlalchemy import and_, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth.models import Throttle
+from app.auth.models import Throttle, delete_oldest
 from app.auth.passwords import hashing_turn
 from app.core.database import Database, insert_for
 from app.core.errors import AppError
@@ -120,7 +120,7 @@ async def _count(database: Database, keys: tuple[str, str]) -> _Counted:
         counted = _Counted(now, by_name.timer_started_at)
         by_name.attempts, by_name.timer_started_at = by_name.attempts + 1, now
         by_address.attempts += 1
-        await _delete_old(session, now)
+        await delete_oldest(session, Throttle.timer_started_at, now - _RESET_AFTER, _MAX_DELETED)
         return counted
 
 
@@ -225,14 +225,6 @@ async def lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
         new.on_conflict_do_update(index_elements=["key_hash"], set_={"key_hash": key})
     )
     return (await session.scalars(select(Throttle).where(Throttle.key_hash == key))).one()
-
-
-async def _delete_old(session: AsyncSession, now: datetime) -> None:
-    is_old = Throttle.timer_started_at < now - _RESET_AFTER
-    oldest = select(Throttle.id).where(is_old).order_by(Throttle.timer_started_at)
-    # Skips those that another attempt has just locked, to avoid a deadlock.
-    old = oldest.limit(_MAX_DELETED).with_for_update(skip_locked=True)
-    await session.execute(delete(Throttle).where(Throttle.id.in_(old)))
 
 
 def hash_name(name: str) -> str:
