@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, bindparam, insert, text
 
+from app.auth.authentication import hash_token
 from app.auth.models import OneTimeToken, Purpose
-from app.auth.sessions import hash_token
 from app.core.types import UtcDateTime
 
 PASSWORD = "seven wet otters on a raft"

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.deps import require
 from app.auth import account, sessions, users
 from app.auth.schemas import OwnUserUpdate
-from app.auth.sessions import Client, authenticate
+from app.auth.sessions import authenticate
 from app.core.database import Database
 from app.core.logging import user_id as user_id_of_request
 from app.errors import AppError, PermissionDenied, Unauthenticated
@@ -402,7 +402,7 @@ def test_t4_z7_a_change_that_waited_is_refused_if_its_actor_was_removed_in_betwe
     """The caller is checked again, in the transaction of the change."""
     user_id = make_user("ada", *PermissionName)
     token = token_of(log_in("ada"))
-    settings, client = make_settings(), Client("testclient", "")
+    settings = make_settings()
 
     async def attempt() -> list[type[AppError] | None]:
         async with Database(settings) as database:
@@ -417,7 +417,12 @@ def test_t4_z7_a_change_that_waited_is_refused_if_its_actor_was_removed_in_betwe
                 lambda session: users.create_user(session, settings, caller, UserCreate(**BOB)),
                 lambda session: users.replace_permissions(session, settings, caller, user_id, []),
                 lambda session: account.update_own_user(
-                    database, session, settings, caller, client, OwnUserUpdate(username="adam")
+                    database,
+                    session,
+                    settings,
+                    caller,
+                    OwnUserUpdate(username="adam"),
+                    "testclient",
                 ),
                 lambda session: sessions.revoke_others(session, caller),
                 lambda session: sessions.revoke_own(session, caller, own_session),

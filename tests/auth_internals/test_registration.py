@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from sqlalchemy import Engine
 
-from app.auth.sessions import hash_token
+from app.auth.authentication import hash_token
 from tests.auth_internals.helpers import (
     EASY,
     ME,

@@ -289,7 +289,7 @@ def test_a_second_run_changes_nothing() -> None:
         (
             "from app.security import is_token, digest  # noqa: F401\n",
             "from app.security import is_token  # noqa: F401\n"
-            "from app.auth.sessions import hash_token  # noqa: F401\n",
+            "from app.auth.authentication import hash_token  # noqa: F401\n",
         ),
         ("from app.models.session import *\n", "from app.auth.models import *\n"),
         (
@@ -469,7 +469,7 @@ def test_what_is_not_mechanical_is_reported_with_file_line_and_what_to_do() -> N
         "tests/test_own.py:3: app.permissions.PERMISSIONS: "
         f"{TABLE.hints['app.permissions.PERMISSIONS']}",
         "tests/test_own.py:7: app.logs.quoted: now app.core.logging.quote_path",
-        "tests/test_own.py:8: app.security.digest: now app.auth.sessions.hash_token",
+        "tests/test_own.py:8: app.security.digest: now app.auth.authentication.hash_token",
         "tests/test_own.py:9: app.api.pagination.PagingDep: now app.core.pagination.PageDep, "
         f"rewritten: {TABLE.changed['app.api.pagination.PagingDep']}",
     ]

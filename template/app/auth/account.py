@@ -6,7 +6,8 @@ A new address is confirmed there, and the previous one gets a way back.
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth import links, sessions, throttle, users
+from app.auth import links, throttle, users
+from app.auth.authentication import AuthContext, reauthenticate
 from app.auth.links import OneTimeToken, Purpose
 from app.auth.mail import tell
 from app.auth.schemas import OwnUserUpdate
@@ -20,9 +21,9 @@ async def update_own_user(
     database: Database,
     session: AsyncSession,
     settings: Settings,
-    caller: sessions.AuthContext,
-    client: sessions.Client,
+    caller: AuthContext,
     data: OwnUserUpdate,
+    address: str,
 ) -> User:
     if data.email is not None and settings.registration != "closed":
         reason = "Use POST /api/v1/auth/email/change: a link confirms the new address."
@@ -30,8 +31,8 @@ async def update_own_user(
     if data.username is not None or data.email is not None:
         # Limited, since a 409 reveals that another user has this name.
         name = throttle.rename_key(caller.user_id)
-        await throttle.record(database, name, client.address)
-    await sessions.reauthenticate(session, caller)
+        await throttle.record(database, name, address)
+    await reauthenticate(session, caller)
     user = await users.load_user(session, user_id=caller.user_id)
     before = dict(vars(user))
     await users.rename(session, user, data.username, data.email)
@@ -45,7 +46,7 @@ async def update_own_user(
 async def request_email_change(
     database: Database,
     settings: Settings,
-    caller: sessions.AuthContext,
+    caller: AuthContext,
     email: str,
     address: str,
 ) -> None:
@@ -54,7 +55,7 @@ async def request_email_change(
     await throttle.record(database, throttle.rename_key(caller.user_id), address)
     await throttle.record(database, links.mailbox_key(email), address)
     async with database.writers.begin() as session:
-        await sessions.reauthenticate(session, caller)
+        await reauthenticate(session, caller)
         user = await session.get_one(User, caller.user_id)
         await links.send(session, settings, Purpose.CHANGE_EMAIL, user, email, caller)
 

@@ -65,8 +65,9 @@ async def complete_registration(
     data: Registration, client: ClientDep, database: DatabaseDep, settings: SettingsDep
 ) -> None:
     """Choose your username and password with the token of a link. Then you can log in."""
-    choice = data.username, data.password
-    await registration.register(database, settings, data.token, *choice, client.address)
+    await registration.register(
+        database, settings, data.token, data.username, data.password, client.address
+    )
 
 
 @router.post(

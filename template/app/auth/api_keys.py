@@ -8,11 +8,10 @@ from sqlalchemy import and_, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import audit
-from app.auth.authentication import KEY_PREFIX, AuthContext, hash_token
+from app.auth.authentication import KEY_PREFIX, AuthContext, hash_token, reauthenticate
 from app.auth.models import ApiKey
 from app.auth.permissions import find_permissions, lock_permissions
 from app.auth.schemas import ApiKeyCreate
-from app.auth.sessions import reauthenticate
 from app.core.errors import Conflict, NotFound, PermissionDenied
 
 logger = logging.getLogger(__name__)

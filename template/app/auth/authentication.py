@@ -168,9 +168,17 @@ async def _authenticate_key(session: AsyncSession, token: str) -> AuthContext | 
     if row is None:
         return None
     user_id, username, email, key_id, token_hash, last_used_at, scopes, names = row
-    times = _NEVER, last_used_at or _NEVER
-    held = _split(names) & frozenset(scopes)
-    return AuthContext(user_id, username, email, None, token_hash, *times, held, key_id)
+    return AuthContext(
+        user_id=user_id,
+        username=username,
+        email=email,
+        session_id=None,
+        token_hash=token_hash,
+        logged_in_at=_NEVER,
+        last_used_at=last_used_at or _NEVER,
+        permissions=_split(names) & frozenset(scopes),
+        api_key_id=key_id,
+    )
 
 
 def _key_parameters(token_hash: str) -> dict[str, object]:

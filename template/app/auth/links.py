@@ -12,11 +12,11 @@ from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import audit
+from app.auth.authentication import AuthContext, hash_token
 from app.auth.mail import queue_mail
 from app.auth.models import OneTimeToken as OneTimeToken
 from app.auth.models import Purpose as Purpose
 from app.auth.models import delete_oldest
-from app.auth.sessions import AuthContext, hash_token
 from app.auth.throttle import TooManyAttempts as TooManyAttempts
 from app.core.errors import AppError, NotFound
 from app.models.user import User
@@ -84,7 +84,7 @@ def url(settings: Settings, purpose: Purpose, token: str) -> str:
 
 @asynccontextmanager
 async def hiding_duration() -> AsyncIterator[None]:
-    """Let a request take as long whatever it finds."""
+    """Let a request take equally long, whatever it finds."""
     started = time.monotonic()
     yield
     await asyncio.sleep(_REQUEST_SECONDS - (time.monotonic() - started))
@@ -171,15 +171,15 @@ async def find(session: AsyncSession, token: str, *purposes: Purpose) -> OneTime
 
 
 async def take(session: AsyncSession, row: OneTimeToken) -> None:
-    """Use a token up; InvalidLink, if another request has done so or has ended it."""
+    """Use up a token; InvalidLink if another request has used or ended it."""
     used = delete(OneTimeToken).where(OneTimeToken.id == row.id)
     used = used.where(OneTimeToken.token_hash == row.token_hash)
     if (await session.scalars(used.returning(OneTimeToken.id))).one_or_none() is None:
         raise InvalidLink
     if row.purpose == Purpose.REGISTER:
         # On PostgreSQL, two requests at once leave two links to one address.
-        is_same = OneTimeToken.purpose == row.purpose, OneTimeToken.email == row.email
-        await session.execute(delete(OneTimeToken).where(*is_same))
+        is_same = and_(OneTimeToken.purpose == row.purpose, OneTimeToken.email == row.email)
+        await session.execute(delete(OneTimeToken).where(is_same))
 
 
 async def end(session: AsyncSession, user_id: int, *purposes: Purpose) -> None:

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import audit
+from app.auth.authentication import AuthContext, reauthenticate
 from app.auth.mail import tell
-from app.auth.sessions import AuthContext, reauthenticate
 from app.core.database import locks_rows
 from app.core.errors import Conflict, FieldError, Invalid, PermissionDenied
 from app.models.user import Permission, User, user_permissions

@@ -12,10 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import audit, sessions, throttle, users
+from app.auth.authentication import AuthContext, Client, reauthenticate
 from app.auth.mail import tell
 from app.auth.passwords import DUMMY_HASH, hash_new_password, verify_password
 from app.auth.schemas import TokenRead, normalize_login
-from app.auth.sessions import AuthContext, Client
 from app.core.database import Database
 from app.core.errors import Conflict, PermissionDenied, Unauthenticated
 from app.models.user import User
@@ -132,7 +132,7 @@ async def change_password(
         async with database.writers.begin() as session:
             await throttle.reset(session, counted_name)
     async with database.writers.begin() as session:
-        await sessions.reauthenticate(session, caller)
+        await reauthenticate(session, caller)
         user = await session.get_one(User, caller.user_id)
         if user.password != stored_hash:
             raise Conflict("Your password was changed by another request.")

@@ -7,14 +7,19 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import and_, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth import audit
-from app.auth.authentication import IS_LIVE, TOKEN, TOKEN_PREFIX, lifetimes
+from app.auth import audit, links
+from app.auth.authentication import (
+    IS_LIVE,
+    TOKEN,
+    TOKEN_PREFIX,
+    hash_token,
+    lifetimes,
+    reauthenticate,
+)
 from app.auth.authentication import AuthContext as AuthContext
 from app.auth.authentication import Client as Client
 from app.auth.authentication import authenticate as authenticate
-from app.auth.authentication import hash_token as hash_token
-from app.auth.authentication import reauthenticate as reauthenticate
-from app.auth.models import ApiKey, LoginSession, OneTimeToken, Purpose, delete_oldest
+from app.auth.models import ApiKey, LoginSession, Purpose, delete_oldest
 from app.auth.schemas import TokenRead
 from app.core.errors import NotFound
 from app.models.user import User
@@ -43,8 +48,7 @@ async def create_login_session(
     surplus = and_(LoginSession.user_id == user_id, LoginSession.id.not_in(newest))
     await session.execute(delete(LoginSession).where(surplus))
     # A link for a new password has become useless to its user, but not to others.
-    is_link = OneTimeToken.user_id == user_id, OneTimeToken.purpose == Purpose.RESET_PASSWORD
-    await session.execute(delete(OneTimeToken).where(*is_link))
+    await links.end(session, user_id, Purpose.RESET_PASSWORD)
     unused_since = now - timedelta(days=settings.session_idle_days) - _DELETE_AFTER
     await delete_oldest(session, LoginSession.last_used_at, unused_since, _MAX_DELETED)
     await audit.delete_expired(session, settings, now)
@@ -59,8 +63,16 @@ async def create_login_session(
     session.add(new)
     await session.flush()
     user = await session.get_one(User, user_id)
-    who = user.id, user.username, user.email
-    caller = AuthContext(*who, new.id, new.token_hash, now, now, frozenset())
+    caller = AuthContext(
+        user_id=user.id,
+        username=user.username,
+        email=user.email,
+        session_id=new.id,
+        token_hash=new.token_hash,
+        logged_in_at=now,
+        last_used_at=now,
+        permissions=frozenset(),
+    )
     await audit.record(session, caller, "login", audit.target_user(user))
     await _end_previous(session, caller, client)
     expires_at = now + timedelta(days=settings.session_absolute_days)
@@ -102,15 +114,10 @@ async def revoke_all(session: AsyncSession, user_id: int, *, keep: int | None = 
         # Otherwise, an attacker who had created a key would still have access.
         await session.execute(delete(ApiKey).where(ApiKey.user_id == user_id))
     await session.execute(statement)
-    await _end_change_of_address(session, user_id)
+    # A stolen session may have sent it to an address of the thief.
+    await links.end(session, user_id, Purpose.CHANGE_EMAIL)
     fields = {"event": "sessions_revoked", "target_user_id": user_id}
     logger.info("Logged out everywhere", extra=fields)
-
-
-async def _end_change_of_address(session: AsyncSession, user_id: int) -> None:
-    """End the link that a stolen session may have sent to an address of the thief."""
-    is_link = OneTimeToken.user_id == user_id, OneTimeToken.purpose == Purpose.CHANGE_EMAIL
-    await session.execute(delete(OneTimeToken).where(*is_link))
 
 
 async def revoke(session: AsyncSession, caller: AuthContext, session_id: int | None) -> bool:
@@ -127,7 +134,7 @@ async def revoke_own(session: AsyncSession, caller: AuthContext, session_id: int
     await reauthenticate(session, caller)
     if not await revoke(session, caller, session_id):
         raise NotFound(f"You have no session {session_id}.")
-    await _end_change_of_address(session, caller.user_id)
+    await links.end(session, caller.user_id, Purpose.CHANGE_EMAIL)
 
 
 async def revoke_others(session: AsyncSession, caller: AuthContext) -> None:

@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import contains_eager
 
 from app.auth import audit, links, permissions, sessions, throttle
+from app.auth.authentication import AuthContext
 from app.auth.mail import tell
 from app.auth.models import Purpose
 from app.auth.passwords import DUMMY_HASH, hash_new_password
 from app.auth.schemas import normalize_email
-from app.auth.sessions import AuthContext
 from app.core.database import Database, is_integrity_error
 from app.core.errors import Conflict, FieldError, Invalid, NotFound, PermissionDenied
 from app.models.user import Permission, User, user_permissions

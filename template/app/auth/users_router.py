@@ -55,7 +55,7 @@ async def update_own_user(
 
     Unless REGISTRATION is closed, a new address needs a link: `POST /api/v1/auth/email/change`.
     """
-    return await account.update_own_user(database, session, settings, user, client, data)
+    return await account.update_own_user(database, session, settings, user, data, client.address)
 
 
 @router.get("", response_model=Page[UserRead], dependencies=[require("users:read")])
