@@ -1,6 +1,6 @@
-"""What users change in their own account: their username and their email address.
+"""What users can change in their own account: their username and their email address.
 
-A new address is confirmed there, and the previous one gets a way back.
+A link to the new address confirms it, and a link to the previous one restores that.
 """
 
 from sqlalchemy import delete, select
@@ -61,7 +61,7 @@ async def request_email_change(
 
 
 async def confirm_email(database: Database, settings: Settings, token: str) -> None:
-    """Do what the link is for: set the new address, or go back to the previous one."""
+    """Do what the link is for: set the new address, or restore the previous one."""
     async with database.readers.begin() as session:
         row = await links.find(session, token, Purpose.CHANGE_EMAIL, Purpose.RESTORE_EMAIL)
     async with database.writers.begin() as session:
@@ -74,8 +74,9 @@ async def confirm_email(database: Database, settings: Settings, token: str) -> N
         await users.rename(session, user, email=row.email)
         if row.purpose == Purpose.CHANGE_EMAIL:
             await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
-            restore, values = Purpose.RESTORE_EMAIL, {"email": user.email}
-            await links.send(session, settings, restore, user, previous, **values)
+            await links.send(
+                session, settings, Purpose.RESTORE_EMAIL, user, previous, email=user.email
+            )
         else:
             await _lock_out_thief(session, settings, user, row)
         # Without a caller, since the user of a link need not be logged in.
@@ -87,8 +88,11 @@ async def _lock_out_thief(
 ) -> None:
     """End what the person who changed the address may have: sessions, the password, links."""
     # Not the ways back to still earlier addresses: this one may be the thief's.
-    is_later = OneTimeToken.user_id == user.id, OneTimeToken.expires_at > row.expires_at
-    is_way_back = OneTimeToken.purpose == Purpose.RESTORE_EMAIL
-    await session.execute(delete(OneTimeToken).where(*is_later, is_way_back))
+    later_ways_back = delete(OneTimeToken).where(
+        OneTimeToken.user_id == user.id,
+        OneTimeToken.purpose == Purpose.RESTORE_EMAIL,
+        OneTimeToken.expires_at > row.expires_at,
+    )
+    await session.execute(later_ways_back)
     await users.remove_password(session, user)
     await links.send(session, settings, Purpose.RESET_PASSWORD, user, user.email)

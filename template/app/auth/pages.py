@@ -3,12 +3,10 @@
 GET shows a form, and only POST acts: some mail programs open every link, which must not use it up.
 """
 
-from collections.abc import Mapping
 from html import escape
-from http import HTTPStatus
 from importlib.resources import files
 from string import Template
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Form, Query
 from fastapi.responses import HTMLResponse
@@ -19,7 +17,7 @@ from app.auth import account, recovery, registration
 from app.auth.dependencies import FROM_THIS_SITE, ClientDep, DatabaseDep, SettingsDep
 from app.auth.links import InvalidLink
 from app.auth.schemas import LinkRequest, PasswordReset, Registration, TokenText
-from app.core.errors import AppError
+from app.core.errors import AppError, FieldError, Invalid
 from app.core.pages import source_hash
 from app.core.routing import Router
 
@@ -55,10 +53,9 @@ async def request_password_reset(
         data = LinkRequest(email=email)
         await recovery.request_password_reset(database, settings, data.email, client.address)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        return _request_form(email, reason, HTTPStatus.UNPROCESSABLE_ENTITY)
+        return _request_form(email, _invalid(error.errors()[0]["msg"]))
     except AppError as error:
-        return _request_form(email, _reason(error), error.status_code, error.headers)
+        return _request_form(email, error)
     # The same for an address that no user has.
     return _page("Check your email", "<p>If you have an account, a link is on its way.</p>")
 
@@ -81,11 +78,11 @@ async def choose_password(
         await recovery.reset_password(database, settings, token, data.new_password, client.address)
     except ValidationError:
         reason = f"Use {settings.password_min_length} to 256 characters."
-        return _password_form(token, reason, HTTPStatus.UNPROCESSABLE_ENTITY)
+        return _password_form(token, _invalid(reason))
     except InvalidLink as error:
-        return _request_form("", error.detail, error.status_code)
+        return _request_form("", error)
     except AppError as error:
-        return _password_form(token, _reason(error), error.status_code, error.headers)
+        return _password_form(token, error)
     return _page("Your password is saved", "<p>Log in with the new password.</p>")
 
 
@@ -105,18 +102,17 @@ async def register(
 ) -> HTMLResponse:
     try:
         data = Registration(token=token, username=username, password=new_password)
-        choice = data.username, data.password
-        await registration.register(database, settings, token, *choice, client.address)
+        await registration.register(
+            database, settings, token, data.username, data.password, client.address
+        )
     except ValidationError:
         reason = (
             "Use 3 to 32 characters for the username: a-z, 0-9, dot, _ and -. Use "
             f"{settings.password_min_length} to 256 characters for the password."
         )
-        status = HTTPStatus.UNPROCESSABLE_ENTITY
-        return _registration_form(token, username, reason, status)
+        return _registration_form(token, username, _invalid(reason))
     except AppError as error:
-        reason = _reason(error)
-        return _registration_form(token, username, reason, error.status_code, error.headers)
+        return _registration_form(token, username, error)
     return _page("Welcome", "<p>Log in with your username and password.</p>")
 
 
@@ -132,30 +128,30 @@ async def confirm_email(
     try:
         await account.confirm_email(database, settings, token)
     except AppError as error:
-        return _email_form(token, _reason(error), error.status_code, error.headers)
+        return _email_form(token, error)
     return _page("Your email address is confirmed", "<p>You can close this page.</p>")
 
 
-def _request_form(email: str, *refusal: Any) -> HTMLResponse:
+def _request_form(email: str, error: AppError | None = None) -> HTMLResponse:
     return _form_page(
         "Forgot your password?",
         '<label>Email address<input type="email" name="email" maxlength="254" autocomplete="email" '
         f'required autofocus value="{escape(email)}"></label>',
         "Send a link",
-        *refusal,
+        error,
         action="forgot-password",
     )
 
 
-def _email_form(token: str, *refusal: Any) -> HTMLResponse:
+def _email_form(token: str, error: AppError | None = None) -> HTMLResponse:
     warning = (
         "<p>A link that restores a previous address also removes your password and ends all login "
         "sessions. Then you get an email with a link for a new password.</p>"
     )
-    return _form_page("Confirm your email address", _hide(token) + warning, "Confirm", *refusal)
+    return _form_page("Confirm your email address", _hide(token) + warning, "Confirm", error)
 
 
-def _registration_form(token: str, username: str, *refusal: Any) -> HTMLResponse:
+def _registration_form(token: str, username: str, error: AppError | None = None) -> HTMLResponse:
     return _form_page(
         "Choose a username and a password",
         f"{_hide(token)}"
@@ -164,18 +160,18 @@ def _registration_form(token: str, username: str, *refusal: Any) -> HTMLResponse
         '<label>Password<input type="password" name="new_password" maxlength="256" '
         'autocomplete="new-password" required></label>',
         "Create the account",
-        *refusal,
+        error,
     )
 
 
-def _password_form(token: str, *refusal: Any) -> HTMLResponse:
+def _password_form(token: str, error: AppError | None = None) -> HTMLResponse:
     return _form_page(
         "Choose a password",
         f"{_hide(token)}<p>This ends all your login sessions.</p>"
         '<label>New password<input type="password" name="new_password" maxlength="256" '
         'autocomplete="new-password" required autofocus></label>',
         "Save the password",
-        *refusal,
+        error,
     )
 
 
@@ -183,32 +179,29 @@ def _hide(token: str) -> str:
     return f'<input type="hidden" name="token" value="{escape(token)}">'
 
 
-def _reason(error: AppError) -> str:
-    return error.errors[0].msg if error.errors else error.detail
+def _invalid(reason: str) -> Invalid:
+    return Invalid([FieldError(["body"], reason, "value_error")])
 
 
 def _form_page(
     heading: str,
     fields: str,
     button: str,
-    reason: str = "",
-    status: int = HTTPStatus.OK,
-    headers: Mapping[str, str] | None = None,
+    error: AppError | None,
     *,
     action: str = "?",
 ) -> HTMLResponse:
-    alert = f'<p role="alert">{escape(reason)}</p>' if reason else ""
     # By default, it is sent to the path of the page, without the token in the address.
     form = f'<form method="post" action="{action}">{fields}<button>{button}</button></form>'
-    content = alert + form
-    return _page(heading, content, status, headers)
+    if error is None:
+        return _page(heading, form)
+    reason = error.errors[0].msg if error.errors else error.detail
+    response = _page(heading, f'<p role="alert">{escape(reason)}</p>{form}')
+    response.status_code = error.status_code
+    response.headers.update(error.headers)
+    return response
 
 
-def _page(
-    heading: str,
-    content: str,
-    status: int = HTTPStatus.OK,
-    headers: Mapping[str, str] | None = None,
-) -> HTMLResponse:
+def _page(heading: str, content: str) -> HTMLResponse:
     page = Template(_PAGE).substitute(service=escape(TITLE), heading=heading, content=content)
-    return HTMLResponse(page, status, {**(headers or {}), "Content-Security-Policy": _POLICY})
+    return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})

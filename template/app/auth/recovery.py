@@ -28,8 +28,8 @@ async def request_password_reset(
     # keep the user from getting one.
     await throttle.record(database, f"forgotten password of {email}", address)
     async with links.hiding_duration(), database.writers.begin() as session:
-        is_theirs = User.email == email, User.is_active
-        user = await session.scalar(select(User).where(*is_theirs).with_for_update())
+        active_user = select(User).where(User.email == email, User.is_active)
+        user = await session.scalar(active_user.with_for_update())
         stored = user.email if user else ""
         async with session.begin_nested() as savepoint:
             token = await links.create(session, Purpose.RESET_PASSWORD, user, stored)

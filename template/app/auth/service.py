@@ -86,8 +86,10 @@ async def _verify_and_log_in(
             is_new = await throttle.remember(session, current.password, client.address)
             token = await sessions.create_login_session(session, settings, user.id, client)
             if is_new:
-                place = {"address": client.address, "device": client.user_agent[:200]}
-                await tell(session, settings, current, "new_login", **place)
+                device = client.user_agent[:200]
+                await tell(
+                    session, settings, current, "new_login", address=client.address, device=device
+                )
             # Last, since other logins from this address wait for its counter.
             await throttle.undo(session, counted_name, client.address)
         logger.info("Logged in", extra={"event": "login", "user_id": user.id})

@@ -63,8 +63,8 @@ async def create_user(
     await permissions.recheck(session, caller, "users:write")
     await add_user(session, user, caller)
     if invites:
-        values = {"inviter": caller.username}
-        await links.send(session, settings, Purpose.INVITATION, user, user.email, caller, **values)
+        purpose, inviter = Purpose.INVITATION, caller.username
+        await links.send(session, settings, purpose, user, user.email, caller, inviter=inviter)
     return user
 
 
