@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.auth import links, throttle, users
 from app.auth.authentication import AuthContext, reauthenticate
 from app.auth.links import OneTimeToken, Purpose
-from app.auth.mail import tell
+from app.auth.mail import notify
 from app.auth.schemas import OwnUserUpdate
 from app.core.database import Database
 from app.core.errors import FieldError, Invalid
@@ -38,7 +38,9 @@ async def update_own_user(
     await users.rename(session, user, data.username, data.email)
     if user.email != (previous := str(before["email"])):
         # Without a link: the previous address was not confirmed either, so it may be a stranger's.
-        await tell(session, settings, user, "notify_previous_email", to=previous, email=user.email)
+        await notify(
+            session, settings, user, "notify_previous_email", to=previous, email=user.email
+        )
     await users.record_change(session, caller, user, before)
     return user
 

@@ -202,7 +202,7 @@ async def _change_permissions(
         wanted = sorted(change(before))
         granted = await permissions.find_permissions(session, wanted)
         await permissions.set_permissions(session, found, granted)
-        await permissions.tell_of_permissions(
+        await permissions.notify_of_permissions(
             session, load_settings(), found, before, "An administrator"
         )
     typer.echo(f"{username} holds {', '.join(wanted) or 'no permission'}.")

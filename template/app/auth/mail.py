@@ -54,7 +54,7 @@ async def queue_mail(session: AsyncSession, *, to: str, template: str, **values:
     await session.flush()
 
 
-async def tell(
+async def notify(
     session: AsyncSession,
     settings: Settings,
     user: User,

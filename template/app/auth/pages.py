@@ -187,7 +187,7 @@ def _form_page(
     heading: str,
     fields: str,
     button: str,
-    error: AppError | None,
+    error: AppError | None = None,
     *,
     action: str = "?",
 ) -> HTMLResponse:

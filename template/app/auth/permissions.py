@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import audit
 from app.auth.authentication import AuthContext, reauthenticate
-from app.auth.mail import tell
+from app.auth.mail import notify
 from app.core.database import locks_rows
 from app.core.errors import Conflict, FieldError, Invalid, PermissionDenied
 from app.models.user import Permission, User, user_permissions
@@ -118,13 +118,13 @@ async def set_permissions(
     logger.info("Permissions changed", extra=fields)
 
 
-async def tell_of_permissions(
+async def notify_of_permissions(
     session: AsyncSession, settings: Settings, user: User, before: frozenset[str], by: str
 ) -> None:
     after = granted(user)
     if before != after:
         values = {"by": by, "permissions": ", ".join(sorted(after)) or "none"}
-        await tell(session, settings, user, "permissions_changed", **values)
+        await notify(session, settings, user, "permissions_changed", **values)
 
 
 async def require_holders(session: AsyncSession, needed: frozenset[str]) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import audit, sessions, throttle, users
 from app.auth.authentication import AuthContext, Client, reauthenticate
-from app.auth.mail import tell
+from app.auth.mail import notify
 from app.auth.passwords import DUMMY_HASH, hash_new_password, verify_password
 from app.auth.schemas import TokenRead, normalize_login
 from app.core.database import Database
@@ -87,7 +87,7 @@ async def _verify_and_log_in(
             token = await sessions.create_login_session(session, settings, user.id, client)
             if is_new:
                 device = client.user_agent[:200]
-                await tell(
+                await notify(
                     session, settings, current, "new_login", address=client.address, device=device
                 )
             # Last, since other logins from this address wait for its counter.
@@ -144,6 +144,6 @@ async def change_password(
         target = audit.target_user(user)
         await audit.record(session, caller, "password_changed", target, changed=["password"])
         token = await sessions.create_login_session(session, settings, user.id, client)
-        await users.tell_of_new_password(session, settings, user)
+        await users.notify_of_new_password(session, settings, user)
     logger.info("Password changed", extra={"event": "password_changed"})
     return token

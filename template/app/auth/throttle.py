@@ -63,6 +63,13 @@ def rename_key(user_id: int) -> str:
     return f"names of user {user_id}"
 
 
+class _Keys(NamedTuple):
+    """The keys of the two counters of an attempt: by name, and by client address."""
+
+    name: str
+    address: str
+
+
 class _Counted(NamedTuple):
     """When an attempt was counted, and when the timer of its name had been started before."""
 
@@ -72,7 +79,7 @@ class _Counted(NamedTuple):
 
 async def record(database: Database, name: str, address: str) -> None:
     """Count an attempt and commit. An attempt over a limit raises TooManyAttempts, uncounted."""
-    keys = hash_name(name), _hash_address(address)
+    keys = _Keys(hash_name(name), _hash_address(address))
     await _reject_early(database, keys)
     await _count(database, keys)
 
@@ -87,7 +94,7 @@ async def attempt(
     attempt is given back. Few attempts are counted at once and the others queue, so that many
     correct passwords at the same time do not look like guesses.
     """
-    keys = hash_name(name), _hash_address(address)
+    keys = _Keys(hash_name(name), _hash_address(address))
     await _reject_early(database, keys)
     async with hashing_turn(name):
         counted = await _count(database, keys)
@@ -100,15 +107,15 @@ async def attempt(
             raise
 
 
-async def _reject_early(database: Database, keys: tuple[str, str]) -> None:
+async def _reject_early(database: Database, keys: _Keys) -> None:
     """Before the queue and the write lock, so that a flood of attempts starves no one there."""
     async with database.readers.begin() as session:
         found = await session.scalars(select(Throttle).where(Throttle.key_hash.in_(keys)))
         rows = {row.key_hash: row for row in found}
-        _check(rows.get(keys[0]), rows.get(keys[1]), datetime.now(UTC))
+        _check(rows.get(keys.name), rows.get(keys.address), datetime.now(UTC))
 
 
-async def _count(database: Database, keys: tuple[str, str]) -> _Counted:
+async def _count(database: Database, keys: _Keys) -> _Counted:
     async with database.writers.begin() as session:
         now = datetime.now(UTC)
         by_name, by_address = await _lock_both(session, keys, now)
@@ -124,7 +131,7 @@ async def _count(database: Database, keys: tuple[str, str]) -> _Counted:
         return counted
 
 
-async def _give_back(database: Database, keys: tuple[str, str], counted: _Counted) -> None:
+async def _give_back(database: Database, keys: _Keys, counted: _Counted) -> None:
     async with database.writers.begin() as session:
         by_name, by_address = await _lock_both(session, keys, datetime.now(UTC))
         for row in (by_name, by_address):
@@ -206,10 +213,10 @@ def _age(row: Throttle, now: datetime) -> timedelta:
 
 
 async def _lock_both(
-    session: AsyncSession, keys: tuple[str, str], now: datetime
+    session: AsyncSession, keys: _Keys, now: datetime
 ) -> tuple[Throttle, Throttle]:
     """The name and then the address, as everywhere here: otherwise two could deadlock."""
-    return await lock(session, keys[0], now), await lock(session, keys[1], now)
+    return await lock(session, keys.name, now), await lock(session, keys.address, now)
 
 
 async def lock(session: AsyncSession, key: str, now: datetime) -> Throttle:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import contains_eager
 
 from app.auth import audit, links, permissions, sessions, throttle
 from app.auth.authentication import AuthContext
-from app.auth.mail import tell
+from app.auth.mail import notify
 from app.auth.models import Purpose
 from app.auth.passwords import DUMMY_HASH, hash_new_password
 from app.auth.schemas import normalize_email
@@ -183,7 +183,7 @@ async def replace_permissions(
     await permissions.check_manageable(session, held, user)
     before = permissions.granted(user)
     await permissions.replace_permissions(session, caller, held, user, names)
-    await permissions.tell_of_permissions(session, settings, user, before, caller.username)
+    await permissions.notify_of_permissions(session, settings, user, before, caller.username)
     # The response lists them by name, not in the order of the request.
     return await load_user(session, user_id=user_id)
 
@@ -194,7 +194,7 @@ async def set_password(session: AsyncSession, settings: Settings, user: User, ha
     await sessions.revoke_all(session, user.id)
     own_keys = throttle.password_key(user.id), throttle.rename_key(user.id)
     await throttle.reset(session, user.username, user.email, *own_keys)
-    await tell_of_new_password(session, settings, user)
+    await notify_of_new_password(session, settings, user)
 
 
 async def remove_password(session: AsyncSession, user: User) -> None:
@@ -204,10 +204,10 @@ async def remove_password(session: AsyncSession, user: User) -> None:
     await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
 
 
-async def tell_of_new_password(session: AsyncSession, settings: Settings, user: User) -> None:
+async def notify_of_new_password(session: AsyncSession, settings: Settings, user: User) -> None:
     """Tell the user, and end the links with which they could have set another one."""
     await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
-    await tell(session, settings, user, "password_changed")
+    await notify(session, settings, user, "password_changed")
 
 
 async def reset_password(

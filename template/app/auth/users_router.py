@@ -32,8 +32,8 @@ from app.schemas.user import PermissionRead, UserCreate, UserRead, UserUpdate
 router = Router(prefix="/users", tags=["users"], max_body_size=128 * 1024)
 permissions_router = Router(prefix="/permissions", tags=["permissions"])
 
-UserWriter = Annotated[AuthContext, require("users:write", recent_login=True)]
-RecentGranter = Annotated[AuthContext, require("permissions:write", recent_login=True)]
+UserAdmin = Annotated[AuthContext, require("users:write", recent_login=True)]
+PermissionAdmin = Annotated[AuthContext, require("permissions:write", recent_login=True)]
 
 
 @router.get("/me", response_model=UserRead)
@@ -78,7 +78,7 @@ async def list_users(
 )
 async def create_user(
     data: UserCreate,
-    user: UserWriter,
+    user: UserAdmin,
     request: Request,
     response: Response,
     database: DatabaseDep,
@@ -107,7 +107,7 @@ async def read_user(user_id: IdPath, session: SessionDep) -> User:
 async def update_user(
     user_id: IdPath,
     data: UserUpdate,
-    user: UserWriter,
+    user: UserAdmin,
     database: DatabaseDep,
     session: SessionDep,
     settings: SettingsDep,
@@ -125,13 +125,13 @@ async def update_user(
 @router.delete(
     "/{user_id:id}", status_code=HTTPStatus.NO_CONTENT, responses=error_responses(Conflict)
 )
-async def delete_user(user_id: IdPath, user: UserWriter, session: SessionDep) -> None:
+async def delete_user(user_id: IdPath, user: UserAdmin, session: SessionDep) -> None:
     """Delete a user who has no permission that you lack. Needs a recent login."""
     await users.delete_user(session, user, user_id)
 
 
 @router.delete("/{user_id:id}/sessions", status_code=HTTPStatus.NO_CONTENT)
-async def revoke_login_sessions(user_id: IdPath, user: UserWriter, session: SessionDep) -> None:
+async def revoke_login_sessions(user_id: IdPath, user: UserAdmin, session: SessionDep) -> None:
     """Log a user out everywhere. Needs a recent login."""
     await users.revoke_login_sessions(session, user, user_id)
 
@@ -140,7 +140,7 @@ async def revoke_login_sessions(user_id: IdPath, user: UserWriter, session: Sess
 async def replace_permissions(
     user_id: IdPath,
     data: UserPermissions,
-    user: RecentGranter,
+    user: PermissionAdmin,
     session: SessionDep,
     settings: SettingsDep,
 ) -> User:
