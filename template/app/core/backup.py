@@ -46,16 +46,15 @@ def _refuse_folder(path: Path) -> None:
 def back_up(source: Path, target: Path) -> None:
     """Write a verified copy of a database in use to a new file that only its owner can read."""
     _refuse_folder(target)
+    taken = BackupError(f"{target} already exists, and a backup never overwrites a file")
     if target.exists():
-        raise BackupError(f"{target} already exists, and a backup never overwrites a file")
+        raise taken
     part = _new_file_next_to(target)
     try:
         _copy_and_verify(source, part)
         _link_into_place(part, target)
     except FileExistsError:
-        raise BackupError(
-            f"{target} already exists, and a backup never overwrites a file"
-        ) from None
+        raise taken from None
     except (sqlite3.Error, BackupError, OSError) as error:
         raise BackupError(f"cannot back up {source}: {error}") from error
     finally:

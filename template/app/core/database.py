@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from app.core.postgresql import Standby, create_postgresql_engine
+from app.core.postgresql import SESSION_OPTIONS, Standby, create_postgresql_engine
 from app.core.settings import PROJECT_FOLDER, CoreSettings
 from app.core.sqlite import create_sqlite_engines
 
@@ -60,12 +60,12 @@ def _hide_values(context: ExceptionContext) -> None:
     Otherwise they would reach logs, tracebacks and the output of commands.
     """
     error, wrapper = context.original_exception, context.sqlalchemy_exception
-    text = _without_values(error)
-    if text == str(error):
+    message = _without_values(error)
+    if message == str(error):
         return
-    error.args = (text,)
+    error.args = (message,)
     if wrapper is not None:
-        wrapper.args = (f"({type(error).__module__}.{type(error).__name__}) {text}",)
+        wrapper.args = (f"({type(error).__module__}.{type(error).__name__}) {message}",)
 
 
 def _without_values(error: BaseException) -> str:
@@ -104,11 +104,9 @@ class Database:
             replica_url = parse_url(settings.database_replica_url)
             self._standby = Standby(replica_url, seconds, _ENGINE_OPTIONS)
             self._engines.append(self._standby.engine)
-        # A closed session stays closed: used again, it would keep the only writing connection.
-        options: dict[str, Any] = {"expire_on_commit": False, "close_resets_only": False}
         # `begin()` ends a read with a commit: a rollback makes psycopg forget prepared statements.
-        self.readers = async_sessionmaker(reading, **options)
-        self.writers = async_sessionmaker(writing, **options)
+        self.readers = async_sessionmaker(reading, **SESSION_OPTIONS)
+        self.writers = async_sessionmaker(writing, **SESSION_OPTIONS)
 
     def replica_session(self, primary: AsyncSession) -> AbstractAsyncContextManager[AsyncSession]:
         """For long reads: a session on the standby, if it has all that is committed by now.

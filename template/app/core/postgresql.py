@@ -21,9 +21,11 @@ logger = logging.getLogger(__name__)
 _POOL_SIZE = 5
 MAX_CONNECTIONS = 15
 
-# A transaction that waited for a row must see its new values. For a row that somebody else has
-# locked, the patience is the same as with SQLite. A session's setting would not reach the server
-# through a pooler, so it is the transaction's.
+# A closed session stays closed: used again, it would keep a connection.
+SESSION_OPTIONS: dict[str, Any] = {"expire_on_commit": False, "close_resets_only": False}
+
+# A transaction that waited for a row must see its new values. It waits for a lock as long as with
+# SQLite. A session's setting would not reach the server through a pooler, so it is the transaction's.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _SET = "SET LOCAL lock_timeout = '5s'"
 _SET_READ_ONLY = "SET TRANSACTION READ ONLY"
@@ -36,7 +38,7 @@ _HAS_REPLAYED = text(
 )
 # A standby is usually milliseconds behind. After these waits, the primary is asked instead.
 _PAUSES = (0.0, 0.005, 0.02, 0.05)
-# A standby that does not answer in this time is left alone for so long.
+# How long to wait for a standby, and how long not to ask it again after it did not answer.
 _STANDBY_PATIENCE_SECONDS = 3
 _STANDBY_RETRY_SECONDS = 15
 
@@ -71,7 +73,7 @@ def _begin(connection: Connection) -> None:
 
 
 async def _connect(seconds: float, *arguments: Any, **options: Any) -> Any:
-    """A connection of psycopg that is closed if a command gets no answer in so many seconds.
+    """A connection of psycopg that is closed if a command gets no answer in this time.
 
     A server that is stopped or unreachable keeps the connection open, and would be awaited forever.
     """
@@ -123,8 +125,7 @@ class Standby:
     @asynccontextmanager
     async def session(self, primary: AsyncSession) -> AsyncIterator[AsyncSession]:
         """A session on the standby; `primary` if it is down, or behind for longer than a moment."""
-        options: dict[str, Any] = {"expire_on_commit": False, "close_resets_only": False}
-        async with AsyncSession(self.engine, **options) as session:
+        async with AsyncSession(self.engine, **SESSION_OPTIONS) as session:
             if not await self._is_current(session, primary):
                 yield primary
                 return
