@@ -29,7 +29,7 @@ async def list_events(
     since: Annotated[Timestamp | None, Query(description="Only from this time on.")] = None,
     until: Annotated[Timestamp | None, Query(description="Only before this time.")] = None,
 ) -> Page[AuditEvent]:
-    """List who changed which user, permission or login session. The newest event is first."""
+    """List who changed which user, permission or login session, newest first."""
     target = (target_type, target_id) if target_id is not None else None
     wanted = audit.AuditFilter(actor_id, target, since)
     if until is not None:

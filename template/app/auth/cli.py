@@ -24,7 +24,7 @@ permission = typer.Typer(no_args_is_help=True, help="Grant and revoke permission
 Username = Annotated[str, typer.Argument(help="3 to 32 of a-z, 0-9, dot, _ and -.")]
 Email = Annotated[str, typer.Argument(help="An email address.")]
 ExistingUser = Annotated[str, typer.Argument(help="The username of an existing user.")]
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Such as users:read.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Such as users:read.")]
 
 
 @user.command()
@@ -101,7 +101,7 @@ def audit(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many events.")] = 100,
 ) -> None:
-    """List who changed which user, permission or login session. The newest event is first."""
+    """List who changed which user, permission or login session, newest first."""
     run_command("audit", _list_events(by, on, since, limit))
 
 

@@ -198,7 +198,7 @@ def render_item(kind: str, item: object, _: object) -> str | Literal[False]:
 class Filter:
     """Keeps autogenerate from dropping what no migration of the project has created.
 
-    That is, a table or an index that somebody made by hand, and what an extension brings along.
+    That is, a table or an index that someone created by hand, and what an extension adds.
     """
 
     def __init__(self, connection: Connection, metadata: MetaData) -> None:

@@ -106,7 +106,7 @@ def _add_server_commands(
     def lock(
         upgrade: Annotated[bool, typer.Option(help="Use the newest versions that fit.")] = False,
     ) -> None:
-        """Pin exact versions. Run it after you changed the dependencies."""
+        """Pin exact versions of all libraries. Run it after you change the dependencies."""
         from app.core.lock import LockError, lock
 
         try:
@@ -127,7 +127,7 @@ def _create_database_commands(
 
     @db.command()
     def upgrade() -> None:
-        """Migrate the database to the newest revision, as `alembic upgrade head` does."""
+        """Migrate the database to the newest revision, like `alembic upgrade head`."""
         from alembic import command
         from alembic.config import Config
         from alembic.util import CommandError
@@ -144,7 +144,7 @@ def _create_database_commands(
             raise fail(error) from None
 
     @db.command()
-    def backup(path: Path) -> None:
+    def backup(path: Annotated[Path, typer.Argument(help="The file to create.")]) -> None:
         """Copy the SQLite database to a new file. The app can keep running."""
         from app.core.backup import BackupError, back_up, database_file
 
@@ -156,7 +156,7 @@ def _create_database_commands(
         typer.echo(f"Backed up {source} to {path}")
 
     @db.command("restore")
-    def restore_backup(path: Path) -> None:
+    def restore_backup(path: Annotated[Path, typer.Argument(help="The backup.")]) -> None:
         """Restore a backup. The SQLite database must be empty or missing, and the app stopped."""
         from app.core.backup import BackupError, database_file, restore
 
@@ -168,7 +168,7 @@ def _create_database_commands(
         typer.echo(f"Restored {path} to {target}. Login sessions and rows are those of that time.")
 
     @db.command()
-    def copy_to(url: str) -> None:
+    def copy_to(url: Annotated[str, typer.Argument(help="The URL of that database.")]) -> None:
         """Copy every row to a database that is migrated and empty, such as postgresql://..."""
         from sqlalchemy.exc import DBAPIError
 

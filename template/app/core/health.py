@@ -97,8 +97,8 @@ async def read_readiness(request: Request, database: DatabaseDep) -> Health:
 def _shared_check(app: FastAPI, database: Database) -> asyncio.Task[str | None]:
     """The check that is running, or a new one.
 
-    Anybody may ask. If each request had a check, a crowd of them would wait for connections, and
-    the load balancer among them would get no answer in time.
+    Anyone may ask, as often as they like. If each request started a check, all of them would wait
+    for connections, and the load balancer would get no answer in time.
     """
     check: asyncio.Task[str | None] | None = app.state.readiness_check
     # A server has one event loop, but tests may have several.

@@ -173,7 +173,7 @@ def _filtered(
 
 
 def _last_row(page: PageParams, order: str, keys: list[Any]) -> list[Any]:
-    """The row after which the page begins. Invalid, if its cursor is of a list in another order."""
+    """The row after which the page begins; Invalid if its cursor is from a list in another order."""
     try:
         if (page.position[0] if page.position else "id") != order:
             raise ValueError

@@ -186,7 +186,7 @@ def _single_names(fields: Iterable[tuple[str, FieldInfo]]) -> frozenset[str]:
 
 
 def _names_of(name: str, info: FieldInfo) -> Iterator[str]:
-    """Every name under which a model may read this field, its own one included."""
+    """Every name under which a model may read this field, including its own."""
     yield name
     alias = info.validation_alias
     choices = alias.choices if isinstance(alias, AliasChoices) else [alias, info.alias]
