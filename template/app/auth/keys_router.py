@@ -13,7 +13,7 @@ router = Router(prefix="/auth/keys", tags=["auth"], max_body_size=128 * 1024)
 
 @router.get("", response_model=list[ApiKeyRead])
 async def list_api_keys(user: LoggedInUser, session: SessionDep) -> list[ApiKey]:
-    """List your API keys, also those that have expired."""
+    """List your API keys, including those that have expired."""
     return await api_keys.list_keys(session, user.user_id)
 
 

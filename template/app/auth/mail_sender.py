@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 # How often a running app looks for emails, and how long it waits after the server failed.
 _POLL_SECONDS = 5
 _PAUSE_SECONDS = 30
-# An attempt is cut off after this time. The next one is later, also if the clocks of two machines
+# An attempt is cut off after this time. The next one is later, even if the clocks of two machines
 # differ by a minute. The wait doubles with each attempt.
 _ATTEMPT_SECONDS = 60
 _FIRST_WAIT = timedelta(minutes=2)
@@ -212,7 +212,7 @@ async def _note_failure(
     next_attempt_at = mail.next_attempt_at
     if gives_up or next_attempt_at is None or next_attempt_at > mail.queued_at + _GIVE_UP_AFTER:
         next_attempt_at = None
-    # A server may answer with anything, also with invalid text.
+    # A server may answer with anything, even with invalid text.
     reason = one_line(f"{type(error).__name__}: {error}", _MAX_REASON_LENGTH)
     await _update(database, mail, next_attempt_at=next_attempt_at, last_error=reason)
     # The text of an error may quote the address. `mail list` shows it.

@@ -80,7 +80,7 @@ async def create_login_session(
 
 
 async def _end_previous(session: AsyncSession, caller: AuthContext, client: Client) -> None:
-    """End the session whose token the client sent (ASVS 7.2.4), also if it is of another user."""
+    """End the session whose token the client sent (ASVS 7.2.4), even if it is another user's."""
     if client.token is None or not TOKEN.fullmatch(client.token):
         return
     previous = delete(LoginSession).where(LoginSession.token_hash == hash_token(client.token))

@@ -42,7 +42,7 @@ class BatchSQLiteImpl(ComparingSQLiteImpl):
         self._earlier_error: str | None = None
 
     def requires_recreate_in_batch(self, batch_op: BatchOperationsImpl) -> bool:
-        """SQLite renames a column by itself, also in views, triggers and other tables."""
+        """SQLite itself renames a column, and does so in views, triggers and other tables, too."""
         renames = {
             arguments[1]: options["name"]
             for name, arguments, options in batch_op.batch

@@ -34,7 +34,7 @@ class ReflectingSQLiteImpl(SQLiteImpl):
     def autogen_column_reflect(
         self, inspector: Inspector, table: Table, column_info: dict[str, Any]
     ) -> None:
-        """Add what SQLAlchemy does not reflect. Called for each column, also in a batch."""
+        """Add what SQLAlchemy does not reflect. Called for each column, even in a batch."""
         super().autogen_column_reflect(inspector, table, column_info)
         connection = inspector.bind
         if not isinstance(connection, Connection):

@@ -201,7 +201,7 @@ def _is_list(annotation: object) -> bool:
 
 
 def _query_fields(dependant: Dependant) -> Iterator[tuple[str, FieldInfo]]:
-    """The fields of a query, also those that dependencies read, and those of models."""
+    """The fields of a query, including those of models and those that dependencies read."""
     for field in dependant.query_params:
         alone = {field.name: field.field_info}
         yield from getattr(field.field_info.annotation, "model_fields", alone).items()
@@ -216,7 +216,7 @@ def _form_fields(body_field: Any) -> Iterator[tuple[str, FieldInfo]]:
 
 
 def _closing_generator(response: Response) -> Response:
-    """A response that closes its generator when it ends, also when the client has gone.
+    """A response that closes its generator when it ends, even if the client has gone.
 
     Otherwise the generator would keep its database connection until it is garbage-collected.
     """
