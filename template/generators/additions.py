@@ -46,7 +46,7 @@ SCHEMA_IMPORTS = COMMON | {
 
 
 def check_new_field(target: Target, field: Field, text: str) -> None:
-    """Rows that exist need a value that fits."""
+    """Existing rows need a valid value."""
     if target.module.startswith("app.auth."):
         raise BadName(f"{target.model} belongs to the template; refer to it from a model of yours")
     if not target.module.startswith("app.models."):
@@ -57,9 +57,9 @@ def check_new_field(target: Target, field: Field, text: str) -> None:
         kind = "|".join(field.choices) or field.type
         or_default = "" if field.target or kind in {"json", "datetime"} else ":default=..."
         wanted = f", or {text}{or_default}" if or_default else ""
-        raise BadName(f"rows that exist need a value: write {field.name}:{kind}?{wanted}")
+        raise BadName(f"existing rows need a value: write {field.name}:{kind}?{wanted}")
     if field.unique and field.default is not None:
-        raise BadName(f"{text}: rows that exist would share the default, so it can't be unique")
+        raise BadName(f"{text}: existing rows would share the default, so it can't be unique")
 
 
 def write_field(stage: Stage, target: Target, field: Field) -> None:

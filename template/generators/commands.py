@@ -95,7 +95,7 @@ def add_field(
 ) -> None:
     """Add a field to a model, its schemas and tests, with a migration: Book subtitle:str?
 
-    Rows that exist need a value: make the field optional, or give it a default.
+    Existing rows need a value: make the field optional, or give it a default.
     """
     with changing(dry_run, force) as stage:
         targets = models()

@@ -145,7 +145,7 @@ def test_unknown_paths_share_one_figure(watched: Watched) -> None:
 
 def test_w5_what_the_document_says_to_watch_is_exported(watched: Watched) -> None:
     document = (ROOT / "template/docs/operating.md.jinja").read_text("utf-8")
-    section = document.partition("## What to watch")[2].partition("\n## ")[0]
+    section = document.partition("## Metrics and alerts")[2].partition("\n## ")[0]
     named = set(re.findall(r"`((?:db|http|password|sqlite)\.[a-z_.]+)`", section))
     attributes = {key for name in named for a, _ in watched.collector.points(name) for key in a}
     metrics = {name for name in named if name not in attributes}

@@ -166,7 +166,7 @@ RUN_BY = {
     "Back up and restore": "tests/deploy/test_one_host.py",
     "`serve`": "tests/app/test_server.py",
     "Run it in containers": "tests/deploy/test_image.py",
-    "What to watch": "tests/app/test_telemetry.py",
+    "Metrics and alerts": "tests/app/test_telemetry.py",
     "Mail": "tests/auth_internals/test_mail.py",
     "PostgreSQL": "tests/app/test_postgres.py",
     "A role that can't change the schema": "tests/app/test_postgres.py",

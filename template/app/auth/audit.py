@@ -22,7 +22,7 @@ from app.settings import Settings
 # A login adds one event, and so do the changes that follow it. Deleting this many old ones with
 # each login keeps up with them, and takes no login long.
 _MAX_DELETED = 100
-# Of the table, at half the cost of the ORM: every change adds an event.
+# Into the table, which costs half as much as the ORM: every change adds an event.
 _INSERT = insert(AuditEvent.metadata.tables[AuditEvent.__tablename__])
 
 
@@ -84,7 +84,7 @@ def _storable(name: str, length: int) -> str:
 
 
 def select_events(wanted: AuditFilter) -> Select[AuditEvent]:
-    """The events, in no order. Each filter has an index in the order of the time."""
+    """The events, unordered. Each filter has an index, in the order of time."""
     statement = select(AuditEvent)
     if wanted.actor_id is not None:
         statement = statement.where(AuditEvent.actor_id == wanted.actor_id)

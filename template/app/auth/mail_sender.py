@@ -51,7 +51,7 @@ _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 class Outcome(Enum):
     SENT = auto()
-    # There is something wrong with this email, so others may succeed.
+    # Something is wrong with this email, so others may succeed.
     FAILED = auto()
     # The server cannot be used, so others would fail, too.
     UNAVAILABLE = auto()
@@ -124,7 +124,7 @@ async def _claim(database: Database) -> OutgoingMail | None:
     """The next email, which no other process sees until its next attempt is due."""
     due = select(OutgoingMail).where(OutgoingMail.next_attempt_at <= datetime.now(UTC))
     oldest = due.order_by(OutgoingMail.next_attempt_at).limit(1)
-    # Without the write lock, which most looks would take for nothing.
+    # Without the write lock first: most of the time, there is nothing to send.
     async with database.readers.begin() as session:
         if await session.scalar(oldest) is None:
             return None

@@ -81,7 +81,7 @@ class PasswordChange(BaseModel):
     new_password: Password
 
 
-# Of an API key.
+# The longest life of an API key.
 MAX_KEY_DAYS = 365
 
 PermissionNames = Annotated[

@@ -248,7 +248,7 @@ def _hash_known_network(stored_hash: str, address: str) -> str:
 
 
 def _network_of(address: str) -> str:
-    """Of IPv6, only the first 64 bits count: one household has all the addresses behind them."""
+    """Of an IPv6 address, only 64 bits count: one household has all the addresses behind them."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -81,7 +81,7 @@ def _with_database(lifespan: Lifespan | None) -> Lifespan:
     return run
 
 
-# What FastAPI gives to every application.
+# Every FastAPI application has these.
 _DEFAULT_HANDLERS = {http_exception_handler, request_validation_exception_handler}
 
 

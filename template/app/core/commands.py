@@ -70,7 +70,7 @@ def _add_server_commands(
         """Serve the app as in production. Trusts only the proxies in TRUSTED_PROXIES."""
         from app.core.server import ListenError, serve_app
 
-        # What every worker would fail at is said once, by this process. It also sets up the log.
+        # So that an error that every worker would raise is reported once. Also sets up the log.
         settings = load_settings()
         resolve_name(app)
         listens_at = socket or (host, port)

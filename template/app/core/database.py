@@ -153,8 +153,8 @@ async def get_database(connection: HTTPConnection) -> Database:
     return cast(Database, connection.app.state.database)
 
 
-# For a look before slow work, `async with database.readers.begin()`: it holds no lock while
-# the work (hashing, a call to another service) goes on.
+# To read before slow work, use `async with database.readers.begin()`: it holds no lock during
+# the work (hashing, a call to another service).
 DatabaseDep = Annotated[Database, Depends(get_database)]
 
 
@@ -189,7 +189,7 @@ def is_transient_error(error: DBAPIError, *, read_only: bool) -> bool:
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is None:
         sqlstate = getattr(error.orig, "sqlstate", None)
-        # Of a reader, that code is a write in a GET request: a bug.
+        # From a reader, that code means a write in a GET request: a bug.
         is_standby = sqlstate in _POSTGRESQL_TRANSIENT and not read_only
         return isinstance(error, OperationalError) or is_standby
     if read_only and code == sqlite3.SQLITE_READONLY:

@@ -194,7 +194,7 @@ def _reject_unknown_heads(migration: MigrationContext) -> None:
 
 
 def _is_upgraded_to_head() -> bool:
-    """Whether the command was an upgrade to the head, not a downgrade or a look."""
+    """Whether the command was an upgrade to the head, not a downgrade or a command that only reads."""
     migration = context.get_context()
     heads = context.script.get_heads()
     return "destination_rev" in migration.opts and set(migration.get_current_heads()) == set(heads)

@@ -35,7 +35,7 @@ ENVIRONMENT = {
     "UV_BUILD_CONSTRAINT": "constraints.txt",
 }
 
-# How the lines of Alembic's output begin that setup shows.
+# Setup shows the lines of Alembic's output that begin with one of these.
 _SHOWN = ("Running upgrade", "Backed up", "Breaking", "The database is ahead")
 
 
