@@ -1,6 +1,7 @@
 """Users and permissions on the command line."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -305,9 +306,20 @@ def test_z8_permissions_are_granted_and_revoked_but_not_from_the_last_administra
     assert run("permission", "revoke", "ada", "permissions:write")[1] == "ada holds users:read.\n"
     for arguments, reason in [
         (("revoke", "admin", "permissions:write"), "This is the last active user who holds"),
-        (("grant", "ada", "no:such"), "permissions.0: Unknown permission: no:such."),
+        (("grant", "ada", "no:such"), "Error: permissions: Unknown permission: no:such."),
         (("grant", "nobody", "users:read"), "User not found."),
     ]:
         code, output = run("permission", *arguments)
         assert code == 1
         assert reason in output
+
+
+def test_a_grant_that_changes_nothing_is_not_logged(
+    run: Run, make_user: MakeUser, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_user("ada", "users:read")
+    caplog.set_level(logging.INFO)
+
+    assert run("permission", "grant", "ada", "users:read")[0] == 0
+
+    assert "grant" not in {getattr(line, "event", "") for line in caplog.records}

@@ -247,7 +247,8 @@ def run_command(command: str, work: Coroutine[Any, Any, None]) -> None:
         with closing(work):
             copy_context().run(_run_logged, command, work)
     except AppError as error:
-        errors = (f"{'.'.join(e.loc[1:])}: {e.msg}" for e in error.errors or ())
+        # A field, without a position: on the command line, a message names the value.
+        errors = (f"{e.loc[1]}: {e.msg}" for e in error.errors or ())
         raise fail("; ".join(errors) or error.detail) from None
     except ValidationError as error:
         raise fail("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from None

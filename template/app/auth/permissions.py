@@ -114,8 +114,8 @@ async def set_permissions(
     changes = {"granted": sorted(after - before), "revoked": sorted(before - after)}
     if after != before:
         await audit.record(session, caller, "grant", audit.target_user(user), **changes)
-    fields = {"event": "grant", "target_user_id": user.id, **changes}
-    logger.info("Permissions changed", extra=fields)
+        fields = {"event": "grant", "target_user_id": user.id, **changes}
+        logger.info("Permissions changed", extra=fields)
 
 
 async def notify_of_permissions(
