@@ -249,7 +249,7 @@ def is_sound(file: str, text: str) -> bool:
 
 
 def describe_duplicate_names(project: Path, shared: list[str]) -> list[str]:
-    """Names that both sides added in two places of a file, where git sees no conflict; sentences."""
+    """Sentences about names that both sides added in two places, where git sees no conflict."""
     sentences = []
     for file in list_files(project, "diff", "--name-only", "--relative", "HEAD"):
         if any(is_below(file, place) for place in shared) and (project / file).is_file():

@@ -42,7 +42,7 @@ THE_TEMPLATES = ("app/core/", "app/auth/")
 
 
 def merge_python(project: Path, table: Table) -> list[str]:
-    """Merge conflicts in the owner's Python files statement by statement; sentences."""
+    """Merge conflicts in the owner's Python files by statements; returns what to tell the owner."""
     sentences = []
     for file in conflicted_files(project):
         sides = conflict_sides(project, file)
@@ -94,7 +94,7 @@ def locate_name(table: Table, template: str, module: str, name: str) -> tuple[st
 
 
 def restore_lost_names(project: Path, table: Table) -> list[str]:
-    """In files that git merged without a conflict, bind what the owner's code uses; sentences."""
+    """In files without a conflict, import what the owner's code uses; returns what to tell them."""
     sentences = []
     conflicted = conflicted_files(project)
     changed = list_files(project, "diff", "--name-only", "--diff-filter=M", "--relative", "HEAD")
@@ -121,7 +121,7 @@ def restore_lost_names(project: Path, table: Table) -> list[str]:
 
 
 def keep_changed(project: Path, renders: Renders, table: Table) -> list[str]:
-    """Keep the owner's changes of files that the template no longer has; a sentence for each file."""
+    """Keep the owner's changes of files that the template dropped; returns what to tell the owner."""
     gone = list_files(project, "diff", "--name-only", "--diff-filter=D", "--relative", "HEAD")
     gone = [file for file in gone if not file.startswith(f"{VERSIONS}/")]
     changed = [file for file in gone if is_changed(project, renders.old, file)]
@@ -161,7 +161,7 @@ def follow_rename(project: Path, old: Path, file: str, new: str) -> str:
 
 
 def let_go(project: Path, old: Path, file: str) -> list[str]:
-    """Keep what the owner added to a Python file, and show the changes that are gone; sentences."""
+    """Keep what the owner added to a Python file; returns what to say about the other changes."""
     before, yours = (
         with_lf(text).decode("utf-8", "replace")
         for text in (content(old / file), last_committed(project, file))
@@ -211,9 +211,10 @@ def find_renames(
 
 
 def follow_renamed_by_owner(project: Path, renders: Renders) -> list[str]:
-    """Bring the template's changes of a file to where the owner has moved it; sentences.
+    """Bring the template's changes of a file to where the owner has moved it.
 
-    If the owner deleted the file instead, they are told: their project may need the change elsewhere.
+    Returns what to tell the owner, also of a file that they deleted: their project may need the
+    change elsewhere.
     """
     missing = changed_and_missing(project)
     if not missing:

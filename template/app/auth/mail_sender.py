@@ -2,7 +2,7 @@
 
 Each email is claimed before an attempt: its next one is set to a time by which this one has ended.
 So several processes can send at once, a killed one loses nothing, and no transaction is open while
-a mail server is being spoken to. An email is sent twice only if its process is killed, or the
+the mail server answers. An email is sent twice only if its process is killed, or the
 database fails, between the server's answer and the deletion of the row.
 """
 
