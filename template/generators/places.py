@@ -45,12 +45,17 @@ def after_calls_of(function: str) -> Callable[[ast.Module], int | None]:
     return find
 
 
+def definition(tree: ast.Module, name: str) -> ast.ClassDef | ast.FunctionDef | None:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return node
+    return None
+
+
 def at_end_of_class(name: str) -> Callable[[ast.Module], int | None]:
     def find(tree: ast.Module) -> int | None:
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef) and node.name == name:
-                return node.body[-1].end_lineno
-        return None
+        found = definition(tree, name)
+        return found.body[-1].end_lineno if found else None
 
     return find
 
@@ -76,10 +81,8 @@ def before(name: str) -> Callable[[ast.Module], int | None]:
     """Before a class or a function."""
 
     def find(tree: ast.Module) -> int | None:
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-                return min(part.lineno for part in (node, *node.decorator_list)) - 1
-        return None
+        found = definition(tree, name)
+        return min(part.lineno for part in (found, *found.decorator_list)) - 1 if found else None
 
     return find
 
@@ -88,11 +91,9 @@ def after_fields_of(name: str) -> Callable[[ast.Module], int | None]:
     """After the last `field: type` of a class, or at its end if it has none."""
 
     def find(tree: ast.Module) -> int | None:
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef) and node.name == name:
-                fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
-                return (fields or node.body)[-1].end_lineno
-        return None
+        body = getattr(definition(tree, name), "body", [])
+        fields = [part for part in body if isinstance(part, ast.AnnAssign)]
+        return (fields or body)[-1].end_lineno if body else None
 
     return find
 
@@ -111,12 +112,11 @@ def assigned_in(name: str, target: str) -> Callable[[ast.Module], ast.expr | Non
     """The value of `target = ...`, or the type of `target: ...`, in a class."""
 
     def find(tree: ast.Module) -> ast.expr | None:
-        for node in tree.body:
-            for part in node.body if isinstance(node, ast.ClassDef) and node.name == name else []:
-                if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == target:
-                    return part.value
-                if isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == target:
-                    return part.annotation
+        for part in getattr(definition(tree, name), "body", []):
+            if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == target:
+                return part.value
+            if isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == target:
+                return part.annotation
         return None
 
     return find
