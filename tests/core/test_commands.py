@@ -60,6 +60,13 @@ def test_a_command_without_a_database_names_the_command_that_creates_it(
     assert "`alembic upgrade head` creates one" in result.output
 
 
+def test_serve_names_a_negative_port(cli: Typer) -> None:
+    result = CliRunner().invoke(cli, ["serve", "--port", "-5"])
+
+    assert "'--port'" in result.output
+    assert "unknown host" not in result.output
+
+
 def test_a_terminal_shows_the_rule_before_it_asks_for_a_secret(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,7 +56,7 @@ def _add_server_commands(
     @cli.command()
     def serve(
         host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-        port: Annotated[int, typer.Option(max=65535, help="The port to listen on.")] = 8001,
+        port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = 8001,
         socket: Annotated[Path | None, typer.Option(help="A Unix socket instead.")] = None,
         workers: Annotated[
             int, typer.Option(min=1, envvar="WEB_CONCURRENCY", help="The number of processes.")
