@@ -1,19 +1,22 @@
-"""SQLite connections: pragmas, transactions begun by SQLAlchemy, and a check of the file."""
+"""SQLite connections: a dialect, pragmas, when transactions begin, and a check of the file."""
 
 import asyncio
 import sqlite3
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, Pool, PoolResetState
 
-from app.core.sqlite_dialect import DRIVER_NAME
 from app.core.sqlite_driver import SQLiteConnection
 from app.core.telemetry import waiting
 
@@ -28,7 +31,7 @@ def create_sqlite_engines(
 ) -> tuple[AsyncEngine, AsyncEngine]:
     """An engine that can only read, and one with a single connection that can write."""
     file = DatabaseFile(Path(url.database or "").resolve())
-    address = url.set(drivername=DRIVER_NAME, database=file.path.as_uri())
+    address = url.set(drivername="sqlite+loop", database=file.path.as_uri())
     # mode=rw opens an existing file and never creates one.
     address = address.update_query_dict({"uri": "true", "mode": "rw"})
     pragmas: Pragmas = {**WAL, "foreign_keys": "ON", "synchronous": synchronous}
@@ -142,3 +145,60 @@ class DatabaseFile:
                 f"{self.path} was replaced while the app was running: stop the app, make sure that "
                 "the -wal and -shm files next to it belong to it or are gone, and start it again"
             )
+
+
+class _StreamingCursor(sqlite3.Cursor):
+    """For `session.stream(...)`: fetches rows when they are asked for, in the thread."""
+
+    def __init__(self, connection: SQLiteConnection) -> None:
+        super().__init__(connection)
+        self._in_thread = connection.run_in_thread
+        self._run_patiently = connection.run_patiently
+
+    def execute(self, statement: str, parameters: Any = ()) -> Self:
+        self._run_patiently(partial(super().execute, statement, parameters))
+        return self
+
+    def fetchone(self) -> Any:
+        return self._in_thread(super().fetchone)
+
+    def fetchmany(self, size: int | None = None) -> Any:
+        return self._in_thread(partial(super().fetchmany, size or self.arraysize))
+
+    def fetchall(self) -> Any:
+        return self._in_thread(super().fetchall)
+
+    def close(self) -> None:
+        self._in_thread(super().close)
+
+
+class _ExecutionContext(SQLiteExecutionContext):
+    def create_server_side_cursor(self) -> Any:
+        return self._dbapi_connection.cursor(_StreamingCursor)
+
+
+class Dialect(SQLiteDialect_pysqlite):
+    """SQLAlchemy's own dialect for `sqlite3`, with connections for an event loop."""
+
+    driver = "loop"
+    is_async = True
+    has_terminate = True
+    supports_statement_cache = True
+    supports_server_side_cursors = True
+    execution_ctx_cls = _ExecutionContext
+
+    @classmethod
+    def get_pool_class(cls, url: URL) -> type[Pool]:
+        return AsyncAdaptedQueuePool
+
+    def connect(self, *arguments: Any, **options: Any) -> Any:
+        return SQLiteConnection(*arguments, **options)
+
+    def get_driver_connection(self, connection: Any) -> Any:
+        return connection
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        dbapi_connection.close(waits=False)
+
+
+registry.register("sqlite.loop", __name__, Dialect.__name__)
