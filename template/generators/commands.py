@@ -61,11 +61,13 @@ def resource(
     dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
-    """Write a model, a migration, schemas, routes and tests: Book title:str:unique pages:int
+    """Write a model, a migration, schemas, routes and tests.
 
-    A field is NAME:TYPE. Types: str, text, int, bigint, bool, float, decimal, date, datetime, uuid,
-    json, values such as draft|sold, or another model. A "?" after the type makes it optional, a
-    "*" after a model refers to many rows; :unique, :index and :default=VALUE follow.
+    Such as: Book title:str:unique pages:int. A field is NAME:TYPE. The types:
+    str, text, int, bigint, bool, float, decimal, date, datetime, uuid, json,
+    values such as draft|sold, or another model. A "?" after the type makes it
+    optional, a "*" after a model refers to many rows; then follow :unique,
+    :index and :default=VALUE.
     """
     with changing(dry_run, force) as stage:
         names, found = parse(name, plural, fields or [], nested_in)

@@ -92,6 +92,11 @@ async def list_shelves(
     return await paginate(session, select(OldShelf), page, filters)
 
 
+@router.get("/ordered", response_model=Page[ShelfRead])
+async def list_ordered_shelves(page: PageDep, session: SessionDep) -> Page[OldShelf]:
+    return await paginate(session, select(OldShelf).order_by(OldShelf.width), page)
+
+
 @router.get("/counted/{kind_of_total}", response_model=CountedPage[ShelfRead])
 async def count_shelves(
     kind_of_total: str,
@@ -339,6 +344,11 @@ def test_an_order_that_would_lose_rows_is_a_bug(
 ) -> None:
     assert listed.get("/shelves", params={"order": "note"}).status_code == 500
     assert "in the order of OldShelf.note, which is nullable" in caplog.text
+
+
+def test_an_order_of_the_statement_is_warned_about(listed: TestClient) -> None:
+    with pytest.warns(UserWarning, match="needs an order="):
+        listed.get("/shelves/ordered")
 
 
 def test_no_page_reads_a_whole_table_or_sorts_it(client: TestClient, rows: Engine) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -82,6 +83,9 @@ async def paginate(
     of the filters is a column that must equal its value; None stands for every value. An index on
     each of these columns keeps a page of a long list fast.
     """
+    if statement._order_by_clauses:
+        message = "paginate needs an order= instead of order_by(): later pages would be wrong"
+        warnings.warn(message, stacklevel=2)
     model: Any = statement.column_descriptions[0]["entity"]
     order = getattr(filters, "order", order)
     statement = _filtered(statement, filters)
