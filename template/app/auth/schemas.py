@@ -8,7 +8,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
@@ -73,9 +72,7 @@ class TokenRead(BaseModel):
     expires_at: datetime
 
 
-class PasswordChange(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class PasswordChange(BaseModel, extra="forbid"):
     # Of any length: it may be older than today's rules.
     current_password: Annotated[str, Field(max_length=256)]
     new_password: Password
@@ -90,17 +87,13 @@ PermissionNames = Annotated[
 ]
 
 
-class ApiKeyCreate(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class ApiKeyCreate(BaseModel, extra="forbid"):
     name: Annotated[ShortText, Field(min_length=1, max_length=100)]
     scopes: Annotated[PermissionNames, Field(description="Permissions that you hold.")]
     expires_in_days: Annotated[int, Field(ge=1, le=MAX_KEY_DAYS)] = 90
 
 
-class ApiKeyRead(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
+class ApiKeyRead(BaseModel, from_attributes=True):
     id: int
     name: str
     scopes: list[str]
@@ -113,28 +106,20 @@ class NewApiKeyRead(ApiKeyRead):
     key: Annotated[str, Field(description="Shown only now.")]
 
 
-class LinkRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class LinkRequest(BaseModel, extra="forbid"):
     email: Annotated[Email, AfterValidator(normalize_email)]
 
 
-class PasswordReset(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class PasswordReset(BaseModel, extra="forbid"):
     token: TokenText
     new_password: Password
 
 
-class EmailConfirmation(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class EmailConfirmation(BaseModel, extra="forbid"):
     token: TokenText
 
 
-class Registration(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class Registration(BaseModel, extra="forbid"):
     token: TokenText
     username: Username
     password: Password
@@ -149,9 +134,7 @@ class LoginSessionRead(BaseModel):
     is_current: bool
 
 
-class AuditEventRead(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
+class AuditEventRead(BaseModel, from_attributes=True):
     id: int
     created_at: datetime
     action: str
@@ -168,10 +151,8 @@ class AuditEventRead(BaseModel):
     request_id: str | None
 
 
-class OwnUserUpdate(BaseModel):
+class OwnUserUpdate(BaseModel, extra="forbid"):
     """What users may change about themselves. A missing or null field stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     username: Username | None = None
     email: Email | None = None
@@ -188,7 +169,5 @@ class UserFilters(BaseModel):
     ] = None
 
 
-class UserPermissions(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class UserPermissions(BaseModel, extra="forbid"):
     permissions: PermissionNames

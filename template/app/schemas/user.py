@@ -1,29 +1,23 @@
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from app.core.types import Email, Password, Username
 
 
-class PermissionRead(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
+class PermissionRead(BaseModel, from_attributes=True):
     id: int
     name: str
     description: str
 
 
-class UserCreate(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class UserCreate(BaseModel, extra="forbid"):
     username: Username
     email: Email
     # Required if REGISTRATION is closed. Otherwise, without one, an email lets the user choose it.
     password: Password | None = None
 
 
-class UserUpdate(BaseModel):
+class UserUpdate(BaseModel, extra="forbid"):
     """Changes to a user. A missing or null field stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     username: Username | None = None
     email: Email | None = None
@@ -31,9 +25,7 @@ class UserUpdate(BaseModel):
     password: Password | None = None
 
 
-class UserRead(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
+class UserRead(BaseModel, from_attributes=True):
     id: int
     username: str
     email: str
