@@ -44,13 +44,13 @@ def test_g6_without_settings_the_app_only_serves_this_machine() -> None:
 def test_the_environment_wins_over_the_file(
     env_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env_file.write_text("LOG_LEVEL=DEBUG\nCORS_ORIGINS=https://a.example, https://b.example\n")
+    env_file.write_text("LOG_LEVEL=DEBUG\nCORS_ORIGINS=https://a.example, capacitor://localhost\n")
     monkeypatch.setenv("LOG_LEVEL", "ERROR")
 
     settings = load_settings()
 
     assert settings.log_level == "ERROR"
-    assert settings.cors_origins == ("https://a.example", "https://b.example")
+    assert settings.cors_origins == ("https://a.example", "capacitor://localhost")
 
 
 def test_an_empty_variable_means_unset(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

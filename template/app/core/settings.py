@@ -27,7 +27,8 @@ _DRIVERS = ("sqlite", "sqlite+aiosqlite", "postgresql", "postgresql+psycopg")
 _COMMON_PASSWORDS = {"admin", "changeme", "changethis", "password", "postgres", "root", "secret"}
 # `*.com` would match everybody.
 _HOST = re.compile(r"[\w-]+(\.[\w-]+)*|\*(\.[\w-]+){2,}|\[[0-9a-fA-F:]+\]")
-_ORIGIN = re.compile(r"https?://([\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\])(:\d+)?")
+# Apps have schemes like capacitor and tauri.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\])(:\d+)?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # The shortest prefix of a trusted network, by IP version: no organization is larger.
 _MIN_PREFIX_LENGTH = {4: 8, 6: 16}
