@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import Engine, TextClause, event, insert, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.util import greenlet_spawn
 
-from app.core import sqlite_driver
+from app.core import sqlite, sqlite_driver
 from app.core.database import Database
 from app.core.sqlite_driver import SQLiteConnection
 from app.models.user import Permission
@@ -566,3 +566,56 @@ def test_a_connection_with_a_thread_can_be_closed_twice(database: Path) -> None:
         connection.close(waits=False)
 
     asyncio.run(greenlet_spawn(work))
+
+
+async def suspend() -> None:
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "value"),
+    [
+        (sqlite_driver._Cursor, "_async_soft_close", None),
+        (sqlite_driver, "_awaited", suspend),
+    ],
+    ids=["other names", "waits"],
+)
+def test_with_a_sqlalchemy_that_it_does_not_fit_aiosqlite_takes_its_place(
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    owner: Any,
+    name: str,
+    value: object,
+) -> None:
+    async def read_and_write(database: Database) -> list[int]:
+        count = text("SELECT count(*) FROM permissions WHERE name LIKE 'shelf%'")
+        found = []
+        for shelf, fails in (("shelf 1", False), ("shelf 2", True)):
+            with suppress(ZeroDivisionError):
+                async with database.writers.begin() as session:
+                    session.add(Permission(name=shelf, description=shelf))
+                    await session.flush()
+                    _ = 1 / (not fails)
+            async with database.readers.begin() as session:
+                found.append((await session.scalars(count)).one())
+                with pytest.raises(OperationalError, match="readonly"):
+                    await session.execute(text(f"{INSERT} VALUES ('shelf 3', '')"))
+        assert {engine.dialect.driver for engine in database.engines.values()} == {"aiosqlite"}
+        return found
+
+    monkeypatch.setattr(owner, name, value)
+    sqlite._driver_fits.cache_clear()
+    try:
+        assert run(make_settings, read_and_write) == [1, 1]
+    finally:
+        sqlite._driver_fits.cache_clear()
+
+    assert [r.levelname for r in caplog.records if "sqlite_driver.py" in r.message] == ["WARNING"]
+
+
+def test_no_installed_version_needs_aiosqlite(make_settings: MakeSettings) -> None:
+    async def drivers(database: Database) -> set[str]:
+        return {engine.dialect.driver for engine in database.engines.values()}
+
+    assert run(make_settings, drivers) == {"loop"}

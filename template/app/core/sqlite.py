@@ -1,14 +1,16 @@
 """SQLite connections: a dialect, pragmas, when transactions begin, and a check of the file."""
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Mapping
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self, cast
 
-from sqlalchemy import URL, Connection, Engine, event
+import sqlalchemy
+from sqlalchemy import URL, Connection, Engine, event, text
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -19,6 +21,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, Pool, Po
 
 from app.core.sqlite_driver import SQLiteConnection
 from app.core.telemetry import waiting
+
+logger = logging.getLogger(__name__)
 
 Pragmas = Mapping[str, str | int]
 
@@ -31,7 +35,9 @@ def create_sqlite_engines(
 ) -> tuple[AsyncEngine, AsyncEngine]:
     """An engine that can only read, and one with a single connection that can write."""
     file = DatabaseFile(Path(url.database or "").resolve())
-    address = url.set(drivername="sqlite+loop", database=file.path.as_uri())
+    fits = _driver_fits()
+    driver = "sqlite+loop" if fits else "sqlite+aiosqlite"
+    address = url.set(drivername=driver, database=file.path.as_uri())
     # mode=rw opens an existing file and never creates one.
     address = address.update_query_dict({"uri": "true", "mode": "rw"})
     pragmas: Pragmas = {**WAL, "foreign_keys": "ON", "synchronous": synchronous}
@@ -39,8 +45,8 @@ def create_sqlite_engines(
     def create(begin: str, pragmas: Pragmas, *, read_only: bool, **pool: int) -> AsyncEngine:
         engine = create_async_engine(
             address,
-            pool_reset_on_return=None,
-            connect_args={"read_only": read_only},
+            pool_reset_on_return=None if fits else "rollback",
+            connect_args={"read_only": read_only} if fits else {},
             **options,
             **pool,
         )
@@ -52,6 +58,34 @@ def create_sqlite_engines(
     reading = create("BEGIN", {**pragmas, "query_only": "ON"}, read_only=True)
     writing = create("BEGIN IMMEDIATE", pragmas, read_only=False, pool_size=1, max_overflow=0)
     return reading, writing
+
+
+@cache
+def _driver_fits() -> bool:
+    """Whether this version of SQLAlchemy can use the driver. If not, aiosqlite takes its place."""
+    trial = _try_driver()
+    try:
+        # It waits for nothing, so it needs no event loop.
+        trial.send(None)
+        reason = "it waits"
+    except StopIteration:
+        return True
+    except Exception as error:
+        reason = repr(error)
+    trial.close()
+    message = "SQLAlchemy %s does not fit app/core/sqlite_driver.py (%s): using aiosqlite, slower"
+    logger.warning(message, sqlalchemy.__version__, reason)
+    return False
+
+
+async def _try_driver() -> None:
+    engine = create_async_engine("sqlite+loop://", connect_args={"read_only": True})
+    connection = await engine.connect()
+    try:
+        (await connection.execute(text("SELECT 1"))).one()
+    finally:
+        # Closes it without its cursors, which may not work.
+        await connection.invalidate()
 
 
 def configure_sqlite_begin(engine: Engine, begin: str, pragmas: Pragmas) -> None:
