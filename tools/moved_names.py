@@ -482,11 +482,11 @@ def names_in_other_files(project: Path, table: Table) -> Iterator[str]:
     """Names that moved, outside of Python code: in settings of logging, notebooks, commands."""
     table = table.of_project(project)
     for file in project_files(project):
-        if file.endswith((".py", ".md")):
+        # Neither data nor a picture.
+        if file.endswith((".py", ".md")) or (project / file).stat().st_size > MAX_TEXT:
             continue
         content = (project / file).read_bytes()
-        # Neither a picture nor data.
-        if b"\0" in content or len(content) > MAX_TEXT or b"app." not in content:
+        if b"\0" in content or b"app." not in content:
             continue
         for number, line in enumerate(content.decode("utf-8", "replace").split("\n"), 1):
             for name in moved_names(line, table):

@@ -168,6 +168,9 @@ def test_names_in_files_that_are_not_python_are_reported(shelf: Path) -> None:
     write(shelf, "books.ipynb", '["from app.db.session import Database, get_session as s\\n"]')
     write(shelf, "NOTES.md", "app.logs\n")
     (shelf / "cover.png").write_bytes(b"\xff\0 app.logs")
+    # Larger than the memory.
+    with (shelf / "dump.sql").open("wb") as dump:
+        dump.truncate(2**40)
 
     assert [*names_in_other_files(shelf, TABLE)] == [
         "Makefile:3: app.accounts: now app.auth.cli",
