@@ -129,8 +129,8 @@ def _add_headers(message: Message, scope: Scope, this_id: str) -> None:
     own = {b"x-request-id": this_id.encode()}
     if scope["scheme"] in {"https", "wss"}:
         own[b"strict-transport-security"] = STRICT_TRANSPORT_SECURITY
-    names = [name for name, _ in scope["headers"]]
-    if b"transfer-encoding" in names and b"content-length" in names:
+    received = dict(scope["headers"])
+    if b"transfer-encoding" in received and b"content-length" in received:
         # A proxy may have read another end of this request (RFC 9112, section 6.1).
         own[b"connection"] = b"close"
     kept = [item for item in message["headers"] if item[0] not in own]
