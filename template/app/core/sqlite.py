@@ -71,6 +71,7 @@ def _driver_fits() -> bool:
     except StopIteration:
         return True
     except Exception as error:
+        # A new version may fail in any way.
         reason = repr(error)
     trial.close()
     message = "SQLAlchemy %s does not fit app/core/sqlite_driver.py (%s): using aiosqlite, slower"
