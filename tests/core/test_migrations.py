@@ -1,5 +1,6 @@
 """Migrations, the backups that they make, and what the health checks say about them."""
 
+import io
 import shutil
 import sqlite3
 import subprocess
@@ -19,6 +20,7 @@ from app.core.database import synchronous_url
 from app.core.health import MigrationState
 from app.models import metadata
 from tests.conftest import alembic_config
+from tests.core.revisions import Revisions
 
 ALEMBIC = Path(__file__).parents[2] / "alembic"
 INSERT_ADA = """
@@ -93,6 +95,46 @@ def test_readiness_follows_merges_and_dependencies_as_alembic_does(
     assert_ready_after_an_upgrade()
     add("other_branch", None, depends_on="merged")
     assert_ready_after_an_upgrade()
+
+
+GENRES = """
+from app.core.seed_data import register_seed_rows
+
+Table("genres", metadata, Column("id", Integer, primary_key=True), Column("name", Text, unique=True))
+register_seed_rows(metadata, "genres", "name", [{"name": "crime"}])
+"""
+CREATE_GENRES = """
+op.create_table(
+    "genres",
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, unique=True),
+)
+"""
+
+
+def test_seed_rows_are_added_if_one_branch_depends_on_another(revisions: Revisions) -> None:
+    """Alembic then stores the dependent revision only, though both branches end in a head."""
+    revisions.write_models(GENRES)
+    revisions.write(CREATE_GENRES)
+    (revisions.folder / "versions/other.py").write_text(
+        "revision, down_revision, depends_on = 'other', None, '001'\n"
+        "def upgrade() -> None: ...\ndef downgrade() -> None: ...\n"
+    )
+
+    command.upgrade(revisions.config(), "heads")
+
+    assert revisions.run("SELECT name FROM genres") == [("crime",)]
+
+
+@pytest.mark.parametrize("target", ["head", "heads"])
+def test_printed_sql_has_the_seed_rows(revisions: Revisions, target: str) -> None:
+    revisions.write_models(GENRES)
+    revisions.write(CREATE_GENRES)
+    output = io.StringIO()
+
+    command.upgrade(revisions.config(output), target, sql=True)
+
+    assert "VALUES ('crime')" in output.getvalue()
 
 
 @pytest.mark.filterwarnings("ignore:Revision gone")

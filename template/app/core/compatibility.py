@@ -95,7 +95,7 @@ def is_ahead_and_compatible(connection: Connection, script: ScriptDirectory) -> 
     versions = connection.scalars(text("SELECT version_num FROM alembic_version"))
     return MigrationState(
         known=frozenset(revision.revision for revision in script.walk_revisions()),
-        heads=frozenset(script.get_heads()),
+        heads=frozenset(script.get_heads(consider_depends_on=True)),
         database=frozenset(versions),
         compatible=frozenset(connection.scalars(select(_COMPATIBLE.c.revision))),
     ).is_ahead_and_compatible

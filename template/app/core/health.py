@@ -222,17 +222,11 @@ def _read_revisions(_: tuple[tuple[Path, int], ...]) -> tuple[frozenset[str], fr
     """Read again when a file appears, changes or goes, as happens in development."""
     # Imported here, since it takes 0.1 s and no other request needs it.
     from alembic.script import ScriptDirectory
-    from alembic.util import CommandError, to_tuple
+    from alembic.util import CommandError
 
     try:
-        revisions = list(ScriptDirectory(str(_ALEMBIC)).walk_revisions())
+        script = ScriptDirectory(str(_ALEMBIC))
+        known = frozenset(revision.revision for revision in script.walk_revisions())
+        return known, frozenset(script.get_heads(consider_depends_on=True))
     except (CommandError, KeyError, SyntaxError) as error:
         raise MigrationsError(f"alembic/versions is invalid: {error}") from None
-    names = frozenset(revision.revision for revision in revisions)
-    followed = {
-        name
-        for revision in revisions
-        for parents in (revision.down_revision, revision.dependencies)
-        for name in to_tuple(parents, default=())
-    }
-    return names, names - followed

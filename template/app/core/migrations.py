@@ -196,7 +196,7 @@ def _reject_unknown_heads(migration: MigrationContext) -> None:
 def _is_upgraded_to_head() -> bool:
     """Whether the command was an upgrade to the head, not a downgrade or a command that only reads."""
     migration = context.get_context()
-    heads = context.script.get_heads()
+    heads = context.script.get_heads(consider_depends_on=True)
     return "destination_rev" in migration.opts and set(migration.get_current_heads()) == set(heads)
 
 
@@ -212,7 +212,7 @@ def _print_sql(url: URL, metadata: MetaData) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
-        if context.get_context().opts.get("destination_rev") == "head":
+        if context.get_context().opts.get("destination_rev") in {"head", "heads"}:
             for statement in seed_statements(url.get_backend_name(), metadata):
                 context.execute(statement)
 
