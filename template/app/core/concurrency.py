@@ -1,12 +1,10 @@
 """How many requests a worker answers at once, and when each begins."""
 
 import asyncio
-from collections import deque
-from weakref import WeakKeyDictionary
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.core.errors import ServiceUnavailable, problem
+from app.core.errors import ServiceUnavailable, error_response
 from app.core.health import is_health_check
 
 
@@ -22,17 +20,15 @@ class ConcurrencyMiddleware:
         self.app = app
         self.limit = limit
         self.in_progress = 0
-        # Futures of asyncio belong to one event loop. A server has one, but tests may have several.
-        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
+        # An event loop, and the lock that a request holds for one cycle of it.
+        self._turn: tuple[asyncio.AbstractEventLoop | None, asyncio.Lock] = (None, asyncio.Lock())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_health_check(scope):
             return await self.app(scope, receive, send)
         if self.in_progress >= self.limit:
             error = ServiceUnavailable("Too many requests are in progress. Try again in a moment.")
-            response = problem(
-                scope["path"], error.status_code, error.detail, headers=error.headers
-            )
+            response = error_response(scope["path"], error)
             return await response(scope, receive, send)
         self.in_progress += 1
         try:
@@ -43,10 +39,20 @@ class ConcurrencyMiddleware:
             self.in_progress -= 1
 
     async def _wait_for_turn(self) -> None:
+        """Let one request at a time begin, in the order of their arrival.
+
+        A request that only reads SQLite does not wait for anything once it has begun. If many of
+        them began in one cycle of the event loop, each step of another request, such as a write,
+        would wait for all of them.
+        """
         loop = asyncio.get_running_loop()
-        if (queue := self._queues.get(loop)) is None:
-            queue = self._queues[loop] = _Queue()
-        await queue.wait(loop)
+        loop_of_turn, turn = self._turn
+        if loop_of_turn is not loop:
+            # A server has one event loop, but tests may have several.
+            turn = asyncio.Lock()
+            self._turn = loop, turn
+        await turn.acquire()
+        loop.call_soon(turn.release)
 
 
 class _UncountedBody:
@@ -81,33 +87,3 @@ class _UncountedBody:
     def _count(self) -> None:
         self._limiter.in_progress += self._is_uncounted
         self._is_uncounted = False
-
-
-class _Queue:
-    """Lets one request begin in each cycle of the event loop, in the order of their arrival.
-
-    A request that only reads SQLite does not wait for anything once it has begun. If many of them
-    began in one cycle, each step of another request, such as a write, would wait for all of them.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._one_has_begun = False
-
-    async def wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._one_has_begun:
-            self._waiting.append(begin := loop.create_future())
-            await begin
-        else:
-            self._one_has_begun = True
-            loop.call_soon(self._start_next, loop)
-
-    def _start_next(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._one_has_begun = False
-        while self._waiting and not self._one_has_begun:
-            begin = self._waiting.popleft()
-            # The request of one that is done was cancelled.
-            if not begin.done():
-                begin.set_result(None)
-                self._one_has_begun = True
-                loop.call_soon(self._start_next, loop)

@@ -142,6 +142,12 @@ def problem(
     return Response(json.dumps(body, default=str), status, headers, media_type=PROBLEM_JSON)
 
 
+def error_response(path: str, error: AppError) -> Response:
+    return problem(
+        path, error.status_code, error.detail, headers=error.headers, errors=error.errors
+    )
+
+
 def add_error_handlers(app: FastAPI) -> None:
     app.exception_handler(AppError)(_app_error_handler)
     app.exception_handler(HTTPException)(_http_exception_handler)
@@ -154,13 +160,7 @@ def add_error_handlers(app: FastAPI) -> None:
 async def _app_error_handler(request: Request, error: AppError) -> Response:
     if error.event:
         logger.warning(error.detail, extra={"event": error.event})
-    return problem(
-        request.url.path,
-        error.status_code,
-        error.detail,
-        headers=error.headers,
-        errors=error.errors,
-    )
+    return error_response(request.url.path, error)
 
 
 async def _http_exception_handler(request: Request, error: HTTPException) -> Response:

@@ -21,7 +21,7 @@ from app.core.clients import (
     ClientTimeoutMiddleware,
 )
 from app.core.concurrency import ConcurrencyMiddleware
-from app.core.errors import AppError, accepts, problem
+from app.core.errors import AppError, accepts, error_response, problem
 from app.core.health import is_health_check
 from app.core.logging import client_address, quote_path, request_id, trace_id, user_id
 from app.core.settings import CoreSettings
@@ -170,7 +170,7 @@ class SocketMiddleware:
             return
         except Exception:
             logger.exception("Unhandled error")
-            response = problem(scope["path"], AppError.status_code, AppError.detail)
+            response = error_response(scope["path"], AppError())
             await response(scope, receive, convert)
         if is_rejected:
             # Until the server has closed the connection, it mistakes the rejection for an error.
@@ -216,7 +216,7 @@ class ProblemMiddleware:
             logger.exception("Unhandled error")
             if started:
                 raise
-            response = problem(scope["path"], AppError.status_code, AppError.detail)
+            response = error_response(scope["path"], AppError())
             await response(scope, receive, send)
 
 
