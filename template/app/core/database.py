@@ -92,18 +92,21 @@ class Database:
     def __init__(self, settings: CoreSettings) -> None:
         url = parse_url(settings.database_url)
         seconds = settings.database_timeout_seconds
+        self._engines: dict[str, AsyncEngine]
         if url.get_backend_name() == "sqlite":
-            engines = create_sqlite_engines(url, settings.sqlite_synchronous, _ENGINE_OPTIONS)
+            reading, writing = create_sqlite_engines(
+                url, settings.sqlite_synchronous, _ENGINE_OPTIONS
+            )
+            self._engines = {"reading": reading, "writing": writing}
         else:
-            engine = create_postgresql_engine(url, seconds, _ENGINE_OPTIONS)
-            engines = (engine.execution_options(read_only=True), engine)
-        reading, writing = engines
-        self._engines: list[AsyncEngine] = [*engines]
+            writing = create_postgresql_engine(url, seconds, _ENGINE_OPTIONS)
+            reading = writing.execution_options(read_only=True)
+            self._engines = {"all": writing}
         self._standby: Standby | None = None
         if settings.database_replica_url:
             replica_url = parse_url(settings.database_replica_url)
             self._standby = Standby(replica_url, seconds, _ENGINE_OPTIONS)
-            self._engines.append(self._standby.engine)
+            self._engines["standby"] = self._standby.engine
         # `begin()` ends a read with a commit: a rollback makes psycopg forget prepared statements.
         self.readers = async_sessionmaker(reading, **SESSION_OPTIONS)
         self.writers = async_sessionmaker(writing, **SESSION_OPTIONS)
@@ -118,12 +121,7 @@ class Database:
     @property
     def engines(self) -> Mapping[str, Engine]:
         """By the names of their pools."""
-        reading, writing, *standby = (engine.sync_engine for engine in self._engines)
-        is_shared = reading.pool is writing.pool
-        pools = {"all": writing} if is_shared else {"reading": reading, "writing": writing}
-        if standby:
-            pools["standby"] = standby[0]
-        return pools
+        return {name: engine.sync_engine for name, engine in self._engines.items()}
 
     async def probe(self) -> None:
         """Raise RuntimeError if the database cannot be opened. Missing migrations are fine."""
@@ -144,7 +142,7 @@ class Database:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for engine in self._engines:
+        for engine in self._engines.values():
             await engine.dispose()
 
 
