@@ -38,23 +38,31 @@ class ClientAddressMiddleware:
     """
 
     def __init__(self, app: ASGIApp, proxies: tuple[str, ...]) -> None:
-        self.app = _believe(_NormalizedAddress(app), proxies)
+        async def with_one_spelling(scope: Scope, receive: Receive, send: Send) -> None:
+            client = scope.get("client")
+            if client and ":" in client[0]:
+                scope["client"] = (_normalize(client[0]), client[1])
+            await app(scope, receive, send)
+
+        believing = _believe(with_one_spelling, proxies)
+        self.app = cast(ASGIApp, believing)
+        self.trusted = believing.trusted_hosts
         self.has_warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            return await self.app(cast(Any, scope), cast(Any, receive), cast(Any, send))
+            return await self.app(scope, receive, send)
         peer = peer_address(scope)
         if peer == _UNIX_SOCKET:
             scope["client"] = (_UNIX_SOCKET, 0)
         headers = Headers(scope=scope)
-        if peer in self.app.trusted_hosts:
+        if peer in self.trusted:
             given = headers.get("X-Request-ID", "")
             if _REQUEST_ID.fullmatch(given):
                 scope[REQUEST_ID_KEY] = given
         elif not self.has_warned:
             self._warn(peer, headers)
-        await self.app(cast(Any, scope), cast(Any, receive), cast(Any, send))
+        await self.app(scope, receive, send)
 
     def _warn(self, peer: str | None, headers: Headers) -> None:
         for name in _FORWARDING_HEADERS:
@@ -67,17 +75,6 @@ class ClientAddressMiddleware:
                     peer and _normalize(peer),
                 )
                 return
-
-
-class _NormalizedAddress:
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = scope.get("client")
-        if client and ":" in client[0]:
-            scope["client"] = (_normalize(client[0]), client[1])
-        await self.app(scope, receive, send)
 
 
 def _normalize(address: str) -> str:

@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence, Set
+from contextlib import aclosing
 from typing import Annotated, Any, NoReturn, cast, get_args, get_origin
 from urllib.parse import unquote_to_bytes
 
@@ -221,19 +222,14 @@ def _closing_generator(response: Response) -> Response:
     Otherwise the generator would keep its database connection until it is garbage-collected.
     """
     body = getattr(response, "body_iterator", None)
-    return cast(Response, _ClosingResponse(response, body)) if hasattr(body, "aclose") else response
+    if not hasattr(body, "aclose"):
+        return response
 
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(cast(Any, body)):
+            await response(scope, receive, send)
 
-class _ClosingResponse:
-    def __init__(self, response: Response, body: Any) -> None:
-        self.response = response
-        self.body = body
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self.response(scope, receive, send)
-        finally:
-            await self.body.aclose()
+    return cast(Response, respond)
 
 
 def _object_without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
