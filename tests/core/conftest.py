@@ -1,3 +1,5 @@
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +48,23 @@ def on_sqlite(revisions: Revisions) -> Revisions:
     if SERVER:
         pytest.skip("PostgreSQL alters tables in place")
     return revisions
+
+
+@pytest.fixture
+def closed_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, which this user may not enter."""
+    if os.name == "nt":
+        pytest.skip("Windows has other permissions")
+    is_root = os.getuid() == 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        monkeypatch.chdir(folder)
+        folder.chmod(0)
+        if is_root:
+            # Root may enter every folder.
+            os.setresuid(65534, 65534, 0)
+        yield folder
+        if is_root:
+            os.setresuid(0, 0, 0)
+        folder.chmod(0o700)
+        monkeypatch.undo()

@@ -122,12 +122,15 @@ def test_a_sqlite_that_can_corrupt_its_log_is_reported(
     assert check_sqlite_version(version).level == level
 
 
+ADVICE = "create it, fix DATABASE_URL, or run this as the user of the app"
+
+
 @pytest.mark.parametrize(
     ("folder", "min_free", "expected"),
     [
         (".", 0, []),
         (".", 2**70, [("warning", "make room")]),
-        ("missing", MIN_FREE_BYTES, [("error", "create it, or fix DATABASE_URL")]),
+        ("missing", MIN_FREE_BYTES, [("error", ADVICE)]),
     ],
     ids=["fine", "full", "missing"],
 )

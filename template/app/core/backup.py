@@ -45,16 +45,16 @@ def _refuse_folder(path: Path) -> None:
 
 def back_up(source: Path, target: Path) -> None:
     """Write a verified copy of a database in use to a new file that only its owner can read."""
-    _refuse_folder(target)
-    taken = BackupError(f"{target} already exists, and a backup never overwrites a file")
-    if target.exists():
-        raise taken
     part = _new_file_next_to(target)
     try:
+        _refuse_folder(target)
+        if target.exists():
+            raise FileExistsError
         _copy_and_verify(source, part)
         _link_into_place(part, target)
     except FileExistsError:
-        raise taken from None
+        reason = f"{target} already exists, and a backup never overwrites a file"
+        raise BackupError(reason) from None
     except (sqlite3.Error, BackupError, OSError) as error:
         raise BackupError(f"cannot back up {source}: {error}") from error
     finally:
@@ -65,10 +65,10 @@ def restore(backup: Path, target: Path, metadata: MetaData) -> None:
     """Put a backup in the place of a database that is missing, or empty and not open anywhere."""
     verify(backup)
     log, index = (target.with_name(target.name + suffix) for suffix in ("-wal", "-shm"))
-    if not target.exists() and log.exists() and log.stat().st_size:
-        raise BackupError(f"{log} belongs to a database that is missing here: move it to that file")
     incoming = _new_file_next_to(target)
     try:
+        if not target.exists() and log.exists() and log.stat().st_size:
+            raise BackupError(f"{log} belongs to a database that is missing: move it to that file")
         _copy_and_verify(backup, incoming)
         if target.exists():
             _keep_owner_and_mode(target, incoming)
@@ -89,12 +89,12 @@ def verify(file: Path, check: str = "integrity_check") -> None:
 
     `quick_check` takes a tenth of the time. It does not compare indexes with their tables.
     """
-    _refuse_folder(file)
     try:
+        _refuse_folder(file)
         with open_file(file, "ro") as connection:
             result = connection.execute(f"PRAGMA {check}(1)").fetchone()[0]
             revisions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise BackupError(f"{file} is not a database of this app: {error}") from None
     if result != "ok":
         raise BackupError(f"{file} is damaged: {result}")

@@ -106,7 +106,9 @@ def _check_libraries() -> list[CheckResult]:
 
 
 def has_mode_bits(file: Path, bits: int) -> bool:
-    return os.name == "posix" and file.exists() and bool(file.stat().st_mode & bits)
+    # Not `exists`: before Python 3.14, it fails in a folder that this user may not enter.
+    is_there = os.name == "posix" and os.access(file, os.F_OK)
+    return is_there and bool(file.stat().st_mode & bits)
 
 
 def check_sqlite_version(version: tuple[int, ...]) -> CheckResult:
@@ -145,8 +147,10 @@ def _check_file(file: Path) -> list[CheckResult]:
 def check_folder(file: Path, min_free: int) -> list[CheckResult]:
     """SQLite creates files next to the database, and a migration copies it first."""
     folder, results = file.parent, []
-    if not folder.exists():
-        return [CheckResult("error", f"{folder} does not exist: create it, or fix DATABASE_URL")]
+    if not os.access(folder, os.X_OK):
+        message = f"{folder} does not exist, or this user may not enter it: create it, fix "
+        message += "DATABASE_URL, or run this as the user of the app"
+        return [CheckResult("error", message)]
     if not os.access(folder, os.W_OK):
         message = f"{folder} is not writable: SQLite creates files in it. Change its owner or mode"
         results.append(CheckResult("error", message))

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -198,10 +199,12 @@ def _prepare() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     current = Path.cwd()
-    nearest = (f for f in (current, *current.parents) if (f / "app/core/commands.py").exists())
-    project = next(nearest, PROJECT_FOLDER)
-    if not project.samefile(PROJECT_FOLDER):
-        raise fail(f"this command belongs to {PROJECT_FOLDER}, but you are in {project}")
+    for folder in (current, *current.parents):
+        # Not `exists`: before Python 3.14, it fails in a folder that this user may not enter.
+        if os.access(folder / "app/core/commands.py", os.F_OK):
+            if not folder.samefile(PROJECT_FOLDER):
+                raise fail(f"this command belongs to {PROJECT_FOLDER}, but you are in {folder}")
+            return
 
 
 def run(work: Coroutine[Any, Any, _Result]) -> _Result:

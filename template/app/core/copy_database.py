@@ -2,9 +2,9 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -52,7 +52,7 @@ def copy_database(
 def _is_missing(url: str) -> bool:
     """Whether opening the file would create it, empty."""
     parsed = parse_url(url)
-    return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists()
+    return parsed.get_backend_name() == "sqlite" and not os.access(parsed.database or "", os.F_OK)
 
 
 def _copy_tables(

@@ -31,7 +31,7 @@ def _check_settings(settings: CoreSettings) -> list[CheckResult]:
         if os.environ.get(name, given[name]) != given[name]:
             messages.append(f"{name} of the environment overrides .env: remove one of them")
     nearest = Path(".env").resolve()
-    if nearest.exists() and nearest != ENV_FILE.resolve():
+    if os.access(nearest, os.F_OK) and nearest != ENV_FILE.resolve():
         messages.append(f"{nearest} is not read: move its lines to {ENV_FILE}")
     if settings.docs:
         message = "everybody can read /docs and /openapi.json: unset DOCS, unless you want that"

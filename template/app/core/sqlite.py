@@ -170,9 +170,11 @@ class DatabaseFile:
     def _check(self) -> None:
         try:
             status = self.path.stat()
-        except OSError:
+        except OSError as error:
             # SQLite's own message does not name the file.
-            raise sqlite3.OperationalError(f"{self.path} does not exist") from None
+            is_missing = isinstance(error, FileNotFoundError)
+            reason = "does not exist" if is_missing else f"cannot be opened: {error.strerror}"
+            raise sqlite3.OperationalError(f"{self.path} {reason}") from None
         identity = status.st_dev, status.st_ino
         self._identity = self._identity or identity
         if self._identity != identity:
