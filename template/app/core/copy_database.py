@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from app.core.database import parse_url, synchronous_url
@@ -21,6 +22,8 @@ from app.core.sqlite import configure_sqlite_begin
 from app.core.types import is_storable
 
 _BATCH_ROWS = 1_000
+# The last id of each table with AUTOINCREMENT.
+_SQLITE_SEQUENCE = sa.table("sqlite_sequence", sa.column("name"), sa.column("seq"))
 
 # Called with a table, the number of rows copied so far, and the number of all rows.
 Progress = Callable[[str, int, int], None]
@@ -183,21 +186,32 @@ def _reason(error: Exception) -> object:
 
 
 def _continue_ids(reader: sa.Connection, writer: sa.Connection, table: sa.Table) -> None:
-    """Continue after the copied ids, which moved no sequence, and after those of deleted rows."""
+    """Continue after the ids that the source has given, even if their rows are deleted."""
     column = table.autoincrement_column
-    if (
-        writer.dialect.name == "postgresql"
-        and column is not None
-        and isinstance(column.type, sa.Integer)
-    ):
-        name = writer.dialect.identifier_preparer.format_table(table)
-        ids = [0, reader.scalar(sa.select(sa.func.max(column)))]
-        if sa.inspect(reader).has_table("sqlite_sequence"):
-            given = sa.text("SELECT seq FROM sqlite_sequence WHERE name = :name")
-            ids.append(reader.scalar(given, {"name": table.name}))
-        last = max(number for number in ids if number is not None)
-        sequence = sa.func.pg_get_serial_sequence(name, column.name)
-        writer.execute(sa.select(sa.func.setval(sequence, last + 1, False)))
+    if column is None or not isinstance(column.type, sa.Integer):
+        return
+    last = _last_id(reader, column)
+    if writer.dialect.name == "postgresql":
+        writer.execute(sa.select(sa.func.setval(_sequence(writer, column), last + 1, False)))
+    elif sa.inspect(writer).has_table(_SQLITE_SEQUENCE.name):
+        writer.execute(sa.delete(_SQLITE_SEQUENCE).where(_SQLITE_SEQUENCE.c.name == table.name))
+        writer.execute(sa.insert(_SQLITE_SEQUENCE).values(name=table.name, seq=last))
+
+
+def _last_id(connection: sa.Connection, column: sa.Column[Any]) -> int:
+    queries = [sa.select(sa.func.max(column))]
+    if connection.dialect.name == "postgresql":
+        sequence = sa.cast(_sequence(connection, column), postgresql.REGCLASS)
+        queries.append(sa.select(sa.func.pg_sequence_last_value(sequence)))
+    elif sa.inspect(connection).has_table(_SQLITE_SEQUENCE.name):
+        is_of_table = _SQLITE_SEQUENCE.c.name == column.table.name
+        queries.append(sa.select(_SQLITE_SEQUENCE.c.seq).where(is_of_table))
+    return max(connection.scalar(query) or 0 for query in queries)
+
+
+def _sequence(connection: sa.Connection, column: sa.Column[Any]) -> sa.Function[Any]:
+    table = connection.dialect.identifier_preparer.format_table(column.table)
+    return sa.func.pg_get_serial_sequence(table, column.name)
 
 
 def _checksum(connection: sa.Connection, table: sa.Table) -> tuple[int, int]:
