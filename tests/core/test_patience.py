@@ -188,9 +188,10 @@ def test_i13_a_request_that_is_ended_while_it_works_ends_no_other(
     assert asyncio.run(work()) == [408, 200, 200, 200]
 
 
-async def gone() -> AsyncIterator[Message]:
+async def gone(in_use: list[str]) -> AsyncIterator[Message]:
     yield chunk(b"", more=False)
-    await asyncio.sleep(0.05)
+    while not in_use:
+        await asyncio.sleep(0.01)
     yield {"type": "http.disconnect"}
 
 
@@ -241,7 +242,7 @@ def test_r7_a_client_that_goes_away_gives_its_connection_back(
     app: FastAPI, in_use: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> list[str]:
-        await send_request(app, "GET", "/export", gone(), reads=False)
+        await send_request(app, "GET", "/export", gone(in_use), reads=False)
         return [*in_use]
 
     assert asyncio.run(scenario()) == []
