@@ -77,10 +77,8 @@ def _add_server_commands(
         listens_at = socket or (host, port)
         options = {"workers": workers, "root_path": root_path, "timeout_keep_alive": keep_alive}
         options["timeout_graceful_shutdown"] = graceful_timeout
-        try:
+        with _explaining(ListenError):
             code = serve_app(app, settings, listens_at, **options)
-        except ListenError as error:
-            raise fail(error) from None
         raise typer.Exit(code)
 
     @cli.command()
@@ -110,10 +108,8 @@ def _add_server_commands(
         """Pin exact versions of all libraries. Run it after you change the dependencies."""
         from app.core.lock import LockError, lock
 
-        try:
+        with _explaining(LockError):
             lock(PROJECT_FOLDER, upgrade=upgrade)
-        except LockError as error:
-            raise fail(error) from None
 
     @cli.command()
     def openapi() -> None:
@@ -139,21 +135,17 @@ def _create_database_commands(
         config = Config(file)
         # The file format gives "%" a meaning.
         config.set_main_option("script_location", str(file.with_suffix("")).replace("%", "%%"))
-        try:
+        with _explaining(CommandError):
             command.upgrade(config, "head")
-        except CommandError as error:
-            raise fail(error) from None
 
     @db.command()
     def backup(path: Annotated[Path, typer.Argument(help="The file to create.")]) -> None:
         """Copy the SQLite database to a new file. The app can keep running."""
         from app.core.backup import BackupError, back_up, database_file
 
-        try:
+        with _explaining(BackupError):
             source = database_file(load_settings().database_url)
             back_up(source, path)
-        except BackupError as error:
-            raise fail(error) from None
         typer.echo(f"Backed up {source} to {path}")
 
     @db.command("restore")
@@ -161,11 +153,9 @@ def _create_database_commands(
         """Restore a backup. The SQLite database must be empty or missing, and the app stopped."""
         from app.core.backup import BackupError, database_file, restore
 
-        try:
+        with _explaining(BackupError):
             target = database_file(load_settings().database_url)
             restore(path, target, resolve_name(metadata))
-        except BackupError as error:
-            raise fail(error) from None
         typer.echo(f"Restored {path} to {target}. Login sessions and rows are those of that time.")
 
     @db.command()
@@ -180,15 +170,9 @@ def _create_database_commands(
             validate_database_url(url, "postgresql://user@host/name")
         except ValueError as error:
             raise fail(f"URL of the target: {error}") from None
-        try:
-            with progress_bars() as show:
-                copied = copy_database(
-                    load_settings().database_url, url, resolve_name(metadata), show
-                )
-        except CopyError as error:
-            raise fail(error) from None
-        except DBAPIError as error:
-            raise fail(error.orig) from None
+        source = load_settings().database_url
+        with _explaining(CopyError, DBAPIError), progress_bars() as show:
+            copied = copy_database(source, url, resolve_name(metadata), show)
         typer.echo(f"Copied and compared {sum(copied.values())} rows in {len(copied)} tables.")
 
     return db
@@ -231,6 +215,16 @@ async def _find_migration_problem(error: Exception) -> str | None:
     if project is None or not isinstance(error, AppError | DBAPIError):
         return None
     return await find_migration_problem(*project())
+
+
+@contextmanager
+def _explaining(*errors: type[Exception]) -> Iterator[None]:
+    """End the command with the reason of such an error, without a traceback."""
+    try:
+        yield
+    except errors as error:
+        # That of a driver is shorter than SQLAlchemy's, which has the statement.
+        raise fail(getattr(error, "orig", error)) from None
 
 
 def fail(reason: object) -> typer.Exit:
