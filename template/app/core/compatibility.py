@@ -6,7 +6,6 @@ lacks the files of newer ones. Each step of a migration updates the list in its 
 
 import logging
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -129,11 +128,8 @@ def read_schema(connection: Connection) -> Schema:
         and not stored.get("computed")
     )
     types = {key: repr(stored["type"]) for key, stored in columns.items()}
-    with warnings.catch_warnings():
-        # The statements of indexes have the expressions.
-        warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based")
-        rules = {(table, normalize_sql(sql)): sql for table, sql in _read_rules(connection)}
-        return Schema(types, frozenset(required), rules)
+    rules = {(table, normalize_sql(sql)): sql for table, sql in _read_rules(connection)}
+    return Schema(types, frozenset(required), rules)
 
 
 def _read_rules(connection: Connection) -> Iterator[tuple[str, str]]:

@@ -38,16 +38,20 @@ def run_migrations(metadata: MetaData, load_settings: Callable[[], CoreSettings]
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
     connection: Connection | None = context.config.attributes.get("connection")
-    if connection is not None:
-        return _migrate(connection, metadata)
-    url = _database_url(load_settings)
-    if context.is_offline_mode():
-        return _print_sql(url, metadata)
-    copied = _back_up_first(url, metadata)
-    if url.get_dialect().is_async:
-        asyncio.run(_migrate_async(url, metadata, copied))
-    else:
-        _migrate_sync(url, metadata, copied)
+    with warnings.catch_warnings():
+        # Batches, autogenerate and the list of compatible releases take care of both.
+        warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based")
+        warnings.filterwarnings("ignore", "Unnamed CHECK constraint on reflected table")
+        if connection is not None:
+            return _migrate(connection, metadata)
+        url = _database_url(load_settings)
+        if context.is_offline_mode():
+            return _print_sql(url, metadata)
+        copied = _back_up_first(url, metadata)
+        if url.get_dialect().is_async:
+            asyncio.run(_migrate_async(url, metadata, copied))
+        else:
+            _migrate_sync(url, metadata, copied)
 
 
 def _database_url(load_settings: Callable[[], CoreSettings]) -> URL:
@@ -168,13 +172,9 @@ def _migrate(connection: Connection, metadata: MetaData, copied: Heads | None = 
     if is_upgrade and is_ahead_and_compatible(connection, context.script):
         return logger.info("The database is ahead of this code, which works with it")
     _reject_unknown_heads(context.get_context())
-    with warnings.catch_warnings():
-        # Batches and autogenerate take care of both.
-        warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based")
-        warnings.filterwarnings("ignore", "Unnamed CHECK constraint on reflected table")
-        # Another migration may have finished since the copy was made.
-        guard.needs_copy = copied != frozenset(context.get_context().get_current_heads())
-        context.run_migrations()
+    # Another migration may have finished since the copy was made.
+    guard.needs_copy = copied != frozenset(context.get_context().get_current_heads())
+    context.run_migrations()
     guard.reject_new_orphans()
     if _is_upgraded_to_head() and not guard.has_stamped:
         insert_missing_seed_rows(connection, metadata)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import sqlalchemy
 from sqlalchemy import URL, Connection, Engine, event, text
@@ -136,10 +136,9 @@ def rollback_if_open(engine: Engine) -> None:
 
     @event.listens_for(engine, "reset")
     def reset(connection: DBAPIConnection, _: ConnectionPoolEntry, state: PoolResetState) -> None:
-        if not state.asyncio_safe or not isinstance(connection, SQLiteConnection):
-            return
-        if connection.in_transaction:
-            cast(Any, engine.dialect).do_rollback(connection)
+        is_ours = isinstance(connection, SQLiteConnection)
+        if is_ours and state.asyncio_safe and connection.in_transaction:
+            connection.rollback()
 
 
 class DatabaseFile:
@@ -155,11 +154,8 @@ class DatabaseFile:
         self._identity: tuple[int, int] | None = None
 
     def guard(self, engine: Engine) -> None:
-        event.listen(engine, "do_connect", self._check_before_opening)
+        event.listen(engine, "do_connect", lambda *_: self._check())
         event.listen(engine, "begin", self._check_before_beginning)
-
-    def _check_before_opening(self, *_: object) -> None:
-        self._check()
 
     def _check_before_beginning(self, _: Connection) -> None:
         try:
