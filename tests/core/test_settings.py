@@ -354,6 +354,29 @@ def test_a_validator_of_all_settings_is_reported_like_one_of_a_setting(
         Shelves.load()
 
 
+def test_a_list_that_is_no_json_is_reported_without_its_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Shelves(Settings):
+        shelves: list[str]
+
+    monkeypatch.setenv("SHELVES", f"oak,{SECRET}")
+
+    with pytest.raises(SystemExit, match=r'"shelves" .* as JSON, or declare it') as stopped:
+        Shelves.load()
+    assert SECRET not in str(stopped.value)
+
+
+def test_an_origin_is_compared_as_browsers_send_it(make_settings: MakeSettings) -> None:
+    app = create_app(make_settings(cors_origins="https://Front.Example.com"))
+    headers = {"Origin": "https://front.example.com"}
+
+    with TestClient(app) as client:
+        response = client.get("/health/live", headers=headers)
+
+    assert response.headers["Access-Control-Allow-Origin"] == headers["Origin"]
+
+
 def test_check_reports_an_app_that_cannot_be_imported() -> None:
     broken = create_cli("", load_settings, app="app.nowhere:app", metadata="app.models:metadata")
 

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from annotated_types import Ge, Interval
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -111,6 +111,10 @@ class CoreSettings(BaseSettings):
             if for_production and given != "production":
                 lines.insert(0, "  ENVIRONMENT: set it to production")
             raise SystemExit("\n".join(["Invalid settings:", *lines])) from None
+        except SettingsError as error:
+            # One of the project, such as a `list[str]`.
+            message = f"Invalid settings: {error}: write it as JSON, or declare it CommaSeparated"
+            raise SystemExit(message) from None
         except OSError as error:
             raise SystemExit(f"Cannot read the settings: {error}") from None
         except UnicodeDecodeError:
@@ -163,7 +167,8 @@ class CoreSettings(BaseSettings):
     def _validate_cors_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         if not all(_ORIGIN.fullmatch(origin) for origin in origins):
             raise ValueError("use full origins: https://www.example.com, without * and path")
-        return origins
+        # As browsers send them.
+        return tuple(origin.lower() for origin in origins)
 
     @field_validator("cors_headers")
     @classmethod
