@@ -5,9 +5,12 @@ from collections import Counter
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
+from app.auth import passwords
 from app.cli import cli
 from app.permissions import PermissionName
 from tests.auth_internals.helpers import (
@@ -37,6 +40,24 @@ def test_users_are_told_of_a_login_from_a_new_network_once(
     (mail,) = mails(rows, about_logins=True)
     assert mail.to == "ada@example.com"
     assert "testclient" in mail.text
+
+
+def test_a_network_stays_known_when_a_login_renews_the_hash(
+    client: TestClient,
+    make_user: MakeUser,
+    log_in: LogIn,
+    rows: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_user("ada")
+    log_in("ada")
+    stronger = PasswordHash((Argon2Hasher(time_cost=2, memory_cost=8, parallelism=1),))
+    monkeypatch.setattr(passwords, "HASHER", stronger)
+
+    for _ in range(2):
+        log_in("ada")
+
+    assert len(mails(rows, about_logins=True)) == 1
 
 
 def test_a_hostile_user_agent_is_one_line_of_the_mail(

@@ -82,8 +82,11 @@ async def _verify_and_log_in(
             current = await session.get(User, user.id, with_for_update=True)
             if current is None or not current.is_active or current.password != stored_hash:
                 continue
-            current.password = check.new_hash or stored_hash
-            is_new = await throttle.remember(session, current.password, client.address)
+            is_new = await throttle.remember(session, stored_hash, client.address)
+            if check.new_hash:
+                # The same password with other parameters.
+                current.password = check.new_hash
+                await throttle.remember(session, check.new_hash, client.address)
             token = await sessions.create_login_session(session, settings, user.id, client)
             if is_new:
                 device = client.user_agent[:200]
