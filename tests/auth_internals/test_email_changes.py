@@ -1,12 +1,13 @@
 """A new email address: confirmed at the new one, with a way back from the old one."""
 
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from app.auth.models import Purpose
 from tests.auth_internals.helpers import (
@@ -208,6 +209,22 @@ def test_t9_a_change_by_an_administrator_ends_all_links_to_other_addresses(
 
     assert [verify(client, token) for token in (*ways_back, pending)] == [400] * 3
     assert email_of(rows) == OLD
+
+
+def test_an_administrator_who_waits_for_a_change_of_the_own_address_cannot_undo_it(
+    client: TestClient, admin: Headers, rows: Engine
+) -> None:
+    """The address that the request names was the own one when the request was authenticated."""
+    me = client.get(ME, headers=admin).json()
+    path, body = f"{USERS}/{me['id']}", {"email": me["email"]}
+    with ThreadPoolExecutor(1) as other:
+        with rows.begin() as change:
+            change.execute(text("UPDATE users SET email = :new"), {"new": NEW})
+            response = other.submit(client.patch, path, json=body, headers=admin)
+            time.sleep(0.5)
+
+        assert response.result().status_code == 403
+    assert email_of(rows, "admin") == NEW
 
 
 def test_another_user_cannot_end_a_way_back_or_a_pending_change(

@@ -105,6 +105,8 @@ async def update_user(
 ) -> User:
     hashed = await _hash_for(database, settings, caller, user_id, data)
     user = await _load_for_change(session, caller, user_id)
+    if user.id == caller.user_id and data.email not in (None, user.email):
+        raise PermissionDenied("Change your own email address at /api/v1/users/me.")
     return await apply_update(session, settings, caller, user, data, hashed)
 
 

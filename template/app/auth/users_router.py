@@ -20,7 +20,7 @@ from app.auth.dependencies import (
 )
 from app.auth.schemas import OwnUserUpdate, UserFilters, UserPermissions, normalize_email
 from app.auth.throttle import TooManyAttempts
-from app.core.errors import Conflict, PermissionDenied
+from app.core.errors import Conflict
 from app.core.openapi import error_responses
 from app.core.pagination import Page, PageDep, paginate
 from app.core.routing import IdPath, Router
@@ -117,8 +117,6 @@ async def update_user(
     A new password logs the user out everywhere, and so does deactivation. Your own address needs
     `PATCH /api/v1/users/me` or a link.
     """
-    if user_id == user.user_id and data.email not in (None, user.email):
-        raise PermissionDenied("Change your own email address at /api/v1/users/me.")
     return await users.update_user(database, session, settings, user, user_id, data)
 
 
