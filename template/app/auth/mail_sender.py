@@ -98,11 +98,11 @@ async def send_next(database: Database, settings: Settings) -> Outcome | None:
         return None
     try:
         if datetime.now(UTC) - mail.queued_at > _GIVE_UP_AFTER:
-            raise _Expired("It could not be sent in time.")
+            raise TimeoutError("It could not be sent in time.")
         message = write_mail(mail, settings)
     except Exception as error:
         # Owners write the templates, so they may fail in any way.
-        await _note_failure(database, mail, error, gives_up=isinstance(error, _Expired))
+        await _note_failure(database, mail, error)
         return Outcome.FAILED
     if settings.smtp_url is None or settings.in_development:
         logger.info("Email, not sent in development:\n%s", read_mail(message))
@@ -113,7 +113,7 @@ async def send_next(database: Database, settings: Settings) -> Outcome | None:
             await _send(server, mail, message)
         except Exception as error:
             codes = _codes_about_mail(error)
-            await _note_failure(database, mail, error, gives_up=min(codes, default=0) >= 500)
+            await _note_failure(database, mail, error, is_final=min(codes, default=0) >= 500)
             # 421 says that the server closes the connection (RFC 5321, section 4.2.2).
             return Outcome.FAILED if codes and 421 not in codes else Outcome.UNAVAILABLE
         await _finish(database, server, mail)
@@ -183,10 +183,6 @@ def mail_server(smtp_url: SecretStr) -> "SMTP":
     )
 
 
-class _Expired(Exception):
-    pass
-
-
 def _codes_about_mail(error: Exception) -> list[int]:
     """The SMTP codes of a rejected mail: 5xx is final. Empty if the server could not be used."""
     from aiosmtplib import SMTPDataError, SMTPException, SMTPNotSupported, SMTPRecipientsRefused
@@ -206,11 +202,11 @@ def _codes_about_mail(error: Exception) -> list[int]:
 
 
 async def _note_failure(
-    database: Database, mail: OutgoingMail, error: Exception, *, gives_up: bool
+    database: Database, mail: OutgoingMail, error: Exception, *, is_final: bool = False
 ) -> None:
     """Store why an attempt failed. Gives up if the next one would be too late."""
     next_attempt_at = mail.next_attempt_at
-    if gives_up or next_attempt_at is None or next_attempt_at > mail.queued_at + _GIVE_UP_AFTER:
+    if is_final or next_attempt_at is None or next_attempt_at > mail.queued_at + _GIVE_UP_AFTER:
         next_attempt_at = None
     # A server may answer with anything, even with invalid text.
     reason = one_line(f"{type(error).__name__}: {error}", _MAX_REASON_LENGTH)
