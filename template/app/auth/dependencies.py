@@ -33,6 +33,11 @@ class LoginTooOld(Unauthenticated):
     )
 
 
+def _read_bearer(header: str) -> str | None:
+    scheme, _, token = header.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
 class _BearerToken(OAuth2PasswordBearer):
     """Reads the token of a request or a WebSocket. FastAPI's own class only reads requests."""
 
@@ -45,10 +50,10 @@ class _BearerToken(OAuth2PasswordBearer):
         headers = connection.headers.getlist("Authorization")
         if not headers:
             return None
-        scheme, _, token = headers[0].partition(" ")
-        if len(headers) > 1 or scheme.lower() != "bearer":
+        token = _read_bearer(headers[0])
+        if len(headers) > 1 or token is None:
             raise Unauthenticated
-        return token.strip()
+        return token
 
 
 _token = _BearerToken("token")
@@ -165,8 +170,7 @@ def require_owner(user: AuthContext, owner_id: int, permission: str) -> None:
 
 async def get_client(connection: HTTPConnection) -> Client:
     address = connection.client.host if connection.client else "unknown"
-    scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
-    replaced = token.strip() if scheme.lower() == "bearer" else None
+    replaced = _read_bearer(connection.headers.get("Authorization", ""))
     return Client(address, connection.headers.get("User-Agent", ""), replaced)
 
 
