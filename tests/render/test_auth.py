@@ -46,8 +46,6 @@ FILES = [
     "app/auth/pages.py",
     "app/auth/passwords.py",
     "app/auth/permissions.py",
-    "app/auth/recovery.py",
-    "app/auth/registration.py",
     "app/auth/router.py",
     "app/auth/schemas.py",
     "app/auth/service.py",

@@ -12,12 +12,11 @@ MAX_FUNCTION = 40
 MAX_IMPORTS = 8
 MAX_FILE = 260
 
-# They bring everything about users together: rules, schemas, sessions, passwords and emails. The
-# routers and the pages of links are a list of all.
+# They bring everything about users together: rules, schemas, sessions, passwords and emails. A list
+# of routers names all.
 MAY_IMPORT_MORE = {
     "app.api.routers",
     "app.auth.account",
-    "app.auth.pages",
     "app.auth.service",
     "app.auth.users",
     "app.auth.users_router",
@@ -35,11 +34,11 @@ TRANSACTIONS = {
     "app.db.session.get_session",
     # Attempts count even if the request fails, and logins must not wait for a lock while hashing.
     "app.auth.account.confirm_email",
+    "app.auth.account.register",
     "app.auth.account.request_email_change",
-    "app.auth.recovery.request_password_reset",
-    "app.auth.recovery.reset_password",
-    "app.auth.registration.register",
-    "app.auth.registration.request_registration",
+    "app.auth.account.request_password_reset",
+    "app.auth.account.request_registration",
+    "app.auth.account.reset_password",
     "app.auth.service.change_password",
     "app.auth.service._verify_and_log_in",
     "app.auth.throttle._count",

@@ -432,7 +432,9 @@ def parameters(files: dict[str, str]) -> dict[str, tuple[int, set[str]]]:
     found = {}
     for module, text in files.items():
         for node in ast.parse(text).body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if not node.name.startswith("_"):
                 needed = len(node.args.args) - len(node.args.defaults)
                 keywords = {argument.arg for argument in node.args.kwonlyargs}
                 found[f"{module}.{node.name}"] = needed, keywords

@@ -2,10 +2,11 @@
 
 from http import HTTPStatus
 
-from app.auth import account, recovery, registration
+from app.auth import account
 from app.auth.dependencies import ClientDep, DatabaseDep, RecentLogin, SettingsDep
-from app.auth.links import InvalidLink, LinksUnavailable, TooManyAttempts
+from app.auth.links import InvalidLink, LinksUnavailable
 from app.auth.schemas import EmailConfirmation, LinkRequest, PasswordReset, Registration
+from app.auth.throttle import TooManyAttempts
 from app.core.openapi import error_responses
 from app.core.routing import Router
 
@@ -25,7 +26,7 @@ async def forgot_password(
     The response is the same for an address that no user has. The link works once, for half an hour,
     and until you log in.
     """
-    await recovery.request_password_reset(database, settings, data.email, client.address)
+    await account.request_password_reset(database, settings, data.email, client.address)
 
 
 @router.post(
@@ -38,7 +39,7 @@ async def reset_password(
 ) -> None:
     """Choose a new password with the token of a link. Ends all your login sessions."""
     token, password = data.token, data.new_password
-    await recovery.reset_password(database, settings, token, password, client.address)
+    await account.reset_password(database, settings, token, password, client.address)
 
 
 @router.post(
@@ -53,7 +54,7 @@ async def register(
 
     The response is the same for an address that has an account. The link works once, for an hour.
     """
-    await registration.request_registration(database, settings, data.email, client.address)
+    await account.request_registration(database, settings, data.email, client.address)
 
 
 @router.post(
@@ -65,7 +66,7 @@ async def complete_registration(
     data: Registration, client: ClientDep, database: DatabaseDep, settings: SettingsDep
 ) -> None:
     """Choose your username and password with the token of a link. Then you can log in."""
-    await registration.register(
+    await account.register(
         database, settings, data.token, data.username, data.password, client.address
     )
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.auth import audit
 from app.auth.authentication import KEY_PREFIX, AuthContext, hash_token, reauthenticate
 from app.auth.models import ApiKey
-from app.auth.permissions import find_permissions, lock_permissions
+from app.auth.permissions import find_permissions
 from app.auth.schemas import ApiKeyCreate
 from app.core.errors import Conflict, NotFound, PermissionDenied
 
@@ -27,7 +27,6 @@ async def create_key(
     session: AsyncSession, caller: AuthContext, data: ApiKeyCreate
 ) -> tuple[ApiKey, str]:
     """A new key and its token, which is not stored."""
-    await lock_permissions(session)
     held = await reauthenticate(session, caller)
     if not held.issuperset(data.scopes):
         await find_permissions(session, data.scopes, field="scopes")

@@ -4,7 +4,6 @@ Each route and command that changes a user, a permission or a login session call
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -32,15 +31,6 @@ class Target(NamedTuple):
     type: str
     id: int
     name: str
-
-
-@dataclass(frozen=True)
-class AuditFilter:
-    """Which events to list. None means all of them."""
-
-    actor_id: int | None = None
-    target: tuple[str, int] | None = None
-    since: datetime | None = None
 
 
 async def record(
@@ -83,18 +73,19 @@ def _storable(name: str, length: int) -> str:
     return name.encode("utf-8", "replace").decode()[:length]
 
 
-def select_events(wanted: AuditFilter) -> Select[AuditEvent]:
-    """The events, unordered. Each filter has an index, in the order of time."""
+def filter_events(
+    actor_id: int | None, target_type: str, target_id: int | None, since: datetime | None
+) -> Select[AuditEvent]:
+    """The events, unordered. Each filter has an index, in the order of time. None means all."""
     statement = select(AuditEvent)
-    if wanted.actor_id is not None:
-        statement = statement.where(AuditEvent.actor_id == wanted.actor_id)
-    if wanted.target is not None:
-        target_type, target_id = wanted.target
+    if actor_id is not None:
+        statement = statement.where(AuditEvent.actor_id == actor_id)
+    if target_id is not None:
         statement = statement.where(
             AuditEvent.target_type == target_type, AuditEvent.target_id == target_id
         )
-    if wanted.since is not None:
-        statement = statement.where(AuditEvent.created_at >= wanted.since)
+    if since is not None:
+        statement = statement.where(AuditEvent.created_at >= since)
     return statement
 
 

@@ -30,8 +30,7 @@ async def list_events(
     until: Annotated[Timestamp | None, Query(description="Only before this time.")] = None,
 ) -> Page[AuditEvent]:
     """List who changed which user, permission or login session, newest first."""
-    target = (target_type, target_id) if target_id is not None else None
-    wanted = audit.AuditFilter(actor_id, target, since)
+    statement = audit.filter_events(actor_id, target_type, target_id, since)
     if until is not None:
         page = page_before(page, AuditEvent.created_at, until)
-    return await paginate(session, audit.select_events(wanted), page, order="-created_at")
+    return await paginate(session, statement, page, order="-created_at")

@@ -141,7 +141,8 @@ async def _set_password(username: str, password: str) -> None:
         hashed = await hash_new_password(settings, password, found.username, found.email)
         async with database.writers.begin() as session:
             found = await users.load_user(session, is_wanted)
-            await users.reset_password(session, settings, found, hashed)
+            async with users.recorded_change(session, None, found):
+                await users.set_password(session, settings, found, hashed)
 
 
 async def _set_active(username: str, is_active: bool) -> None:
@@ -177,16 +178,16 @@ async def _list_users() -> None:
 
 
 async def _list_events(by: str, on: str, since: datetime | None, limit: int) -> None:
-    from app.auth.audit import AuditFilter, describe, find_user_id, select_events
+    from app.auth.audit import describe, filter_events, find_user_id
     from app.auth.models import AuditEvent
     from app.core.database import Database
 
     async with Database(load_settings()) as database, database.readers() as session:
         actor = await find_user_id(session, by) if by else None
-        target = ("users", await find_user_id(session, on)) if on else None
-        wanted = AuditFilter(actor, target, since and since.replace(tzinfo=UTC))
+        target = await find_user_id(session, on) if on else None
+        events = filter_events(actor, "users", target, since and since.replace(tzinfo=UTC))
         newest_first = AuditEvent.created_at.desc(), AuditEvent.id.desc()
-        statement = select_events(wanted).order_by(*newest_first).limit(limit)
+        statement = events.order_by(*newest_first).limit(limit)
         async for event in await session.stream_scalars(statement.execution_options(yield_per=500)):
             typer.echo(describe(event))
 
@@ -198,13 +199,9 @@ async def _change_permissions(
 
     async with _user_to_change(username) as (session, found):
         await permissions.find_permissions(session, names)
-        before = permissions.granted(found)
-        wanted = sorted(change(before))
+        wanted = sorted(change(permissions.granted(found)))
         granted = await permissions.find_permissions(session, wanted)
-        await permissions.set_permissions(session, found, granted)
-        await permissions.notify_of_permissions(
-            session, load_settings(), found, before, "An administrator"
-        )
+        await permissions.change_permissions(session, load_settings(), found, granted)
     typer.echo(f"{username} holds {', '.join(wanted) or 'no permission'}.")
 
 

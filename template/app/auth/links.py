@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from typing import NamedTuple
 
 from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,7 +18,6 @@ from app.auth.mail import queue_mail
 from app.auth.models import OneTimeToken as OneTimeToken
 from app.auth.models import Purpose as Purpose
 from app.auth.models import delete_oldest
-from app.auth.throttle import TooManyAttempts as TooManyAttempts
 from app.core.errors import AppError, NotFound
 from app.models.user import User
 from app.settings import Settings
@@ -27,29 +27,23 @@ _MAX_DELETED = 100
 # Where the README starts the app.
 _DEVELOPMENT_URL = "http://localhost:8001"
 
-_LIFETIMES = {
-    Purpose.RESET_PASSWORD: timedelta(minutes=30),
+
+class _Link(NamedTuple):
+    """How long it works, its page in `/account/` or at FRONTEND_URL, and its email in app/mails."""
+
+    lifetime: timedelta
+    page: str
+    template: str
+
+
+_LINKS = {
+    Purpose.RESET_PASSWORD: _Link(timedelta(minutes=30), "reset-password", "password_reset"),
     # After that, the person asks for a new password instead.
-    Purpose.INVITATION: timedelta(days=3),
-    Purpose.REGISTER: timedelta(hours=1),
-    Purpose.CHANGE_EMAIL: timedelta(hours=1),
+    Purpose.INVITATION: _Link(timedelta(days=3), "reset-password", "invitation"),
+    Purpose.REGISTER: _Link(timedelta(hours=1), "register", "registration"),
+    Purpose.CHANGE_EMAIL: _Link(timedelta(hours=1), "confirm-email", "confirm_new_email"),
     # The way back, after someone else has changed the address.
-    Purpose.RESTORE_EMAIL: timedelta(days=7),
-}
-# In `/account/`, or at FRONTEND_URL.
-_PAGES = {
-    Purpose.RESET_PASSWORD: "reset-password",
-    Purpose.INVITATION: "reset-password",
-    Purpose.REGISTER: "register",
-    Purpose.CHANGE_EMAIL: "confirm-email",
-    Purpose.RESTORE_EMAIL: "confirm-email",
-}
-# The emails, in app/mails, in which these links are sent.
-_TEMPLATES = {
-    Purpose.RESET_PASSWORD: "password_reset",
-    Purpose.INVITATION: "invitation",
-    Purpose.CHANGE_EMAIL: "confirm_new_email",
-    Purpose.RESTORE_EMAIL: "restore_previous_email",
+    Purpose.RESTORE_EMAIL: _Link(timedelta(days=7), "confirm-email", "restore_previous_email"),
 }
 # A request for a link takes at least this long, whether the address belongs to a user or not.
 _REQUEST_SECONDS = 0.5
@@ -74,12 +68,12 @@ def check_available(settings: Settings) -> None:
         raise LinksUnavailable
 
 
-def url(settings: Settings, purpose: Purpose, token: str) -> str:
+def _url(settings: Settings, purpose: Purpose, token: str) -> str:
+    page = _LINKS[purpose].page
     if settings.frontend_url:
         # What comes after # stays in the browser.
-        return f"{settings.frontend_url}/{_PAGES[purpose]}#token={token}"
-    base = settings.public_url or _DEVELOPMENT_URL
-    return f"{base}/account/{_PAGES[purpose]}?token={token}"
+        return f"{settings.frontend_url}/{page}#token={token}"
+    return f"{settings.public_url or _DEVELOPMENT_URL}/account/{page}?token={token}"
 
 
 @asynccontextmanager
@@ -102,14 +96,15 @@ def use_key(token_hash: str) -> str:
     return f"link {token_hash}"
 
 
-async def create(
+async def create_link(
     session: AsyncSession,
+    settings: Settings,
     purpose: Purpose,
     user: User | None,
     email: str,
     caller: AuthContext | None = None,
 ) -> str:
-    """A new token, which ends the earlier ones for the same purpose and user or address."""
+    """A new link, which ends the earlier ones for the same purpose and user or address."""
     now, token = datetime.now(UTC), secrets.token_urlsafe(32)
     # No user has the id 0: an unknown address costs the same statement.
     is_theirs = OneTimeToken.user_id == (user.id if user else 0)
@@ -125,7 +120,7 @@ async def create(
         purpose=purpose,
         token_hash=hash_token(token),
         email=email,
-        expires_at=now + _LIFETIMES[purpose],
+        expires_at=now + _LINKS[purpose].lifetime,
     )
     session.add(row)
     await session.flush()
@@ -134,7 +129,7 @@ async def create(
         unknown = audit.Target("one_time_tokens", row.id, "unknown")
         target = audit.target_user(user) if user else unknown
         await audit.record(session, caller, "link_created", target, purpose=[purpose])
-    return token
+    return _url(settings, purpose, token)
 
 
 async def send(
@@ -147,9 +142,9 @@ async def send(
     **values: str,
 ) -> None:
     """Send a new link to an address of a user. `values` are for its template, in app/mails."""
-    values["link"] = url(settings, purpose, await create(session, purpose, user, to, caller))
-    values["username"] = user.username
-    await queue_mail(session, to=to, template=_TEMPLATES[purpose], **values)
+    link = await create_link(session, settings, purpose, user, to, caller)
+    values |= {"link": link, "username": user.username}
+    await queue_mail(session, to=to, template=_LINKS[purpose].template, **values)
 
 
 async def find(session: AsyncSession, token: str, *purposes: Purpose) -> OneTimeToken:
@@ -158,9 +153,11 @@ async def find(session: AsyncSession, token: str, *purposes: Purpose) -> OneTime
     # The upper bound is for a clock that was wrong when the link was created.
     is_valid = or_(
         *(
-            and_(OneTimeToken.purpose == p, OneTimeToken.expires_at.between(now, now + lifetime))
-            for p, lifetime in _LIFETIMES.items()
-            if p in purposes
+            and_(
+                OneTimeToken.purpose == purpose,
+                OneTimeToken.expires_at.between(now, now + _LINKS[purpose].lifetime),
+            )
+            for purpose in purposes
         )
     )
     has_token = OneTimeToken.token_hash == hash_token(token)

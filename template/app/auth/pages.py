@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
 from app import TITLE
-from app.auth import account, recovery, registration
+from app.auth import account
 from app.auth.dependencies import FROM_THIS_SITE, ClientDep, DatabaseDep, SettingsDep
 from app.auth.links import InvalidLink
 from app.auth.schemas import LinkRequest, PasswordReset, Registration, TokenText
@@ -51,7 +51,7 @@ async def request_password_reset(
 ) -> HTMLResponse:
     try:
         data = LinkRequest(email=email)
-        await recovery.request_password_reset(database, settings, data.email, client.address)
+        await account.request_password_reset(database, settings, data.email, client.address)
     except ValidationError as error:
         return _request_form(email, _invalid(error.errors()[0]["msg"]))
     except AppError as error:
@@ -75,7 +75,7 @@ async def choose_password(
 ) -> HTMLResponse:
     try:
         data = PasswordReset(token=token, new_password=new_password)
-        await recovery.reset_password(database, settings, token, data.new_password, client.address)
+        await account.reset_password(database, settings, token, data.new_password, client.address)
     except ValidationError:
         reason = f"Use {settings.password_min_length} to 256 characters."
         return _password_form(token, _invalid(reason))
@@ -102,7 +102,7 @@ async def register(
 ) -> HTMLResponse:
     try:
         data = Registration(token=token, username=username, password=new_password)
-        await registration.register(
+        await account.register(
             database, settings, token, data.username, data.password, client.address
         )
     except ValidationError:

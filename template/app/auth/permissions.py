@@ -55,27 +55,27 @@ async def recheck(
     return held
 
 
-async def manageable(session: AsyncSession, held: frozenset[str]) -> frozenset[str]:
-    """The permissions that a holder of `held` can grant, and whose holders they can change.
+async def check_manageable(
+    session: AsyncSession, held: frozenset[str], user: User
+) -> frozenset[str]:
+    """Reject a change to a user who holds more. Returns what a holder of `held` can grant.
 
-    These are their own. Holders of every declared permission can also manage those that the code
-    no longer declares: otherwise no one could manage the users who still have one.
+    These are their own permissions. Holders of every declared one can also manage those that the
+    code no longer declares: otherwise no one could manage the users who still have one.
     """
     if held >= {*PermissionName}:
         held |= frozenset(await session.scalars(select(Permission.name)))
-    return held
-
-
-async def check_manageable(session: AsyncSession, held: frozenset[str], user: User) -> None:
-    if not granted(user) <= await manageable(session, held):
+    if not granted(user) <= held:
         raise PermissionDenied("This user has permissions that you lack.")
+    return held
 
 
 async def find_permissions(
     session: AsyncSession, names: Sequence[str], field: str = "permissions"
 ) -> list[Permission]:
-    """The permissions with these names; Invalid, with the position of each unknown one."""
-    found = {p.name: p for p in await session.scalars(select(Permission))}
+    """The permissions with these names, in order; Invalid, with each position of an unknown one."""
+    stored = await session.scalars(select(Permission).order_by(Permission.name))
+    found = {permission.name: permission for permission in stored}
     unknown = [
         FieldError(["body", field, str(position)], f"Unknown permission: {name}.", "unknown")
         for position, name in enumerate(names)
@@ -83,21 +83,7 @@ async def find_permissions(
     ]
     if unknown:
         raise Invalid(unknown)
-    return [found[name] for name in dict.fromkeys(names)]
-
-
-async def replace_permissions(
-    session: AsyncSession,
-    caller: AuthContext,
-    held: frozenset[str],
-    user: User,
-    names: Sequence[str],
-) -> None:
-    """Replace the permissions of a user, on behalf of a caller who holds these."""
-    permissions = await find_permissions(session, names)
-    if not frozenset(names) - granted(user) <= await manageable(session, held):
-        raise PermissionDenied("You can only grant permissions that you hold yourself.")
-    await set_permissions(session, user, permissions, caller)
+    return [permission for name, permission in found.items() if name in names]
 
 
 async def set_permissions(
@@ -118,13 +104,20 @@ async def set_permissions(
         logger.info("Permissions changed", extra=fields)
 
 
-async def notify_of_permissions(
-    session: AsyncSession, settings: Settings, user: User, before: frozenset[str], by: str
+async def change_permissions(
+    session: AsyncSession,
+    settings: Settings,
+    user: User,
+    permissions: list[Permission],
+    caller: AuthContext | None = None,
 ) -> None:
-    after = granted(user)
-    if before != after:
-        values = {"by": by, "permissions": ", ".join(sorted(after)) or "none"}
-        await notify(session, settings, user, "permissions_changed", **values)
+    """As `set_permissions`, and tell the user."""
+    before = granted(user)
+    await set_permissions(session, user, permissions, caller)
+    if (after := granted(user)) != before:
+        by = caller.username if caller else "An administrator"
+        names = ", ".join(sorted(after)) or "none"
+        await notify(session, settings, user, "permissions_changed", by=by, permissions=names)
 
 
 async def require_holders(session: AsyncSession, needed: frozenset[str]) -> None:

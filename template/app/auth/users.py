@@ -1,7 +1,8 @@
 """Users: how they are found, created, changed and deleted."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from sqlalchemy import ColumnElement, bindparam, select
 from sqlalchemy.exc import IntegrityError
@@ -51,7 +52,11 @@ async def load_user(
 
 
 async def create_user(
-    session: AsyncSession, settings: Settings, caller: AuthContext, data: UserCreate
+    database: Database,
+    session: AsyncSession,
+    settings: Settings,
+    caller: AuthContext,
+    data: UserCreate,
 ) -> User:
     """Create a user. Unless REGISTRATION is closed, it has no password, and gets an invitation."""
     invites = settings.registration != "closed"
@@ -60,6 +65,10 @@ async def create_user(
     if data.password is not None and invites:
         raise _password_is_private()
     user = await new_user(settings, data)
+    if invites:
+        # By its address, and by its sender in place of a network.
+        name = f"invitation, {links.mailbox_key(user.email)}"
+        await throttle.record(database, name, f"invitations by user {caller.user_id}")
     await permissions.recheck(session, caller, "users:write")
     await add_user(session, user, caller)
     if invites:
@@ -119,21 +128,21 @@ async def apply_update(
     hashed: str | None = None,
 ) -> User:
     """Change a user, once the permissions are locked. The password is set from its hash."""
-    needed, before = permissions.needed_from(user), dict(vars(user))
-    await rename(session, user, data.username, data.email)
-    if data.is_active is not None:
-        user.is_active = data.is_active
-    await session.flush()
-    # First, so that the log has no line about sessions that then stay.
-    await permissions.require_holders(session, needed)
-    if hashed is not None:
-        await set_password(session, settings, user, hashed)
-    if not user.is_active:
-        await sessions.revoke_all(session, user.id)
-    if user.email != before["email"] or not user.is_active:
-        # A thief may have the way back to an address, too.
-        await links.end(session, user.id, *Purpose)
-    await record_change(session, caller, user, before)
+    needed, previous_email = permissions.needed_from(user), user.email
+    async with recorded_change(session, caller, user):
+        await rename(session, user, data.username, data.email)
+        if data.is_active is not None:
+            user.is_active = data.is_active
+        await session.flush()
+        # First, so that the log has no line about sessions that then stay.
+        await permissions.require_holders(session, needed)
+        if hashed is not None:
+            await set_password(session, settings, user, hashed)
+        if not user.is_active:
+            await sessions.revoke_all(session, user.id)
+        if user.email != previous_email or not user.is_active:
+            # A thief may have the way back to an address, too.
+            await links.end(session, user.id, *Purpose)
     return user
 
 
@@ -182,12 +191,12 @@ async def replace_permissions(
 ) -> User:
     held = await permissions.recheck(session, caller, "permissions:write", user_id)
     user = await load_user(session, user_id=user_id)
-    await permissions.check_manageable(session, held, user)
-    before = permissions.granted(user)
-    await permissions.replace_permissions(session, caller, held, user, names)
-    await permissions.notify_of_permissions(session, settings, user, before, caller.username)
-    # The response lists them by name, not in the order of the request.
-    return await load_user(session, user_id=user_id)
+    grantable = await permissions.check_manageable(session, held, user)
+    wanted = await permissions.find_permissions(session, names)
+    if not grantable.issuperset(names):
+        raise PermissionDenied("You can only grant permissions that you hold yourself.")
+    await permissions.change_permissions(session, settings, user, wanted, caller)
+    return user
 
 
 async def set_password(session: AsyncSession, settings: Settings, user: User, hashed: str) -> None:
@@ -199,36 +208,25 @@ async def set_password(session: AsyncSession, settings: Settings, user: User, ha
     await notify_of_new_password(session, settings, user)
 
 
-async def remove_password(session: AsyncSession, user: User) -> None:
-    """End all ways into an account: its user needs a link by email to choose a password."""
-    user.password = DUMMY_HASH
-    await sessions.revoke_all(session, user.id)
-    await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
-
-
 async def notify_of_new_password(session: AsyncSession, settings: Settings, user: User) -> None:
     """Tell the user, and end the links with which they could have set another one."""
     await links.end(session, user.id, Purpose.RESET_PASSWORD, Purpose.INVITATION)
     await notify(session, settings, user, "password_changed")
 
 
-async def reset_password(
-    session: AsyncSession, settings: Settings, user: User, hashed: str
-) -> None:
-    """As `set_password`, without a caller: by a command or through a link."""
-    before = dict(vars(user))
-    await set_password(session, settings, user, hashed)
-    await record_change(session, None, user, before)
+@asynccontextmanager
+async def recorded_change(
+    session: AsyncSession, caller: AuthContext | None, user: User
+) -> AsyncIterator[None]:
+    """Record which fields of a user the block changes, never their values.
 
-
-async def record_change(
-    session: AsyncSession, caller: AuthContext | None, user: User, before: Mapping[str, object]
-) -> None:
-    """Record which fields differ from `dict(vars(user))` before the change, never their values."""
+    Without a caller, it is a command or the use of a link, which needs no login.
+    """
+    target, before = audit.target_user(user), dict(vars(user))
+    yield
     after = {name: value for name, value in vars(user).items() if not name.startswith("_")}
     changed = sorted(name for name, value in after.items() if value != before.get(name))
     if changed:
-        target = audit.Target("users", user.id, str(before["username"]))
         await audit.record(session, caller, "user_changed", target, changed=changed)
         fields = {"event": "user_changed", "target_user_id": user.id, "changed": changed}
         logger.info("User changed", extra=fields)

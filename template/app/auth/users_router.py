@@ -7,7 +7,7 @@ from fastapi import Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from app.auth import account, registration, users
+from app.auth import account, users
 from app.auth.dependencies import (
     AuthContext,
     ClientDep,
@@ -18,7 +18,7 @@ from app.auth.dependencies import (
     SettingsDep,
     require,
 )
-from app.auth.schemas import OwnUserUpdate, UserFilters, UserPermissions, normalize_email
+from app.auth.schemas import OwnUserUpdate, UserFilters, UserPermissions
 from app.auth.throttle import TooManyAttempts
 from app.core.errors import Conflict
 from app.core.openapi import error_responses
@@ -90,10 +90,7 @@ async def create_user(
     With REGISTRATION, leave out the password: the user gets an invitation by email instead. You can
     send 30 invitations in five minutes.
     """
-    if settings.registration != "closed":
-        email = normalize_email(data.email)
-        await registration.count_invitation(database, user.user_id, email)
-    created = await users.create_user(session, settings, user, data)
+    created = await users.create_user(database, session, settings, user, data)
     response.headers["Location"] = f"{request.scope['path']}/{created.id}"
     return created
 
