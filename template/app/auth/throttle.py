@@ -63,13 +63,6 @@ def rename_key(user_id: int) -> str:
     return f"names of user {user_id}"
 
 
-class _Keys(NamedTuple):
-    """The keys of the two counters of an attempt: by name, and by client address."""
-
-    name: str
-    address: str
-
-
 class _Counted(NamedTuple):
     """When an attempt was counted, and when the timer of its name had been started before."""
 
@@ -79,9 +72,8 @@ class _Counted(NamedTuple):
 
 async def record(database: Database, name: str, address: str) -> None:
     """Count an attempt and commit. An attempt over a limit raises TooManyAttempts, uncounted."""
-    keys = _Keys(hash_name(name), _hash_address(address))
-    await _reject_early(database, keys)
-    await _count(database, keys)
+    await _reject_early(database, name, address)
+    await _count(database, name, address)
 
 
 @asynccontextmanager
@@ -94,31 +86,31 @@ async def attempt(
     attempt is given back. Few attempts are counted at once and the others queue, so that many
     correct passwords at the same time do not look like guesses.
     """
-    keys = _Keys(hash_name(name), _hash_address(address))
-    await _reject_early(database, keys)
+    await _reject_early(database, name, address)
     async with hashing_turn(name):
-        counted = await _count(database, keys)
+        counted = await _count(database, name, address)
         try:
             yield
         except rejection:
             raise
         except Exception:
-            await _give_back(database, keys, counted)
+            await _give_back(database, name, address, counted)
             raise
 
 
-async def _reject_early(database: Database, keys: _Keys) -> None:
+async def _reject_early(database: Database, name: str, address: str) -> None:
     """Before the queue and the write lock, so that a flood of attempts starves no one there."""
+    keys = hash_name(name), _hash_address(address)
     async with database.readers.begin() as session:
         found = await session.scalars(select(Throttle).where(Throttle.key_hash.in_(keys)))
         rows = {row.key_hash: row for row in found}
-        _check(rows.get(keys.name), rows.get(keys.address), datetime.now(UTC))
+    _check(rows.get(keys[0]), rows.get(keys[1]), datetime.now(UTC))
 
 
-async def _count(database: Database, keys: _Keys) -> _Counted:
+async def _count(database: Database, name: str, address: str) -> _Counted:
     async with database.writers.begin() as session:
         now = datetime.now(UTC)
-        by_name, by_address = await _lock_both(session, keys, now)
+        by_name, by_address = await _lock_both(session, name, address, now)
         _check(by_name, by_address, now)
         if _age(by_name, now) > _RESET_AFTER:
             by_name.attempts = 0
@@ -131,9 +123,9 @@ async def _count(database: Database, keys: _Keys) -> _Counted:
         return counted
 
 
-async def _give_back(database: Database, keys: _Keys, counted: _Counted) -> None:
+async def _give_back(database: Database, name: str, address: str, counted: _Counted) -> None:
     async with database.writers.begin() as session:
-        by_name, by_address = await _lock_both(session, keys, datetime.now(UTC))
+        by_name, by_address = await _lock_both(session, name, address, datetime.now(UTC))
         for row in (by_name, by_address):
             row.attempts = max(row.attempts - 1, 0)
         if by_name.timer_started_at == counted.at:
@@ -213,10 +205,11 @@ def _age(row: Throttle, now: datetime) -> timedelta:
 
 
 async def _lock_both(
-    session: AsyncSession, keys: _Keys, now: datetime
+    session: AsyncSession, name: str, address: str, now: datetime
 ) -> tuple[Throttle, Throttle]:
     """The name and then the address, as everywhere here: otherwise two could deadlock."""
-    return await lock(session, keys.name, now), await lock(session, keys.address, now)
+    by_name = await lock(session, hash_name(name), now)
+    return by_name, await lock(session, _hash_address(address), now)
 
 
 async def lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
@@ -228,10 +221,10 @@ async def lock(session: AsyncSession, key: str, now: datetime) -> Throttle:
     table = Throttle.metadata.tables[Throttle.__tablename__]
     insert = insert_for(session.get_bind().dialect.name, table)
     new = insert.values({"key_hash": key, "attempts": 0, "since": now})
-    await session.execute(
-        new.on_conflict_do_update(index_elements=["key_hash"], set_={"key_hash": key})
-    )
-    return (await session.scalars(select(Throttle).where(Throttle.key_hash == key))).one()
+    upsert = new.on_conflict_do_update(index_elements=["key_hash"], set_={"key_hash": key})
+    statement = select(Throttle).from_statement(upsert.returning(table))
+    row: Throttle = (await session.scalars(statement)).one()
+    return row
 
 
 def hash_name(name: str) -> str:
