@@ -16,7 +16,7 @@ from fastapi import FastAPI, Response, WebSocket
 from fastapi.requests import HTTPConnection
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import (
     DBAPIError,
     IntegrityError,
@@ -31,7 +31,7 @@ from starlette.background import BackgroundTask
 from app.api.deps import SessionDep
 from app.core.database import Database
 from app.db.session import get_session
-from app.models.user import Permission, User
+from app.models.user import Permission, User, user_permissions
 from tests.conftest import MakeSettings
 from tests.core.routes import insert_user
 
@@ -46,6 +46,19 @@ def test_slow_work_can_stay_outside_of_the_transaction(client: TestClient) -> No
 def test_a_value_that_is_taken_is_a_conflict(client: TestClient) -> None:
     assert client.post("/writes").status_code == 200
     assert client.post("/writes").status_code == 409
+
+
+def test_a_reference_to_a_missing_row_is_a_conflict_that_says_so(
+    app: FastAPI, client: TestClient
+) -> None:
+    @app.post("/lost")
+    async def refer_to_nobody(session: SessionDep) -> None:
+        await session.execute(insert(user_permissions).values(user_id=1, permission_id=1))
+
+    response = client.post("/lost")
+
+    assert response.status_code == 409
+    assert "refers to one that does not exist" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("table", ["users", "user_permissions"])

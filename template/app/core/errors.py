@@ -181,7 +181,8 @@ async def _validation_error_handler(request: Request, error: RequestValidationEr
 async def _database_error_handler(request: Request, error: DBAPIError | PoolTimeout) -> Response:
     if isinstance(error, DBAPIError):
         if is_integrity_error(error):
-            return await _app_error_handler(request, Conflict())
+            detail = "This conflicts with another resource, or refers to one that does not exist."
+            return await _app_error_handler(request, Conflict(detail))
         reads = request.scope.get("method", "GET") in READ_METHODS
         if not is_transient_error(error, read_only=reads):
             raise error
