@@ -9,7 +9,7 @@ import typer
 from typer import Typer
 from typer.testing import CliRunner
 
-from app.core.commands import create_cli, prompt_secret, run
+from app.core.commands import create_cli, progress_bars, prompt_secret, run
 from app.core.database import Database, synchronous_url
 from app.settings import load_settings
 
@@ -58,6 +58,28 @@ def test_a_command_without_a_database_names_the_command_that_creates_it(
 
     assert result.exit_code == 1
     assert "`alembic upgrade head` creates one" in result.output
+
+
+def test_a_command_without_a_server_is_not_told_to_create_a_database(
+    cli: Typer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://app@127.0.0.1:1/app")
+
+    result = CliRunner().invoke(cli, ["list-books"])
+
+    assert result.exit_code == 1
+    assert "refused" in result.output
+    assert "alembic" not in result.output
+
+
+def test_the_progress_of_an_empty_table_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bars() as show:
+        show("books", 0, 0)
+        show("users", 1, 2)
+
+    books, users = capsys.readouterr().out.splitlines()
+    assert "100%" in books
+    assert " 50%" in users
 
 
 def test_serve_names_a_negative_port(cli: Typer) -> None:

@@ -318,7 +318,8 @@ def test_check_reports_a_missing_database(tmp_path: Path, monkeypatch: pytest.Mo
     code, output = run_check(monkeypatch, f"sqlite:///{tmp_path / 'none.db'}")
 
     assert code == 1
-    assert f"error   database: {tmp_path / 'none.db'} does not exist" in output
+    assert f"error   database: {tmp_path / 'none.db'} does not exist: `alembic" in output
+    assert "`db restore` restores a backup" in output
 
 
 def test_check_escapes_what_the_terminal_cannot_print(tmp_path: Path) -> None:

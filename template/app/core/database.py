@@ -129,9 +129,7 @@ class Database:
             async with self.readers.begin() as session:
                 await session.execute(text("SELECT 1"))
         except DBAPIError as error:
-            raise RuntimeError(
-                f"Cannot open the database: {error.orig}. `alembic upgrade head` creates one."
-            ) from None
+            raise RuntimeError(f"Cannot open the database: {error.orig}") from None
 
     async def __aenter__(self) -> Self:
         return self

@@ -168,8 +168,11 @@ class DatabaseFile:
             status = self.path.stat()
         except OSError as error:
             # SQLite's own message does not name the file.
-            is_missing = isinstance(error, FileNotFoundError)
-            reason = "does not exist" if is_missing else f"cannot be opened: {error.strerror}"
+            reason = f"cannot be opened: {error.strerror}"
+            if isinstance(error, FileNotFoundError):
+                reason = "does not exist"
+                if self._identity is None:
+                    reason += ": `alembic upgrade head` creates one, `db restore` restores a backup"
             raise sqlite3.OperationalError(f"{self.path} {reason}") from None
         identity = status.st_dev, status.st_ino
         self._identity = self._identity or identity
