@@ -482,6 +482,17 @@ def test_commands_list_the_mails_and_queue_those_again_that_were_given_up(
     assert waiting(rows) == []
 
 
+def test_the_list_does_not_call_an_email_of_development_given_up(
+    settings: Settings, run_command: RunCommand
+) -> None:
+    names = {"username": "Ada", "template": "password_reset"}
+    queue(settings, "ada@example.com", link="https://x.org", **names)
+    assert run_command("mail", "send", ENVIRONMENT="development").exit_code == 0
+
+    assert "\tshown\t" in run_command("mail", "list").stdout
+    assert run_command("mail", "retry").stdout == "Queued 0 again.\n"
+
+
 def test_other_writers_need_not_wait_until_all_mails_are_queued_again(
     settings: Settings, rows: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

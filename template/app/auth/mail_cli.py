@@ -61,7 +61,10 @@ async def _list_mails() -> None:
     async with Database(load_settings()) as database, database.readers() as session:
         rows = await session.stream_scalars(statement.execution_options(yield_per=500))
         async for row in rows:
-            state = f"{row.next_attempt_at:%Y-%m-%d %H:%M}" if row.next_attempt_at else "given up"
+            # In development, an email is only shown.
+            state = "given up" if row.last_error else "shown"
+            if row.next_attempt_at:
+                state = f"{row.next_attempt_at:%Y-%m-%d %H:%M}"
             columns = (row.id, row.recipient, row.template, row.attempts, state, row.last_error)
             typer.echo("\t".join(str("-" if value is None else value) for value in columns))
 
