@@ -17,7 +17,7 @@ ANY_ARGUMENTS: dict[str, Any] = {
 
 
 def generate(context: typer.Context) -> None:
-    """Write a resource: model, migration, routes and tests. For development only."""
+    """Write a resource, a field, a setting or a command. For development only."""
     if not (PROJECT_FOLDER / "generators/commands.py").exists():
         typer.echo("Error: no folder generators/: production is installed without it", err=True)
         raise typer.Exit(1)
