@@ -6,7 +6,17 @@ import unicodedata
 from dataclasses import dataclass
 
 UNCOUNTABLE = {"equipment", "fish", "information", "money", "news", "series", "sheep", "species"}
-IRREGULAR = {"child": "children", "man": "men", "mouse": "mice", "person": "people"}
+IRREGULAR = {
+    "child": "children",
+    "half": "halves",
+    "knife": "knives",
+    "leaf": "leaves",
+    "life": "lives",
+    "man": "men",
+    "mouse": "mice",
+    "person": "people",
+    "shelf": "shelves",
+}
 # Names that the generated code uses itself: of variables and functions, and of modules.
 TAKEN_VARIABLES = {
     "add",

@@ -30,6 +30,7 @@ TARGETS = {"User": Target("User", "app.models.user", "users")}
         ("bus", "buses"),
         ("box", "boxes"),
         ("book_child", "book_children"),
+        ("book_shelf", "book_shelves"),
         ("api_key", "api_keys"),
     ],
 )
@@ -44,6 +45,7 @@ def test_plurals_are_english(singular: str, plural: str) -> None:
         ("people", "person"),
         ("categories", "category"),
         ("boxes", "box"),
+        ("shelves", "shelf"),
         ("old_keys", "old_key"),
         ("staff", "staff"),
     ],
