@@ -231,11 +231,13 @@ def test_another_user_cannot_end_a_way_back_or_a_pending_change(
     client: TestClient, ada: Headers, visitor: Headers, rows: Engine
 ) -> None:
     """While registration is closed, an address that became free can be taken without a link."""
+    earlier = change(client, visitor, rows, "earlier@example.com")
     back = change(client, ada, rows)
     pending = ask(client, ada, rows, "third@example.com")
     ask(client, visitor, rows, "third@example.com")
     client.patch(ME, json={"email": OLD}, headers=visitor)
     change(client, visitor, rows, "fourth@example.com")
+    assert verify(client, earlier) == 204
 
     assert verify(client, pending) == 204
     assert verify(client, back) == 204
