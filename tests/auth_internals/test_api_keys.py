@@ -235,6 +235,15 @@ def test_k4_the_key_of_another_user_does_not_exist(
     assert client.get(USERS, headers=key).status_code == 200
 
 
+def test_t4_k4_no_session_and_no_key_of_an_inactive_user_is_valid(
+    client: TestClient, admin: Headers, key: Headers, rows: Engine
+) -> None:
+    """Even if something else than the app has deactivated the user."""
+    execute(rows, "UPDATE users SET is_active = false")
+
+    assert [client.get(USERS, headers=header).status_code for header in (admin, key)] == [401, 401]
+
+
 def test_k4_a_change_that_waited_is_rejected_if_the_key_has_ended(
     app: FastAPI, client: TestClient, admin: Headers, rows: Engine
 ) -> None:
@@ -285,16 +294,18 @@ def test_k5_the_last_use_of_a_key_is_written_every_five_minutes_at_most(
 
 
 def test_k6_a_user_has_at_most_twenty_keys_and_expired_ones_make_room(
-    client: TestClient, admin: Headers, rows: Engine
+    client: TestClient, admin: Headers, visitor: Headers, rows: Engine
 ) -> None:
     for _ in range(20):
         create_key(client, admin)
+    create_key(client, visitor)
     body = {"name": "one more", "scopes": []}
 
     assert client.post(KEYS, json=body, headers=admin).status_code == 409
-    execute(rows, "UPDATE api_keys SET expires_at = created_at WHERE id = 1")
+    execute(rows, "UPDATE api_keys SET expires_at = created_at WHERE id IN (1, 21)")
     assert client.post(KEYS, json=body, headers=admin).status_code == 201
-    assert len(client.get(KEYS, headers=admin).json()) == 20
+    # Those of others stay, as do their keys that have expired.
+    assert [len(client.get(KEYS, headers=who).json()) for who in (admin, visitor)] == [20, 1]
 
 
 @pytest.mark.parametrize(
