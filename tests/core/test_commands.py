@@ -60,6 +60,18 @@ def test_a_command_without_a_database_names_the_command_that_creates_it(
     assert "`alembic upgrade head` creates one" in result.output
 
 
+def test_a_server_that_does_not_answer_is_not_to_be_migrated(
+    cli: Typer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psycopg")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://ada@127.0.0.1:1/books")
+
+    result = CliRunner().invoke(cli, ["list-books"])
+
+    assert result.output.startswith("Error: Cannot open the database: connection")
+    assert "alembic" not in result.output
+
+
 def test_a_command_without_a_server_is_not_told_to_create_a_database(
     cli: Typer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
