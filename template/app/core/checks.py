@@ -5,6 +5,7 @@ import platform
 import re
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -42,8 +43,6 @@ async def run_checks(
     results = [CheckResult("ok", version), *_check_settings(settings, environment)]
     results += _check_proxies(settings)
     results += _check_libraries()
-    if reason := missing_library():
-        results.append(CheckResult("error", f"telemetry: {reason}"))
     url = parse_url(settings.database_url)
     if url.get_backend_name() == "sqlite":
         results.append(check_sqlite_version(sqlite3.sqlite_version_info))
@@ -58,20 +57,18 @@ async def run_checks(
     return results
 
 
-def _check_settings(settings: CoreSettings, environment: str | None) -> list[CheckResult]:
+def _check_settings(settings: CoreSettings, environment: str | None) -> Iterator[CheckResult]:
+    message = f"environment: {environment or 'not set'}"
     if settings.environment == environment:
-        result = CheckResult("ok", f"environment: {environment or 'not set'}")
+        yield CheckResult("ok", message)
     else:
-        message = f"environment: {environment or 'not set'}: set ENVIRONMENT=production"
-        result = CheckResult("error", message)
+        yield CheckResult("error", f"{message}: set ENVIRONMENT=production")
     source = ENV_FILE if ENV_FILE.exists() else f"environment only, as {ENV_FILE} does not exist"
-    results = [result, CheckResult("ok", f"settings: {source}")]
-    results += [
-        CheckResult("warning", f".env: unknown setting {name}") for name in settings.unknown_names()
-    ]
+    yield CheckResult("ok", f"settings: {source}")
+    for name in settings.unknown_names():
+        yield CheckResult("warning", f".env: unknown setting {name}")
     if has_mode_bits(ENV_FILE, 0o077):
-        results.append(CheckResult("error", "other users can read .env: run `chmod 600 .env`"))
-    return results
+        yield CheckResult("error", "other users can read .env: run `chmod 600 .env`")
 
 
 def default_workers() -> int:
@@ -80,29 +77,28 @@ def default_workers() -> int:
     return int(number) if number.isdecimal() else 1
 
 
-def _check_proxies(settings: CoreSettings) -> list[CheckResult]:
-    results = []
+def _check_proxies(settings: CoreSettings) -> Iterator[CheckResult]:
     if settings.environment == "production" and not settings.trusted_proxies:
         message = (
             "TRUSTED_PROXIES is not set: behind a proxy, all clients appear to have its address, "
             "so one client can use up the limits of all"
         )
-        results.append(CheckResult("warning", message))
+        yield CheckResult("warning", message)
     if "FORWARDED_ALLOW_IPS" in os.environ:
         message = (
             "uvicorn reads FORWARDED_ALLOW_IPS, and then believes other proxies than "
             "TRUSTED_PROXIES: unset it, or use `serve`, which ignores it"
         )
-        results.append(CheckResult("warning", message))
-    return results
+        yield CheckResult("warning", message)
 
 
-def _check_libraries() -> list[CheckResult]:
-    advice = "run `python -m app lock`, and install again"
-    stale = find_stale_pins(PROJECT_FOLDER)
-    results = [CheckResult("error", f"{problem}: {advice}") for problem in stale]
-    results += [CheckResult("warning", problem) for problem in find_other_versions(PROJECT_FOLDER)]
-    return results
+def _check_libraries() -> Iterator[CheckResult]:
+    for problem in find_stale_pins(PROJECT_FOLDER):
+        yield CheckResult("error", f"{problem}: run `python -m app lock`, and install again")
+    for problem in find_other_versions(PROJECT_FOLDER):
+        yield CheckResult("warning", problem)
+    if reason := missing_library():
+        yield CheckResult("error", f"telemetry: {reason}")
 
 
 def has_mode_bits(file: Path, bits: int) -> bool:
@@ -126,34 +122,32 @@ def check_sqlite_version(version: tuple[int, ...]) -> CheckResult:
     )
 
 
-def _check_file(file: Path) -> list[CheckResult]:
+def _check_file(file: Path) -> Iterator[CheckResult]:
     """Write-ahead logging shares memory between processes, which no network file system can."""
-    results = [CheckResult("ok", f"database: {file}")]
+    yield CheckResult("ok", f"database: {file}")
     if has_mode_bits(file, 0o007):
-        results.append(CheckResult("warning", f"everybody can read {file}: run `chmod 600` on it"))
-    results += check_folder(file, MIN_FREE_BYTES)
+        yield CheckResult("warning", f"everybody can read {file}: run `chmod 600` on it")
+    yield from check_folder(file, MIN_FREE_BYTES)
     mounts = Path("/proc/mounts")
     if not mounts.exists():
-        return results
+        return
     kinds = {line.split()[1]: line.split()[2] for line in mounts.read_text("utf-8").splitlines()}
     kind = next((kinds[str(folder)] for folder in file.parents if str(folder) in kinds), "")
     if kind in _NETWORK_FILE_SYSTEMS:
-        results.append(
-            CheckResult("error", f"{file} is on a network file system ({kind}): move it")
-        )
-    return results
+        yield CheckResult("error", f"{file} is on a network file system ({kind}): move it")
 
 
-def check_folder(file: Path, min_free: int) -> list[CheckResult]:
+def check_folder(file: Path, min_free: int) -> Iterator[CheckResult]:
     """SQLite creates files next to the database, and a migration copies it first."""
-    folder, results = file.parent, []
+    folder = file.parent
     if not os.access(folder, os.X_OK):
         message = f"{folder} does not exist, or this user may not enter it: create it, fix "
         message += "DATABASE_URL, or run this as the user of the app"
-        return [CheckResult("error", message)]
+        yield CheckResult("error", message)
+        return
     if not os.access(folder, os.W_OK):
         message = f"{folder} is not writable: SQLite creates files in it. Change its owner or mode"
-        results.append(CheckResult("error", message))
+        yield CheckResult("error", message)
     needed = max(min_free, file.stat().st_size if file.exists() else 0)
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -161,8 +155,7 @@ def check_folder(file: Path, min_free: int) -> list[CheckResult]:
             f"{folder} has {free // 2**20} MiB of free space, and a backup or a full write-ahead "
             f"log may need {needed // 2**20} MiB: make room"
         )
-        results.append(CheckResult("warning", message))
-    return results
+        yield CheckResult("warning", message)
 
 
 async def _check_database(session: AsyncSession, metadata: MetaData) -> list[CheckResult]:
