@@ -14,7 +14,7 @@ from sqlalchemy import Engine, insert, select, text
 
 from app.auth.mail_sender import send_next
 from app.auth.models import ApiKey, AuditEvent, LoginSession, OneTimeToken, OutgoingMail
-from app.core.pagination import _encode
+from app.core.pagination import _encode_cursor
 from app.models.user import Permission, User, user_permissions
 from tests.auth_internals.helpers import (
     ADA,
@@ -43,7 +43,10 @@ CHANGE_EMAIL, CONFIRM = "/api/v1/auth/email/change", "/api/v1/auth/email/confirm
 THROTTLE = "INSERT INTO throttles (key_hash, attempts, since) VALUES (:key_hash, 1, :since)"
 # All events of `add_rows` are between these two.
 NEWEST, OLDEST = "2026-01-01T00:00:00Z", "2019-01-01T00:00:00Z"
-FIRST_PAGE, LAST_PAGE = ({"cursor": _encode(["-created_at", time, 1])} for time in (NEWEST, OLDEST))
+FIRST_PAGE, LAST_PAGE = (
+    {"cursor": _encode_cursor("-created_at", AuditEvent(id=1, created_at=time))}
+    for time in (NEWEST, OLDEST)
+)
 # Neither grows with the number of users: the permissions that the code declares, and the schema.
 SMALL = {"permissions", "sqlite_master"}
 

@@ -1,8 +1,6 @@
 """Lists in pages, by keyset pagination: the last page costs as much as the first one."""
 
 import base64
-import json
-import math
 import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,8 +8,16 @@ from decimal import Decimal
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
-from pydantic_core import to_jsonable_python
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    WithJsonSchema,
+)
+from pydantic_core import to_json
 from sqlalchemy import (
     ClauseElement,
     Executable,
@@ -32,7 +38,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.core.errors import FieldError, Invalid
-from app.core.types import MAX_ID, is_storable
+from app.core.types import MAX_ID, Id, Int64
 
 _Item = TypeVar("_Item")
 
@@ -204,14 +210,15 @@ def _last_row(page: PageParams, order: str, keys: list[Any]) -> list[Any]:
 
 
 def _encode_cursor(order: str, row: Any) -> str:
-    if order == "id":
-        return _encode(row.id)
-    return _encode([order, to_jsonable_python(getattr(row, order.removeprefix("-"))), row.id])
+    last = row.id if order == "id" else [order, getattr(row, order.removeprefix("-")), row.id]
+    return base64.urlsafe_b64encode(to_json(last)).decode().rstrip("=")
 
 
-def _encode(last: object) -> str:
-    text = json.dumps(last, ensure_ascii=False, separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+# The id alone, or the order, the value in its column and the id.
+_LAST_ROW: TypeAdapter[Any] = TypeAdapter(
+    Annotated[int, Field(ge=0, le=MAX_ID)]
+    | tuple[str, Annotated[str, Field(pattern=r"^[^\x00]*$")] | bool | Int64 | FiniteFloat, Id]
+)
 
 
 def _decode_cursor(cursor: str) -> tuple[int, tuple[str, object] | None]:
@@ -220,25 +227,14 @@ def _decode_cursor(cursor: str) -> tuple[int, tuple[str, object] | None]:
         if len(cursor) > _MAX_CURSOR_LENGTH:
             raise ValueError
         padded = cursor + "=" * (-len(cursor) % 4)
-        match json.loads(base64.b64decode(padded, altchars=b"-_", validate=True).decode()):
-            case bool() | [_, _, bool()]:
-                # To Python, these are numbers.
-                raise ValueError
-            case int(last_id) if 0 <= last_id <= MAX_ID:
-                return last_id, None
-            case [str(order), str() | int() | float() as value, int(last_id)] if (
-                0 < last_id <= MAX_ID and _is_storable(value)
-            ):
-                return last_id, (order, value)
-        raise ValueError
-    except (ValueError, RecursionError):
+        text = base64.b64decode(padded, altchars=b"-_", validate=True)
+        last = _LAST_ROW.validate_json(text, strict=True)
+    except ValueError:
         raise ValueError(_BAD_CURSOR) from None
-
-
-def _is_storable(value: str | int | float) -> bool:
-    if isinstance(value, str):
-        return is_storable(value)
-    return math.isfinite(value) if isinstance(value, float) else -MAX_ID - 1 <= value <= MAX_ID
+    if isinstance(last, int):
+        return last, None
+    order, value, last_id = last
+    return last_id, (order, value)
 
 
 _Cursor = Annotated[
