@@ -385,6 +385,19 @@ def test_the_twenty_first_session_ends_the_oldest_one(
     assert execute(rows, "SELECT count(*) FROM sessions") == [(20,)]
 
 
+def test_a_login_that_replaces_a_session_ends_no_other_one(
+    client: TestClient, make_user: MakeUser, log_in: LogIn
+) -> None:
+    make_user("ada")
+    headers = [log_in("ada") for _ in range(20)]
+
+    form = {"username": "ada", "password": PASSWORD}
+    assert client.post(LOGIN, data=form, headers=headers[-1]).status_code == 200
+
+    statuses = [client.get(ME, headers=header).status_code for header in headers]
+    assert statuses == [200] * 19 + [401]
+
+
 def test_sessions_that_expired_long_ago_are_deleted(
     make_user: MakeUser, log_in: LogIn, rows: Engine
 ) -> None:

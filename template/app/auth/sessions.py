@@ -39,14 +39,6 @@ async def create_login_session(
 ) -> TokenRead:
     """Begin a session. Ends the client's previous one, and the user's oldest over the limit."""
     now, token = datetime.now(UTC), f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}"
-    newest = (
-        select(LoginSession.id)
-        .where(LoginSession.user_id == user_id)
-        .order_by(LoginSession.id.desc())
-        .limit(MAX_SESSIONS - 1)
-    )
-    surplus = and_(LoginSession.user_id == user_id, LoginSession.id.not_in(newest))
-    await session.execute(delete(LoginSession).where(surplus))
     # A link for a new password has become useless to its user, but not to others.
     await links.end(session, user_id, Purpose.RESET_PASSWORD)
     unused_since = now - timedelta(days=settings.session_idle_days) - _DELETE_AFTER
@@ -75,6 +67,9 @@ async def create_login_session(
     )
     await audit.record(session, caller, "login", audit.target_user(user))
     await _end_previous(session, caller, client)
+    own = LoginSession.user_id == user_id
+    newest = select(LoginSession.id).where(own).order_by(LoginSession.id.desc()).limit(MAX_SESSIONS)
+    await session.execute(delete(LoginSession).where(own, LoginSession.id.not_in(newest)))
     expires_at = now + timedelta(days=settings.session_absolute_days)
     return TokenRead(access_token=token, expires_at=expires_at)
 
