@@ -232,4 +232,4 @@ def test_a_user_is_loaded_once_for_a_change_and_its_response(
     assert response.json()["email"] == "new@example.com"
     assert [held["name"] for held in response.json()["permissions"]] == ["users:read"]
     # PostgreSQL also locks rows, which SQLite does not need.
-    assert statements["SELECT"] == (8 if SERVER else 6)
+    assert statements["SELECT"] == (6 if SERVER else 4)
