@@ -14,7 +14,7 @@ from app.auth.authentication import AuthContext, reauthenticate
 from app.auth.links import InvalidLink, LinksUnavailable, OneTimeToken, Purpose
 from app.auth.mail import notify, queue_mail
 from app.auth.passwords import DUMMY_HASH, hash_new_password
-from app.auth.schemas import OwnUserUpdate
+from app.auth.schemas import OwnUserUpdate, PasswordReset, Registration
 from app.core.database import Database
 from app.core.errors import FieldError, Invalid
 from app.models.user import User
@@ -133,18 +133,18 @@ async def request_password_reset(
 
 
 async def reset_password(
-    database: Database, settings: Settings, token: str, new_password: str, address: str
+    database: Database, settings: Settings, data: PasswordReset, address: str
 ) -> None:
     """Set the password that the owner of a link has chosen. Ends all login sessions."""
     async with database.readers.begin() as session:
-        row = await links.find(session, token, Purpose.RESET_PASSWORD, Purpose.INVITATION)
+        row = await links.find(session, data.token, Purpose.RESET_PASSWORD, Purpose.INVITATION)
         user = await session.get(User, row.user_id)
     if user is None:
         raise InvalidLink
     # Limited, since the check of a new password is slow.
     await throttle.record(database, links.use_key(row.token_hash), address)
     hashed = await hash_new_password(
-        settings, new_password, user.username, user.email, field="new_password"
+        settings, data.new_password, user.username, user.email, field="new_password"
     )
     async with database.writers.begin() as session:
         user = await session.get(User, user.id, with_for_update=True)
@@ -182,21 +182,16 @@ async def request_registration(
 
 
 async def register(
-    database: Database,
-    settings: Settings,
-    token: str,
-    username: str,
-    password: str,
-    address: str,
+    database: Database, settings: Settings, data: Registration, address: str
 ) -> None:
     """Create the user of a link. It has no permissions."""
     _check_open(settings)
     async with database.readers.begin() as session:
-        row = await links.find(session, token, Purpose.REGISTER)
+        row = await links.find(session, data.token, Purpose.REGISTER)
     # Limited, since hashing is slow, and a 409 reveals that another user has this name.
     await throttle.record(database, links.use_key(row.token_hash), address)
-    data = UserCreate(username=username, email=row.email, password=password)
-    user = await users.new_user(settings, data)
+    new = UserCreate(username=data.username, email=row.email, password=data.password)
+    user = await users.new_user(settings, new)
     async with database.writers.begin() as session:
         await links.take(session, row)
         await users.add_user(session, user)

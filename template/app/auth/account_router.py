@@ -38,8 +38,7 @@ async def reset_password(
     data: PasswordReset, client: ClientDep, database: DatabaseDep, settings: SettingsDep
 ) -> None:
     """Choose a new password with the token of a link. Ends all your login sessions."""
-    token, password = data.token, data.new_password
-    await account.reset_password(database, settings, token, password, client.address)
+    await account.reset_password(database, settings, data, client.address)
 
 
 @router.post(
@@ -66,9 +65,7 @@ async def complete_registration(
     data: Registration, client: ClientDep, database: DatabaseDep, settings: SettingsDep
 ) -> None:
     """Choose your username and password with the token of a link. Then you can log in."""
-    await account.register(
-        database, settings, data.token, data.username, data.password, client.address
-    )
+    await account.register(database, settings, data, client.address)
 
 
 @router.post(

@@ -75,7 +75,7 @@ async def choose_password(
 ) -> HTMLResponse:
     try:
         data = PasswordReset(token=token, new_password=new_password)
-        await account.reset_password(database, settings, token, data.new_password, client.address)
+        await account.reset_password(database, settings, data, client.address)
     except ValidationError:
         reason = f"Use {settings.password_min_length} to 256 characters."
         return _password_form(token, _invalid(reason))
@@ -102,9 +102,7 @@ async def register(
 ) -> HTMLResponse:
     try:
         data = Registration(token=token, username=username, password=new_password)
-        await account.register(
-            database, settings, token, data.username, data.password, client.address
-        )
+        await account.register(database, settings, data, client.address)
     except ValidationError:
         reason = (
             "Use 3 to 32 characters for the username: a-z, 0-9, dot, _ and -. Use "
