@@ -171,7 +171,10 @@ def set_up(project: Path, broken: list[str]) -> int:
     if error or not done:
         say(f"The files are merged, but setup failed. Fix the error above, then run {SETUP_SCRIPT}")
         return 1
-    say("The database is at the latest migration. Run the tests, then commit.")
+    if has_type_errors or broken:
+        say("The database is at the latest migration. Fix the errors above, then run the tests.")
+    else:
+        say("The database is at the latest migration. Run the tests, then commit.")
     if difference := model_difference(project):
         # Not a failure: a table need not have a model.
         say(

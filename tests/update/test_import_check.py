@@ -87,15 +87,19 @@ def test_an_update_that_breaks_types_names_the_lines_and_exits_with_1(
 
     assert set_up(shelf.path, []) == 1
 
-    said = [line for line in capfd.readouterr().out.splitlines() if "app/" in line]
+    lines = capfd.readouterr().out.splitlines()
+    said = [line for line in lines if "app/" in line]
     assert [line.split("  [")[0] for line in said] == [
         '[update]     app/fill.py:9: Missing positional argument "rows" in call to "register_seed_rows"',
         '[update]     app/fill.py:9: Argument 1 to "register_seed_rows" has incompatible type "int"; '
         'expected "MetaData"',
         '[update]     app/fill.py:10: "Settings" has no attribute "shelf"',
     ]
+    end = "Fix the errors above, then run the tests."
+    assert lines[-1] == f"[update] The database is at the latest migration. {end}"
     (shelf.path / "app/fill.py").unlink()
     assert set_up(shelf.path, []) == 0
+    assert capfd.readouterr().out.endswith(" migration. Run the tests, then commit.\n")
 
 
 @pytest.mark.parametrize("options", [[], ["--deploy"]])
