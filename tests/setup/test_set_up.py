@@ -480,7 +480,7 @@ def test_a_person_reads_a_few_lines(created: tuple[Machine, Path, str]) -> None:
     ("url", "reason"),
     [
         ("mysql://root@localhost/shop", "DATABASE_URL: start with one of"),
-        ("sqlite:////nowhere/shop.db", "The folder of the database does not exist: /nowhere"),
+        ("sqlite:////nowhere/shop.db", "/nowhere does not exist: create it, or fix DATABASE_URL"),
     ],
 )
 def test_a_foreign_database_url_in_the_shell_is_named(

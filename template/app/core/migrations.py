@@ -66,7 +66,7 @@ def _database_url(load_settings: Callable[[], CoreSettings]) -> URL:
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         file = Path(parsed.database)
         if not file.parent.is_dir():
-            raise SystemExit(f"The folder of the database does not exist: {file.parent}")
+            raise SystemExit(f"{file.parent} does not exist: create it, or fix DATABASE_URL")
         # SQLite would create it readable for everybody; the -wal and -shm files copy its mode.
         if not file.exists() and not context.is_offline_mode():
             file.touch(mode=0o600)
