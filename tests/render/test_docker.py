@@ -67,6 +67,12 @@ def test_each_service_of_the_app_has_few_rights(generate: Generate) -> None:
     ]
 
 
+def test_no_log_of_a_service_grows_without_end(generate: Generate) -> None:
+    services = load(generate().path / "compose.yaml")["services"].values()
+
+    assert {service["logging"]["driver"] for service in services} == {"local"}
+
+
 def test_the_images_have_exact_versions(generate: Generate) -> None:
     project = generate()
     bases = set(re.findall(r"^FROM (\S+)", project.read("Dockerfile"), re.MULTILINE))
