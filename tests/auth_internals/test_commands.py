@@ -178,6 +178,14 @@ def test_a_user_is_deleted(
     assert execute(rows, "SELECT * FROM users") == execute(rows, "SELECT * FROM sessions") == []
 
 
+def test_z8_an_inactive_administrator_can_be_deleted_where_none_is_active(
+    run: Run, make_user: MakeUser
+) -> None:
+    make_user("ada", "permissions:write", "users:write", is_active=False)
+
+    assert run("user", "delete", "ada") == (0, "Deleted ada.\n")
+
+
 def test_a_user_to_whom_rows_refer_stays(run: Run, make_user: MakeUser, rows: Engine) -> None:
     make_user("ada")
     with rows.begin() as connection:

@@ -192,7 +192,7 @@ def test_t15_invitations_of_one_address_are_limited(
 
 
 def test_t15_invitations_by_one_administrator_are_limited(
-    client: TestClient, admin_who_invites: dict[str, str], rows: Engine
+    client: TestClient, admin_who_invites: dict[str, str], make_user: MakeUser
 ) -> None:
     people = [{"username": f"user-{n}", "email": f"user-{n}@example.com"} for n in range(31)]
     responses = [client.post(USERS, json=one, headers=admin_who_invites) for one in people]
@@ -201,6 +201,10 @@ def test_t15_invitations_by_one_administrator_are_limited(
     assert int(responses[-1].headers["Retry-After"]) <= 5 * 60
     # Those who log in from the same network are not affected.
     assert client.post(LOGIN, data={"username": "admin", "password": PASSWORD}).is_success
+    # Nor are other administrators.
+    make_user("other", "users:write")
+    other = header_of(client, "other")
+    assert client.post(USERS, json=people[-1], headers=other).status_code == 201
 
 
 def test_a_rejected_user_gets_no_invitation(

@@ -191,6 +191,18 @@ def test_a10_strangers_cannot_lock_a_user_out_of_a_known_network(
     assert log_in_from(behind_proxy, ELSEWHERE.format(9), username) == 429
 
 
+def test_a10_attempts_without_a_possible_name_are_counted_by_address(
+    behind_proxy: TestClient,
+) -> None:
+    """Such as a password in the wrong field."""
+    typed = "no name, surely"
+
+    statuses = [log_in_from(behind_proxy, OFFICE, f"{typed} {n}") for n in range(6)]
+
+    assert statuses == [401] * 5 + [429]
+    assert log_in_from(behind_proxy, ELSEWHERE.format(1), typed) == 401
+
+
 @pytest.mark.parametrize("path", [LOGIN, "/account/forgot-password"])
 def test_a10_a_page_of_another_site_cannot_use_up_the_attempts_of_its_visitors(
     make_settings: MakeSettings, make_user: MakeUser, path: str
@@ -436,6 +448,9 @@ def test_a9_a_user_can_choose_a_new_name_again_after_a_day(
 ) -> None:
     assert client.patch(ME, json={"username": "first"}, headers=visitor).status_code == 200
     execute(rows, "UPDATE throttles SET attempts = 1000")
+    assert client.patch(ME, json={"username": "second"}, headers=visitor).status_code == 429
+    # The address may try again after five minutes, but not this user.
+    move_clock(rows, "throttles", "since", -6 * 60)
     assert client.patch(ME, json={"username": "second"}, headers=visitor).status_code == 429
 
     move_clock(rows, "throttles", "since", -25 * 3600)
