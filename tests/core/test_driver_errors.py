@@ -1,16 +1,19 @@
 """What a database driver says about an error, which may quote whole rows."""
 
 import asyncio
+import sqlite3
 import traceback
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.api.deps import SessionDep
-from app.core.database import Database, synchronous_url
+from app.core.database import Database, is_transient_error, synchronous_url
 from app.main import create_app
 from tests.conftest import SERVER, MakeSettings
 
@@ -124,3 +127,21 @@ def test_x3_x1_the_log_of_a_rejected_row_has_none_of_its_values(
     assert response.status_code in {409, 500, 503}
     assert SECRET not in caplog.text
     assert SECRET not in response.text
+
+
+def test_a_read_that_is_too_old_to_write_may_succeed_later(database: Path) -> None:
+    """SQLite has an extended code for that."""
+    with (
+        closing(sqlite3.connect(database, isolation_level=None)) as reader,
+        closing(sqlite3.connect(database, isolation_level=None)) as writer,
+    ):
+        reader.execute("PRAGMA journal_mode = WAL")
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM permissions").fetchall()
+        writer.execute("DELETE FROM permissions")
+        with pytest.raises(sqlite3.OperationalError) as rejected:
+            reader.execute("DELETE FROM permissions")
+
+    assert rejected.value.sqlite_errorcode == sqlite3.SQLITE_BUSY_SNAPSHOT
+    error = OperationalError("", {}, rejected.value)
+    assert is_transient_error(error, read_only=False)

@@ -10,6 +10,7 @@ from fastapi.responses import PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi.testclient import TestClient
 from sqlalchemy import text
+from starlette.routing import Mount, Route
 
 from app.api.deps import SessionDep, SettingsDep
 from app.errors import Conflict, NotFound
@@ -95,6 +96,16 @@ def test_an_error_of_a_mounted_app_is_a_problem(
     assert response.json()["status"] == status
     if status == 405:
         assert response.headers["allow"] == "GET, HEAD, POST"
+
+
+def test_a_wrong_method_below_mounted_routes_is_answered_with_the_allowed_ones(
+    app: FastAPI,
+) -> None:
+    routes = [Route("/rows", PlainTextResponse("one"), methods=[name]) for name in ("GET", "POST")]
+    app.router.routes.append(Mount("/sub", routes=routes))
+
+    with TestClient(app) as client:
+        assert client.put("/sub/rows").headers["allow"] == "GET, HEAD, POST"
 
 
 def test_a_mounted_app_answers_head_like_get(sub: TestClient) -> None:

@@ -1,13 +1,14 @@
 """Every response has the security headers, and every error is a problem (RFC 9457)."""
 
 import logging
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 from fastapi import FastAPI, HTTPException, Query, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
@@ -124,6 +125,21 @@ def test_an_error_in_plain_text_becomes_a_problem_and_keeps_its_headers(
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["detail"] == "my words"
     assert len(response.headers.get_list("set-cookie")) == 2
+
+
+def test_an_error_after_the_response_has_begun_reaches_the_server(app: FastAPI) -> None:
+    """It closes the connection, so that the client does not take the part for the whole."""
+
+    async def write() -> AsyncIterator[str]:
+        yield "words"
+        raise RuntimeError("broken")
+
+    @app.get("/breaks")
+    async def break_off() -> StreamingResponse:
+        return StreamingResponse(write())
+
+    with TestClient(app) as client, pytest.raises(RuntimeError, match="broken"):
+        client.get("/breaks")
 
 
 def test_x5_browsers_are_told_to_stay_with_https(app: FastAPI) -> None:
