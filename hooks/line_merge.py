@@ -53,22 +53,18 @@ def resolve(project: Path, file: str) -> bool:
     if file == LOCK:
         merged_lock = merge_libraries(sides)
         return merged_lock is not None and save(project, file, merged_lock)
-    try:
-        parts = [merge_part(part) for part in three_way_parts(newer_versions(sides))]
-    except UnicodeDecodeError:
-        return False
+    parts = [merge_part(part) for part in three_way_parts(newer_versions(sides))]
     if None in parts:
         return False
     merged = "".join(line for part in parts for line in part or [])
-    texts = [sides[side].decode("utf-8") for side in ("yours", "template")]
+    texts = [sides[side].decode("utf-8", "surrogateescape") for side in ("yours", "template")]
     if not is_sound(file, merged) or duplicate_names(file, merged, *texts):
         return False
     return save(project, file, merged)
 
 
 def save(project: Path, file: str, merged: str) -> bool:
-    with (project / file).open("w", encoding="utf-8", newline="") as target:
-        target.write(merged)
+    (project / file).write_bytes(merged.encode("utf-8", "surrogateescape"))
     mark_resolved(project, file)
     return True
 
@@ -88,7 +84,7 @@ def three_way_parts(sides: dict[str, bytes]) -> Iterator[list[list[str]]]:
         command += ["yours", "before", "template"]
         run = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     part: list[list[str]] = [[]]
-    for line in run.stdout.decode("utf-8").splitlines(keepends=True):
+    for line in run.stdout.decode("utf-8", "surrogateescape").splitlines(keepends=True):
         marker = MARKER.fullmatch(line)
         if marker is None:
             part[-1].append(line)
@@ -188,7 +184,7 @@ def merge_libraries(sides: dict[str, bytes]) -> str | None:
                 # A version that is held back stays a conflict.
                 return None
             merged += last
-    return merged.decode("utf-8")
+    return merged.decode("utf-8", "surrogateescape")
 
 
 def libraries(text: bytes) -> dict[bytes, bytes]:
@@ -243,7 +239,8 @@ def is_sound(file: str, text: str) -> bool:
             tomllib.loads(text)
         if file.endswith(".py"):
             ast.parse(text)
-    except (tomllib.TOMLDecodeError, SyntaxError):
+    except (SyntaxError, ValueError):
+        # Not what the name says, or not UTF-8.
         return False
     return True
 

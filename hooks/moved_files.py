@@ -117,6 +117,29 @@ def restore_lost_names(project: Path, table: Table) -> list[str]:
     return sentences
 
 
+# ---- files that are not UTF-8 ---------------------------------------------------------------
+
+
+def merge_bytes(project: Path, renders: Renders) -> None:
+    """Merge these files again: Copier drops what is not UTF-8, and every change of a binary file."""
+    changed = list_files(project, "diff", "--name-only", "--relative", "HEAD")
+    for file in changed:
+        yours = last_committed(project, file)
+        if is_text(yours) or not (project / file).is_file():
+            continue
+        old, new = content(renders.old / file), content(renders.new / file)
+        git(project, "checkout", "--quiet", "HEAD", "--", f":(literal){file}")
+        if old != new:
+            merge_text(project, file, old, yours, new)
+
+
+def is_text(content: bytes) -> bool:
+    try:
+        return "\0" not in content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+
+
 # ---- files that the template renamed or removed -------------------------------------------
 
 

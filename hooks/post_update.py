@@ -23,6 +23,7 @@ from moved_files import (
     follow_renamed_by_owner,
     is_changed,
     keep_changed,
+    merge_bytes,
     merge_python,
     restore_lost_names,
 )
@@ -121,6 +122,7 @@ def merge(project: Path, source: str, shared: list[str], table: Table) -> Iterat
     with tempfile.TemporaryDirectory() as folder:
         renders = Renders(project, source, Path(folder))
         yield from restore_committed(project)
+        merge_bytes(project, renders)
         yield from merge_python(project, table)
         yield from keep_changed(project, renders, table)
         yield from follow_renamed_by_owner(project, renders)

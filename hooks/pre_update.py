@@ -1,5 +1,6 @@
 """Before `copier update --trust` changes anything: refuse what would lose lines."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from repository import (
     committed_half_update,
     escape_unprintable_output,
     git,
+    list_files,
     say,
     update_marker,
 )
@@ -20,6 +22,9 @@ def main(project: Path) -> int:
             "Run `git config --local status.showUntrackedFiles normal`, then update again.",
         )
         return 1
+    if refusal := unreadable_names(project):
+        say(*refusal)
+        return 1
     commit = committed_half_update(project)
     if commit:
         say(
@@ -31,6 +36,27 @@ def main(project: Path) -> int:
         return 1
     begin_update(project)
     return 0
+
+
+def unreadable_names(project: Path) -> list[str]:
+    """What to do about names of files at which Copier fails after it has written half of them."""
+    files = list_files(project, "ls-files")
+    status = list_files(project, "status", "--porcelain", "--ignored")
+    files += [entry[3:] for entry in status if entry.startswith("!!")]
+    for file in files:
+        name = file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if name != file:
+            return [f"the name of {name} is not UTF-8. Rename the file, commit, and update again."]
+    # Copier takes such a character for a byte if git does not quote it.
+    read_as_bytes = [file for file in files if re.search(r"[\x80-\xff]", file)]
+    for scope in ("--local", "--global"):
+        quotes = git(project, "config", scope, "--type=bool", "--get", "core.quotePath").strip()
+        if quotes == "false" and read_as_bytes:
+            return [
+                f"git is configured not to quote names, and Copier can't read {read_as_bytes[0]} then.",
+                f"Run `git config {scope} core.quotePath true`, then update again.",
+            ]
+    return []
 
 
 if __name__ == "__main__":

@@ -467,6 +467,87 @@ def test_git_that_hides_new_files_stops_the_update_before_it_loses_lines(
     assert git(project.path, "status", "--porcelain", "--untracked-files=all") == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "scope", "hint"),
+    [
+        ("übersicht.md", "global", "git config --global core.quotePath true"),
+        ("ü.log", "local", "git config --local core.quotePath true"),
+        ("\udcff.md", None, "\\xff.md"),
+        ("\udcff.log", None, "\\xff.log"),
+    ],
+    ids=["tracked", "ignored", "not UTF-8", "ignored and not UTF-8"],
+)
+def test_a_name_that_copier_cannot_read_stops_the_update_before_it_loses_lines(
+    next_template: Project,
+    start: Start,
+    update: Update,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    name: str,
+    scope: str | None,
+    hint: str,
+) -> None:
+    project = start(HEAD, next_template.path)
+    git(project.path, "init", "--quiet")
+    with (project.path / ".gitignore").open("a") as ignored:
+        ignored.write("*.log\n")
+    (project.path / "app" / name).write_text("x\n")
+    commit(project, "A file")
+    release(next_template, PENS)
+    settings = "[user]\n    name = Ada\n    email = ada@example.com\n"
+    if scope == "global":
+        settings += "[core]\n    quotePath = false\n"
+    elif scope == "local":
+        git(project.path, "config", "core.quotePath", "false")
+    (tmp_path / "gitconfig").write_text(settings)
+
+    with (
+        local.env(GIT_CONFIG_GLOBAL=str(tmp_path / "gitconfig")),
+        pytest.raises(TaskError),
+    ):
+        update(project, NEXT)
+
+    assert hint in capfd.readouterr().out
+    assert git(project.path, "status", "--porcelain", "--untracked-files=all") == ""
+
+
+def test_bytes_of_the_owner_that_are_not_utf_8_stay_as_they_are(
+    next_template: Project, start: Start, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Copier drops them from the owner's changes, and drops changes of files with a NUL byte."""
+    project = start(HEAD, next_template.path)
+    live_with(project)
+    latin = {
+        "alembic.ini": b"# gr\xfc\xdfe\n",
+        # The template changes what is next to this line.
+        ".gitignore": b"/b\xfccher/\n",
+    }
+    for file, line in latin.items():
+        with (project.path / file).open("ab") as text:
+            text.write(line)
+    # PowerShell writes UTF-16.
+    wide = {name: project.read(name).encode("utf-16") for name in ("compose.yaml", "AGENTS.md")}
+    for file, content in wide.items():
+        (project.path / file).write_bytes(content)
+    commit(project, "Gr\xfc\xdfe")
+    for file in ("alembic.ini", "compose.yaml.jinja"):
+        template_file = next_template.path / "template" / file
+        template_file.write_text("# caps\n" + template_file.read_text("utf-8"), "utf-8")
+    release(next_template, PENS)
+
+    with pytest.raises(TaskError):
+        update(project, NEXT)
+
+    for file, line in latin.items():
+        assert line in (project.path / file).read_bytes()
+    assert (project.path / "alembic.ini").read_bytes().startswith(b"# caps\n")
+    assert b"/caps/\n" in (project.path / ".gitignore").read_bytes()
+    for file, content in wide.items():
+        assert (project.path / file).read_bytes() == content
+    said = capfd.readouterr().out
+    assert said.split("Merge conflicts in:\n")[1].split("\n")[0] == "[update]     compose.yaml"
+
+
 def test_the_update_says_where_it_went_and_what_is_left_to_do(
     next_template: Project, start: Start, update: Update, capfd: pytest.CaptureFixture[str]
 ) -> None:
