@@ -92,21 +92,21 @@ class Database:
     def __init__(self, settings: CoreSettings) -> None:
         url = parse_url(settings.database_url)
         seconds = settings.database_timeout_seconds
-        self._engines: dict[str, AsyncEngine]
         if url.get_backend_name() == "sqlite":
             reading, writing = create_sqlite_engines(
                 url, settings.sqlite_synchronous, _ENGINE_OPTIONS
             )
-            self._engines = {"reading": reading, "writing": writing}
+            engines = {"reading": reading, "writing": writing}
         else:
             writing = create_postgresql_engine(url, seconds, _ENGINE_OPTIONS)
             reading = writing.execution_options(read_only=True)
-            self._engines = {"all": writing}
+            engines = {"all": writing}
         self._standby: Standby | None = None
         if settings.database_replica_url:
             replica_url = parse_url(settings.database_replica_url)
             self._standby = Standby(replica_url, seconds, _ENGINE_OPTIONS)
-            self._engines["standby"] = self._standby.engine
+            engines["standby"] = self._standby.engine
+        self._engines = engines
         # `begin()` ends a read with a commit: a rollback makes psycopg forget prepared statements.
         self.readers = async_sessionmaker(reading, **SESSION_OPTIONS)
         self.writers = async_sessionmaker(writing, **SESSION_OPTIONS)
