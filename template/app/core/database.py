@@ -12,7 +12,7 @@ from fastapi.requests import HTTPConnection
 from sqlalchemy import URL, Engine, ExceptionContext, Table, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.core.postgresql import SESSION_OPTIONS, Standby, create_postgresql_engine
 from app.core.settings import PROJECT_FOLDER, CoreSettings
