@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import sqlalchemy
 from sqlalchemy import URL, Connection, Engine, event, text
@@ -138,7 +138,7 @@ def rollback_if_open(engine: Engine) -> None:
     def reset(connection: DBAPIConnection, _: ConnectionPoolEntry, state: PoolResetState) -> None:
         is_ours = isinstance(connection, SQLiteConnection)
         if is_ours and state.asyncio_safe and connection.in_transaction:
-            connection.rollback()
+            cast(Any, engine.dialect).do_rollback(connection)
 
 
 class DatabaseFile:
