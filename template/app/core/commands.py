@@ -252,7 +252,6 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         def show(name: str, done: int, total: int) -> None:
             if name not in tasks:
                 tasks[name] = bars.add_task(name)
-            # Of nothing, everything is done.
             bars.update(tasks[name], completed=done if total else 1, total=total or 1)
 
         yield show
