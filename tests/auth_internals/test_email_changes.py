@@ -3,12 +3,14 @@
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
+from app.auth import throttle
 from app.auth.models import Purpose
 from tests.auth_internals.helpers import (
     CHANGE_PASSWORD,
@@ -322,6 +324,21 @@ def test_t13_a_stolen_token_needs_a_recent_login_to_change_the_address(
     client: TestClient, ada: Headers, rows: Engine
 ) -> None:
     move_clock(rows, "sessions", "created_at", -61 * 60)
+
+    assert client.post(CHANGE, json={"email": NEW}, headers=ada).status_code == 401
+    assert mails(rows) == []
+
+
+def test_t4_a_request_for_a_link_that_a_logout_overtakes_sends_none(
+    client: TestClient, ada: Headers, rows: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = throttle.record
+
+    async def record_and_log_out(*args: Any) -> None:
+        await record(*args)
+        execute(rows, "DELETE FROM sessions")
+
+    monkeypatch.setattr(throttle, "record", record_and_log_out)
 
     assert client.post(CHANGE, json={"email": NEW}, headers=ada).status_code == 401
     assert mails(rows) == []

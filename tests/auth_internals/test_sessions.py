@@ -302,6 +302,15 @@ def test_t6_sessions_are_listed_without_tokens_and_ended_one_by_one(
     assert client.get(ME, headers=here).status_code == 200
 
 
+def test_t6_an_expired_session_is_not_listed(
+    client: TestClient, visitor: dict[str, str], log_in: LogIn, rows: Engine
+) -> None:
+    assert len(client.get(SESSIONS, headers=visitor).json()) == 1
+    move_clock(rows, "sessions", "last_used_at", -8 * 86_400)
+
+    assert len(client.get(SESSIONS, headers=log_in("visitor")).json()) == 1
+
+
 def test_t6_an_administrator_can_end_the_sessions_of_a_user(
     client: TestClient, make_user: MakeUser, log_in: LogIn, admin: dict[str, str]
 ) -> None:

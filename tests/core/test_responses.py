@@ -251,6 +251,8 @@ def test_x6_only_pages_of_a_listed_origin_can_read_responses(make_settings: Make
         other = client.get("/api/v1/", headers={"Origin": "https://www.example.com.evil.example"})
 
     assert listed.headers["access-control-allow-origin"] == "https://www.example.com"
+    readable = listed.headers["access-control-expose-headers"]
+    assert readable == "Location, Retry-After, X-Request-ID"
     assert "access-control-allow-origin" not in other.headers
     assert failure.status_code == 500
     assert failure.headers["access-control-allow-origin"] == "https://www.example.com"
