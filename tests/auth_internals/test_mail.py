@@ -325,7 +325,7 @@ def test_the_running_app_sends_mails(
 ) -> None:
     inbox = serve()
     monkeypatch.setattr(mail_sender, "_POLL_SECONDS", 0.05)
-    # An empty queue is no reason for this pause, which is longer than the test waits.
+    # An empty queue must not start this pause, which is longer than the test waits.
     monkeypatch.setattr(mail_sender, "_PAUSE_SECONDS", 60)
     queue(settings, "ada@example.com", "eve@example.com")
 
