@@ -23,8 +23,10 @@ from tools.python_source import (
     Text,
     add_imports,
     bound_names,
+    comments_of_names,
     defined_names,
     imported_names,
+    imports_of,
     is_tidy,
     render_imports,
     tidy_imports,
@@ -298,8 +300,13 @@ class Rewriter:
         if module.split(".")[0] not in FIRST_PARTY:
             return
         imports: list[Import] = []
-        for alias in statement.names:
-            imports += self.new_import(statement, module, alias)
+        comments: dict[Import, str] = {}
+        of_names = comments_of_names(self.text, statement)
+        for alias, before in zip(statement.names, imports_of(statement), strict=True):
+            for new in self.new_import(statement, module, alias):
+                imports.append(new)
+                if before in of_names:
+                    comments[new] = comments.get(new, "") + of_names[before]
         imports = list(dict.fromkeys(imports))
         old = [Import(module, alias.name, alias.asname) for alias in statement.names]
         if imports == old:
@@ -307,7 +314,8 @@ class Rewriter:
         if len(imports) == len(old) and len({new.module for new in imports}) == 1:
             self.rewrite_in_place(statement, imports)
         else:
-            self.text.replace_statement(statement, render_imports(imports, statement.col_offset))
+            statements = render_imports(imports, statement.col_offset, comments)
+            self.text.replace_statement(statement, statements)
 
     def rewrite_in_place(self, statement: ast.ImportFrom, imports: list[Import]) -> None:
         self.text.replace_module(statement, imports[0].module)

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 LINE_LENGTH = 100
+# A comment that programs read.
+DIRECTIVE = re.compile(r"#\s*(noqa|type:|pyright|pylint|ruff|isort|pragma)")
 FIRST_PARTY = {"app", "tests"}
 
 
@@ -77,22 +79,28 @@ class Text:
             self.edits.append((*found.span(1), module))
 
     def replace_statement(self, statement: ast.stmt, statements: list[str]) -> None:
-        """Put import statements in the place of one, each with the comment behind it."""
+        """Put import statements in the place of one, with its comments: each with its directives."""
         line_end = self.data.find(b"\n", self.end(statement))
         rest = self.data[self.end(statement) : line_end if line_end >= 0 else None]
-        comment = rest.decode("utf-8").rstrip() if rest.strip().startswith(b"#") else ""
-        comments = list(dict.fromkeys(re.findall(r"#.*", self.of(statement))))
-        comment += "".join(f"  {text.rstrip()}" for text in comments)
+        # This one stays where it is: behind the last statement.
+        behind = rest.decode("utf-8").strip() if rest.strip().startswith(b"#") else ""
+        found = dict.fromkeys(text.rstrip() for text in re.findall(r"#.*", self.of(statement)))
+        present = {text for line in statements for text in re.findall(r"#.*", line)}
+        # Of two names that are one by now.
+        present |= {part for text in present for part in re.split(r"  (?=#)", text)}
+        inside = [text for text in found if text not in present]
         indent = " " * statement.col_offset
         if not statements:
             # The line goes with it.
             start = self.line_starts[statement.lineno - 1]
             self.edits.append((start, line_end + 1 if line_end >= 0 else len(self.data), ""))
             return
-        text = f"{comment}\n{indent}".join(statements)
-        if comments:
-            text += "".join(f"  {text.rstrip()}" for text in comments)
-        self.replace(statement, statement, text)
+        lines = []
+        for number, line in enumerate(statements, 1):
+            comments = [behind] * (number < len(statements) and bool(DIRECTIVE.match(behind)))
+            comments += [text for text in inside if number == 1 or DIRECTIVE.match(text)]
+            lines.append("".join([line, *(f"  {text}" for text in comments)]))
+        self.replace(statement, statement, f"\n{indent}".join(lines))
 
     def inner_edits(self, start: int, end: int) -> list[tuple[int, int, str]]:
         return [edit for edit in self.edits if start <= edit[0] and edit[1] <= end]
@@ -297,6 +305,12 @@ def _runs(text: Text, statements: list[ast.stmt]) -> list[list[ast.stmt]]:
 def comments_of(text: Text, statement: ast.stmt) -> dict[Import, str] | None:
     """The comments behind the names of a statement; None if there are others."""
     lines = text.lines(statement.lineno, statement.end_lineno or statement.lineno)
+    found = comments_of_names(text, statement)
+    return found if len(found) == sum("#" in line for line in lines) else None
+
+
+def comments_of_names(text: Text, statement: ast.stmt) -> dict[Import, str]:
+    lines = text.lines(statement.lineno, statement.end_lineno or statement.lineno)
     found = {}
     if isinstance(statement, ast.ImportFrom) and statement.end_lineno != statement.lineno:
         for alias, new in zip(statement.names, imports_of(statement), strict=True):
@@ -304,7 +318,7 @@ def comments_of(text: Text, statement: ast.stmt) -> dict[Import, str] | None:
             comment = rest.decode().lstrip(",").rstrip()
             if comment.lstrip().startswith("#"):
                 found[new] = f"  {comment.lstrip()}"
-    return found if len(found) == sum("#" in line for line in lines) else None
+    return found
 
 
 def _tidy_run(text: Text, run: list[ast.stmt]) -> None:

@@ -294,6 +294,18 @@ def test_a_second_run_changes_nothing() -> None:
             "from app.security import is_token  # noqa: F401\n"
             "from app.auth.authentication import hash_token  # noqa: F401\n",
         ),
+        (
+            "from app.db.base import (\n    LARGEST_ID,  # the end\n    Base,  # ours\n)\n\n"
+            "print(LARGEST_ID, Base)\n",
+            "from app.core.types import (\n    MAX_ID,  # the end\n)\n"
+            "from app.db.base import (\n    Base,  # ours\n)\n\nprint(MAX_ID, Base)\n",
+        ),
+        (
+            "from app.db.base import (  # tables\n    LARGEST_ID,\n    Base,\n)  # type: ignore\n\n"
+            "print(LARGEST_ID, Base)\n",
+            "from app.core.types import MAX_ID  # type: ignore  # tables\n"
+            "from app.db.base import Base  # type: ignore\n\nprint(MAX_ID, Base)\n",
+        ),
         ("from app.models.session import *\n", "from app.auth.models import *\n"),
         (
             "from app.db.base import *\nfrom app.services.rights import *\n\n"
@@ -317,7 +329,9 @@ def test_a_second_run_changes_nothing() -> None:
         "relative",
         "module alias",
         "modules that stay",
-        "comment",
+        "directive",
+        "comments of names",
+        "comment of a statement",
         "star",
         "names of a star",
         "export",
