@@ -421,8 +421,10 @@ def describe(file: str, source: str, result: str, report: Report) -> str:
 
 
 def project_files(project: Path) -> list[str]:
+    """Without links: what they name is another file of the project, or not of the project."""
     files = list_files(project, "ls-files", "--cached", "--others", "--exclude-standard")
-    return [file for file in files if (project / file).is_file()]
+    paths = ((file, project / file) for file in files)
+    return [file for file, path in paths if path.is_file() and not path.is_symlink()]
 
 
 def owners_code(project: Path) -> list[str]:

@@ -573,6 +573,22 @@ def test_the_owners_files_are_rewritten_and_the_templates_and_migrations_are_not
     assert said[1].startswith("broken.py: can't be read")
 
 
+def test_a_file_outside_the_project_is_not_rewritten_through_a_link(
+    shelf: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("elsewhere") / "shared.py"
+    outside.write_text("from app.logs import quoted\n")
+    write(shelf, "app/books.py", "from app.logs import quoted\n")
+    (shelf / "app/shared.py").symlink_to(outside)
+    (shelf / "app/again.py").symlink_to("books.py")
+
+    said = rewrite_names(shelf, TABLE)
+
+    assert said[0] == "names that moved were rewritten in app/books.py"
+    assert outside.read_text() == "from app.logs import quoted\n"
+    assert (shelf / "app/again.py").is_symlink()
+
+
 def test_without_the_login_app_auth_is_the_owners(shelf: Path) -> None:
     write(shelf, ".copier-answers.yml", "auth: false\n")
     write(shelf, "app/auth/users.py", "from app.logs import request_id\n")
