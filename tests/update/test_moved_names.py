@@ -3,6 +3,7 @@
 import ast
 import io
 import re
+import shutil
 import subprocess
 import tarfile
 import tomllib
@@ -179,10 +180,10 @@ def test_names_in_files_that_are_not_python_are_reported(shelf: Path) -> None:
     ]
 
 
-def test_no_file_of_a_new_project_has_a_name_that_moved(generate: Generate) -> None:
-    project = generate(auth=True, github=True).path
-    if not (project / ".git").exists():
-        git(project, "init", "--quiet")
+def test_no_file_of_a_new_project_has_a_name_that_moved(generate: Generate, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(generate(auth=True, github=True).path, project)
+    git(project, "init", "--quiet")
 
     assert [*names_in_other_files(project, TABLE)] == []
 
