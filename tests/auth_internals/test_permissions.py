@@ -438,9 +438,7 @@ def test_t4_z7_a_change_that_waited_is_refused_if_its_actor_was_removed_in_betwe
             for statement in in_between.split(";"):
                 execute(rows, statement)
             changes: list[Callable[[AsyncSession], Awaitable[object]]] = [
-                lambda session: users.create_user(
-                    database, session, settings, caller, UserCreate(**BOB)
-                ),
+                lambda session: users.create_user(session, settings, caller, UserCreate(**BOB)),
                 lambda session: users.replace_permissions(session, settings, caller, user_id, []),
                 lambda session: account.update_own_user(
                     database,

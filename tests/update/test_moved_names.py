@@ -119,6 +119,12 @@ def test_no_new_name_is_an_old_one_so_that_a_second_run_changes_nothing() -> Non
     assert {name for name in targets if TABLE.target(name) != name} == set()
 
 
+def test_no_name_that_still_exists_has_a_hint_which_each_update_would_repeat(
+    names_of_today: set[str],
+) -> None:
+    assert TABLE.hints.keys() & names_of_today == set()
+
+
 def files_of(commit: str) -> set[str]:
     listing = git(ROOT, "ls-tree", "-r", "--name-only", commit, "template").split()
     names = {name.removeprefix("template/").removesuffix(".jinja") for name in listing}

@@ -51,12 +51,14 @@ async def load_user(
     return user
 
 
+async def count_invitation(database: Database, sender_id: int, email: str) -> None:
+    """Count an invitation by its address, and by its sender in place of a network."""
+    name = f"invitation, {links.mailbox_key(email)}"
+    await throttle.record(database, name, f"invitations by user {sender_id}")
+
+
 async def create_user(
-    database: Database,
-    session: AsyncSession,
-    settings: Settings,
-    caller: AuthContext,
-    data: UserCreate,
+    session: AsyncSession, settings: Settings, caller: AuthContext, data: UserCreate
 ) -> User:
     """Create a user. Unless REGISTRATION is closed, it has no password, and gets an invitation."""
     invites = settings.registration != "closed"
@@ -65,10 +67,6 @@ async def create_user(
     if data.password is not None and invites:
         raise _password_is_private()
     user = await new_user(settings, data)
-    if invites:
-        # By its address, and by its sender in place of a network.
-        name = f"invitation, {links.mailbox_key(user.email)}"
-        await throttle.record(database, name, f"invitations by user {caller.user_id}")
     await permissions.recheck(session, caller, "users:write")
     await add_user(session, user, caller)
     if invites:

@@ -18,7 +18,7 @@ from app.auth.dependencies import (
     SettingsDep,
     require,
 )
-from app.auth.schemas import OwnUserUpdate, UserFilters, UserPermissions
+from app.auth.schemas import OwnUserUpdate, UserFilters, UserPermissions, normalize_email
 from app.auth.throttle import TooManyAttempts
 from app.core.errors import Conflict
 from app.core.openapi import error_responses
@@ -90,7 +90,9 @@ async def create_user(
     With REGISTRATION, leave out the password: the user gets an invitation by email instead. You can
     send 30 invitations in five minutes.
     """
-    created = await users.create_user(database, session, settings, user, data)
+    if settings.registration != "closed":
+        await users.count_invitation(database, user.user_id, normalize_email(data.email))
+    created = await users.create_user(session, settings, user, data)
     response.headers["Location"] = f"{request.scope['path']}/{created.id}"
     return created
 
