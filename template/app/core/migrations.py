@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -65,8 +66,11 @@ def _database_url(load_settings: Callable[[], CoreSettings]) -> URL:
         parsed = parse_url(settings.database_url if is_set else in_file)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         file = Path(parsed.database)
-        if not file.parent.is_dir():
-            raise SystemExit(f"{file.parent} does not exist: create it, or fix DATABASE_URL")
+        if not os.access(file.parent, os.X_OK):
+            raise SystemExit(
+                f"{file.parent} does not exist: create it, or fix DATABASE_URL. If it exists, this "
+                "user may not enter it"
+            )
         # SQLite would create it readable for everybody; the -wal and -shm files copy its mode.
         if not file.exists() and not context.is_offline_mode():
             file.touch(mode=0o600)
@@ -234,10 +238,7 @@ class MigrationGuard:
         self._has_changed = False
 
     def after_step(self, *, ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
-        """Called by Alembic after each step, inside the transaction of the migration.
-
-        Another connection still sees the database as it was before the first step.
-        """
+        """Alembic calls it after each step. Other connections still see what was before the first."""
         if isinstance(ctx.impl, BatchSQLiteImpl):
             ctx.impl.reject_losses()
         self.has_stamped = self.has_stamped or step.is_stamp
@@ -251,8 +252,7 @@ class MigrationGuard:
         """Raise RuntimeError, before the commit, if there are more orphans than before."""
         if not self._has_changed:
             return
-        orphans = self._connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-        if not orphans:
+        if not (orphans := self._connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
             return
         with open_file(self._file, "ro") as before:
             count = len(before.execute("PRAGMA foreign_key_check").fetchall())
