@@ -68,18 +68,8 @@ def test_a_server_that_does_not_answer_is_not_to_be_migrated(
 
     result = CliRunner().invoke(cli, ["list-books"])
 
-    assert result.output.startswith("Error: Cannot open the database: connection")
-    assert "alembic" not in result.output
-
-
-def test_a_command_without_a_server_is_not_told_to_create_a_database(
-    cli: Typer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgresql://app@127.0.0.1:1/app")
-
-    result = CliRunner().invoke(cli, ["list-books"])
-
     assert result.exit_code == 1
+    assert result.output.startswith("Error: Cannot open the database: connection")
     assert "refused" in result.output
     assert "alembic" not in result.output
 
