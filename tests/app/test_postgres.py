@@ -194,6 +194,24 @@ def test_a_whole_database_is_copied_from_sqlite(probed: Path, url: str) -> None:
     assert "already has rows in" in again.stderr
 
 
+def test_i14_ids_of_deleted_rows_stay_taken_on_the_way_to_postgresql_and_back(
+    probed: Path, url: str
+) -> None:
+    project, back = Project(probed, {}), probed / "back.db"
+    with closing(sqlite3.connect(probed / "app.db")) as connection, connection:
+        connection.execute("INSERT INTO permissions VALUES (9, 'old', '')")
+        connection.execute("DELETE FROM permissions")
+    for target in (url, f"sqlite:///{back}"):
+        project.succeed("alembic", "-x", f"url={target}", "upgrade", "head")
+
+    project.succeed("app", "db", "copy-to", url)
+    project.succeed("app", "db", "copy-to", f"sqlite:///{back}", DATABASE_URL=url)
+
+    with closing(sqlite3.connect(back)) as connection:
+        added = connection.execute("INSERT INTO permissions (name, description) VALUES ('new', '')")
+        assert added.lastrowid == 10
+
+
 def test_users_are_copied_with_passwords_sessions_and_permissions(
     machine: Machine, generate: Generate, url: str, tmp_path: Path
 ) -> None:

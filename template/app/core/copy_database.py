@@ -192,7 +192,9 @@ def _continue_ids(reader: sa.Connection, writer: sa.Connection, table: sa.Table)
         return
     last = _last_id(reader, column)
     if writer.dialect.name == "postgresql":
-        writer.execute(sa.select(sa.func.setval(_sequence(writer, column), last + 1, False)))
+        # Without an id that was given, the first one is 1.
+        state = max(last, 1), last > 0
+        writer.execute(sa.select(sa.func.setval(_sequence(writer, column), *state)))
     elif sa.inspect(writer).has_table(_SQLITE_SEQUENCE.name):
         writer.execute(sa.delete(_SQLITE_SEQUENCE).where(_SQLITE_SEQUENCE.c.name == table.name))
         writer.execute(sa.insert(_SQLITE_SEQUENCE).values(name=table.name, seq=last))
