@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 from repository import (
@@ -49,12 +50,14 @@ def unreadable_names(project: Path) -> list[str]:
             return [f"the name of {name} is not UTF-8. Rename the file, commit, and update again."]
     # Copier takes such a character for a byte if git does not quote it.
     read_as_bytes = [file for file in files if re.search(r"[\x80-\xff]", file)]
-    for scope in ("--local", "--global"):
-        quotes = git(project, "config", scope, "--type=bool", "--get", "core.quotePath").strip()
+    # Copier also works in folders of its clones, where the project's own configuration is missing.
+    for folder in (project, Path(tempfile.gettempdir())):
+        found = git(folder, "config", "--show-scope", "--type=bool", "--get", "core.quotePath")
+        scope, _, quotes = found.strip().partition("\t")
         if quotes == "false" and read_as_bytes:
             return [
                 f"git is configured not to quote names, and Copier can't read {read_as_bytes[0]} then.",
-                f"Run `git config {scope} core.quotePath true`, then update again.",
+                f"Run `git config --{scope} core.quotePath true`, then update again.",
             ]
     return []
 

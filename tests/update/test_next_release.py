@@ -472,10 +472,11 @@ def test_git_that_hides_new_files_stops_the_update_before_it_loses_lines(
     [
         ("übersicht.md", "global", "git config --global core.quotePath true"),
         ("ü.log", "local", "git config --local core.quotePath true"),
+        ("ü.log", "system", "git config --system core.quotePath true"),
         ("\udcff.md", None, "\\xff.md"),
         ("\udcff.log", None, "\\xff.log"),
     ],
-    ids=["tracked", "ignored", "not UTF-8", "ignored and not UTF-8"],
+    ids=["tracked", "ignored", "for all users", "not UTF-8", "ignored and not UTF-8"],
 )
 def test_a_name_that_copier_cannot_read_stops_the_update_before_it_loses_lines(
     next_template: Project,
@@ -494,15 +495,15 @@ def test_a_name_that_copier_cannot_read_stops_the_update_before_it_loses_lines(
     (project.path / "app" / name).write_text("x\n")
     commit(project, "A file")
     release(next_template, PENS)
-    settings = "[user]\n    name = Ada\n    email = ada@example.com\n"
-    if scope == "global":
-        settings += "[core]\n    quotePath = false\n"
-    elif scope == "local":
-        git(project.path, "config", "core.quotePath", "false")
-    (tmp_path / "gitconfig").write_text(settings)
+    files = {name: tmp_path / name for name in ("global", "system")}
+    files["global"].write_text("[user]\n    name = Ada\n    email = ada@example.com\n")
+    files["local"] = project.path / ".git/config"
+    if scope:
+        with files[scope].open("a") as settings:
+            settings.write("[core]\n    quotePath = false\n")
 
     with (
-        local.env(GIT_CONFIG_GLOBAL=str(tmp_path / "gitconfig")),
+        local.env(GIT_CONFIG_GLOBAL=str(files["global"]), GIT_CONFIG_SYSTEM=str(files["system"])),
         pytest.raises(TaskError),
     ):
         update(project, NEXT)
