@@ -51,7 +51,7 @@ def test_setup_stops_before_the_database_and_the_update_says_where(
     routers = shelf.path / "app/api/routers.py"
     routers.write_text(f"{line}\n{routers.read_text()}")
 
-    assert run_setup(shelf) == 17
+    assert run_setup(shelf) == 16
 
     assert not shelf.has("app.db")
     assert import_error(shelf.path).startswith(reason)
