@@ -31,6 +31,8 @@ TRANSACTIONS = {
     "app.core.postgresql._prepare_nothing_in_a_pooler",
     # A session on the standby, which only reads.
     "app.core.postgresql.session",
+    # SQLAlchemy calls it when one of the others begins.
+    "app.core.sqlite.do_begin",
     "app.db.session.get_session",
     # Attempts count even if the request fails, and logins must not wait for a lock while hashing.
     "app.auth.account.confirm_email",

@@ -1,13 +1,11 @@
 """SQLite connections: a dialect, pragmas, when transactions begin, and a check of the file."""
 
-import asyncio
 import logging
 import sqlite3
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import sqlalchemy
 from sqlalchemy import URL, Connection, Engine, event, text
@@ -17,10 +15,9 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, Pool, PoolResetState
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, Pool
 
 from app.core.sqlite_driver import SQLiteConnection
-from app.core.telemetry import waiting
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +42,12 @@ def create_sqlite_engines(
     def create(begin: str, pragmas: Pragmas, *, read_only: bool, **pool: int) -> AsyncEngine:
         engine = create_async_engine(
             address,
-            pool_reset_on_return=None if fits else "rollback",
             connect_args={"read_only": read_only} if fits else {},
             **options,
             **pool,
         )
         file.guard(engine.sync_engine)
         configure_sqlite_begin(engine.sync_engine, begin, pragmas)
-        rollback_if_open(engine.sync_engine)
         return engine
 
     reading = create("BEGIN", {**pragmas, "query_only": "ON"}, read_only=True)
@@ -108,37 +103,9 @@ def configure_sqlite_begin(engine: Engine, begin: str, pragmas: Pragmas) -> None
                 raise sqlite3.OperationalError(f"SQLite answered {answer} to journal_mode=WAL")
         cursor.close()
 
-    takes_lock = begin == "BEGIN IMMEDIATE"
-
-    @event.listens_for(engine, "begin")
-    def begin_transaction(connection: Connection) -> None:
-        driver = connection.connection.dbapi_connection
-        if not isinstance(driver, SQLiteConnection):
-            connection.exec_driver_sql(begin)
-            return
-        try:
-            with waiting("sqlite.lock") if takes_lock else nullcontext():
-                driver.cursor().execute(begin)
-        except sqlite3.OperationalError as error:
-            raise OperationalError(begin, None, error) from None
-        except asyncio.CancelledError:
-            # The driver's thread still waits for the lock, and would then keep it.
-            connection.invalidate()
-            raise
-
-
-def rollback_if_open(engine: Engine) -> None:
-    """Roll back when a connection returns to the pool, but only if its transaction is still open.
-
-    The pool itself would send a ROLLBACK each time, even after a commit: one more turn of the
-    driver's thread. For an engine with `pool_reset_on_return=None`.
-    """
-
-    @event.listens_for(engine, "reset")
-    def reset(connection: DBAPIConnection, _: ConnectionPoolEntry, state: PoolResetState) -> None:
-        is_ours = isinstance(connection, SQLiteConnection)
-        if is_ours and state.asyncio_safe and connection.in_transaction:
-            cast(Any, engine.dialect).do_rollback(connection)
+    # The app's dialect begins them itself.
+    if not isinstance(engine.dialect, Dialect):
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
 
 
 class DatabaseFile:
@@ -232,6 +199,9 @@ class Dialect(SQLiteDialect_pysqlite):
 
     def get_driver_connection(self, connection: Any) -> Any:
         return connection
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        dbapi_connection.begin()
 
     def do_terminate(self, dbapi_connection: Any) -> None:
         dbapi_connection.close(waits=False)

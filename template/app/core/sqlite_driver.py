@@ -11,7 +11,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from functools import lru_cache, partial
 from itertools import islice
 from math import inf
@@ -19,6 +19,8 @@ from time import monotonic
 from typing import Any, Self
 
 from sqlalchemy.util import await_only
+
+from app.core.telemetry import waiting
 
 # How long a read may keep everybody else waiting.
 _LOOP_SECONDS = 0.01
@@ -139,11 +141,19 @@ class SQLiteConnection(sqlite3.Connection):
         finally:
             self._calls_in_thread -= 1
 
+    def begin(self) -> None:
+        """Begin a transaction. If it can write, it takes the lock at once."""
+        statement = "BEGIN" if self._read_only else "BEGIN IMMEDIATE"
+        with nullcontext() if self._read_only else waiting("sqlite.lock"):
+            self.cursor().execute(statement)
+
     def commit(self) -> None:
         self.run("COMMIT", super().commit)
 
     def rollback(self) -> None:
-        self.run("ROLLBACK", super().rollback)
+        # The pool sends a rollback after a commit, too.
+        if self.in_transaction:
+            self.run("ROLLBACK", super().rollback)
 
     def close(self, *, waits: bool = True) -> None:
         """Close it, perhaps without waiting for its thread, which may still be busy."""
