@@ -78,11 +78,14 @@ def test_compose_accepts_the_file_with_every_profile(developed: Path) -> None:
     every = compose_config(developed, *with_both)["services"]
 
     assert set(usual) == {"migrate", "app"}
-    assert set(every) == {"migrate", "app", "litestream", "postgres"}
+    assert set(every) == {"migrate", "app", "litestream", "restore", "postgres"}
     assert every["postgres"]["environment"]["POSTGRES_PASSWORD"] == SECRET
     conditions = {name: on["condition"] for name, on in every["app"]["depends_on"].items()}
-    assert conditions == {"migrate": "service_completed_successfully"}
+    condition = "service_completed_successfully"
+    assert conditions == {"migrate": condition}
     assert every["migrate"]["depends_on"]["postgres"]["condition"] == "service_healthy"
+    # A storage that does not answer must not lead to a new, empty database.
+    assert every["migrate"]["depends_on"]["restore"]["condition"] == condition
 
 
 def test_the_image_has_no_secret_no_pip_and_no_root(

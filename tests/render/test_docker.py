@@ -55,14 +55,15 @@ def test_the_image_gets_no_settings_and_no_database(generate: Generate) -> None:
 def test_each_service_of_the_app_has_few_rights(generate: Generate) -> None:
     services = load(generate().path / "compose.yaml")["services"]
 
-    assert set(services) == {"migrate", "app", "litestream", "postgres"}
-    for name in ("migrate", "app", "litestream"):
+    assert set(services) == {"migrate", "app", "litestream", "restore", "postgres"}
+    for name in ("migrate", "app", "litestream", "restore"):
         assert services[name]["read_only"] is True
         assert services[name]["cap_drop"] == ["ALL"]
         assert services[name]["security_opt"] == ["no-new-privileges:true"]
     assert services["app"]["ports"] == ["127.0.0.1:8001:8001"]
     assert [name for name, service in services.items() if "profiles" in service] == [
         "litestream",
+        "restore",
         "postgres",
     ]
 
