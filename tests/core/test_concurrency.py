@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
+from app.core.clients import ArrivingBodies, ClientTimeoutMiddleware
 from app.core.concurrency import ConcurrencyMiddleware
 
 
@@ -35,7 +36,7 @@ def test_between_two_requests_that_wait_for_nothing_others_get_their_turn() -> N
             await asyncio.sleep(0)
 
     async def work() -> None:
-        middleware, stepping = ConcurrencyMiddleware(app, 100), asyncio.ensure_future(other())
+        middleware, stepping = ConcurrencyMiddleware(app, 100, {}), asyncio.ensure_future(other())
         await asyncio.gather(*(middleware(request(n), receive, send) for n in range(20)))
         stepping.cancel()
 
@@ -52,7 +53,7 @@ def test_requests_begin_in_the_order_of_their_arrival_and_a_cancelled_one_delays
         begun.append(scope["number"])
 
     async def work() -> int:
-        middleware = ConcurrencyMiddleware(app, 100)
+        middleware = ConcurrencyMiddleware(app, 100, {})
         answers = [middleware(request(number), receive, send) for number in range(20)]
         tasks = [asyncio.ensure_future(answer) for answer in answers]
         await asyncio.sleep(0)
@@ -86,8 +87,10 @@ def test_a_stream_counts_though_it_still_listens_to_its_client() -> None:
         await asyncio.sleep(0)
         counts.append(middleware.in_progress)
 
-    middleware = ConcurrencyMiddleware(app, 100)
-    asyncio.run(middleware(request(0), arrive_never, take))
+    arriving: ArrivingBodies = {}
+    middleware = ConcurrencyMiddleware(app, 100, arriving)
+    outermost = ClientTimeoutMiddleware(middleware, 100, arriving)
+    asyncio.run(outermost(request(0), arrive_never, take))
 
     assert [*counts, middleware.in_progress] == [0, 1, 1, 0]
 
@@ -103,7 +106,7 @@ def test_a_request_does_not_wait_for_one_of_another_event_loop() -> None:
             other.start()
             other.join(timeout=10)
 
-    middleware = ConcurrencyMiddleware(app, 100)
+    middleware = ConcurrencyMiddleware(app, 100, {})
 
     async def answer(number: int) -> None:
         await middleware(request(number), receive, send)

@@ -120,20 +120,21 @@ class ClientTimeoutMiddleware:
     than the limit have not arrived completely, the oldest request ends.
     """
 
-    def __init__(self, app: ASGIApp, max_bodies: int) -> None:
+    def __init__(self, app: ASGIApp, max_bodies: int, arriving: "ArrivingBodies") -> None:
         self.app = app
         self.max_bodies = max_bodies
-        # Those that have begun to arrive, the oldest first.
-        self.bodies: dict[_TimedBody, None] = {}
+        self.arriving = arriving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        body = _TimedBody(receive, self.bodies, self.max_bodies)
+        body = _TimedBody(receive, self.arriving, self.max_bodies)
         stalled = False
 
         async def send_in_time(message: Message) -> None:
             nonlocal stalled
+            # A stream also receives, to hear of a client that has gone.
+            self.arriving.pop(body, None)
             try:
                 async with asyncio.timeout(SEND_SECONDS):
                     await send(message)
@@ -149,7 +150,7 @@ class ClientTimeoutMiddleware:
             # The server closes the connection, since the response is not complete.
             logger.warning("The client stopped reading the response")
         finally:
-            self.bodies.pop(body, None)
+            self.arriving.pop(body, None)
 
 
 class ClientStalled(Exception):
@@ -161,9 +162,9 @@ def _too_slow() -> HTTPException:
 
 
 class _TimedBody:
-    def __init__(self, receive: Receive, bodies: dict["_TimedBody", None], limit: int) -> None:
+    def __init__(self, receive: Receive, arriving: "ArrivingBodies", limit: int) -> None:
         self._receive = receive
-        self._bodies = bodies
+        self._arriving = arriving
         self._limit = limit
         self._seconds_left = BODY_SECONDS
         self._is_complete = False
@@ -176,9 +177,9 @@ class _TimedBody:
             return await self._receive()
         if self._is_given_up:
             raise _too_slow()
-        self._bodies[self] = None
-        if len(self._bodies) > self._limit:
-            next(iter(self._bodies)).give_up()
+        self._arriving[self] = None
+        if len(self._arriving) > self._limit:
+            next(iter(self._arriving)).give_up()
         started_at = time.perf_counter()
         try:
             async with asyncio.timeout(min(self._seconds_left, BODY_SECONDS)) as self._timeout:
@@ -192,12 +193,16 @@ class _TimedBody:
         self._seconds_left += len(message.get("body", b"")) / MIN_BODY_RATE
         self._is_complete = not message.get("more_body", False)
         if self._is_complete:
-            self._bodies.pop(self, None)
+            self._arriving.pop(self, None)
         return message
 
     def give_up(self) -> None:
         """Wait no longer. So slow clients cannot shut out the others."""
-        del self._bodies[self]
+        del self._arriving[self]
         self._is_given_up = True
         if self._timeout and not self._timeout.expired():
             self._timeout.reschedule(asyncio.get_running_loop().time())
+
+
+# Those that have begun to arrive, before the response begins. The oldest is the first.
+ArrivingBodies = dict[_TimedBody, None]

@@ -16,6 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from app.core.clients import (
     REQUEST_ID_KEY,
+    ArrivingBodies,
     ClientAddressMiddleware,
     ClientStalled,
     ClientTimeoutMiddleware,
@@ -48,8 +49,10 @@ STRICT_TRANSPORT_SECURITY = b"max-age=31536000"
 
 def add_middleware(app: Starlette, settings: CoreSettings) -> None:
     """Add the middleware from the inside out: the last one sees a request first."""
+    limit = settings.max_concurrent_requests
+    arriving: ArrivingBodies = {}
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes)
-    app.add_middleware(ConcurrencyMiddleware, limit=settings.max_concurrent_requests)
+    app.add_middleware(ConcurrencyMiddleware, limit=limit, arriving=arriving)
     if settings.cors_origins:
         # A second one inside, so that a page of a listed origin can read a 500, too.
         app.add_middleware(ProblemMiddleware)
@@ -64,7 +67,7 @@ def add_middleware(app: Starlette, settings: CoreSettings) -> None:
     app.add_middleware(ProblemMiddleware)
     app.add_middleware(SocketMiddleware)
     app.add_middleware(RequestMiddleware)
-    app.add_middleware(ClientTimeoutMiddleware, max_bodies=settings.max_concurrent_requests)
+    app.add_middleware(ClientTimeoutMiddleware, max_bodies=limit, arriving=arriving)
     app.add_middleware(ClientAddressMiddleware, proxies=settings.trusted_proxies)
 
 
