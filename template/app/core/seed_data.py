@@ -56,30 +56,25 @@ def register_seed_rows(
 
 
 def seed_statements(dialect: str, metadata: MetaData) -> list[Insert]:
-    seeds = ((table, _seed_rows(table)) for table in metadata.sorted_tables)
     return [
         insert_for(dialect, table).values([*seed.rows]).on_conflict_do_nothing()
-        for table, seed in seeds
-        if seed
+        for table, seed in _seeds(metadata)
     ]
 
 
 def insert_missing_seed_rows(connection: Connection, metadata: MetaData) -> None:
     """Insert only what is missing: on SQLite, a row that is in conflict takes an id, too."""
-    for table in metadata.sorted_tables:
-        if seed := _seed_rows(table):
-            rows = _missing_rows(connection, table, seed)
+    for table, seed in _seeds(metadata):
+        if rows := _missing_rows(connection, table, seed):
             insert = insert_for(connection.dialect.name, table)
-            if rows:
-                connection.execute(insert.values(rows).on_conflict_do_nothing())
+            connection.execute(insert.values(rows).on_conflict_do_nothing())
 
 
 def missing_seed_rows(connection: Connection, metadata: MetaData) -> list[str]:
     """What an upgrade would add."""
     return [
         f"{table.name}: {row[seed.key]}"
-        for table in metadata.sorted_tables
-        if (seed := _seed_rows(table))
+        for table, seed in _seeds(metadata)
         for row in _missing_rows(connection, table, seed)
     ]
 
@@ -95,15 +90,14 @@ def _missing_rows(connection: Connection, table: Table, seed: SeedRows) -> list[
 def delete_seed_rows(connection: Connection, metadata: MetaData) -> None:
     """Make room for those of another database, where they have other ids."""
     # Rows that refer to others go first.
-    for table in reversed(metadata.sorted_tables):
-        if _seed_rows(table):
-            connection.execute(delete(table))
+    for table, _ in reversed(_seeds(metadata)):
+        connection.execute(delete(table))
 
 
 def select_own_row(table: TableClause) -> Select[Any]:
     """A query for any row that is not a seed row."""
     query = select(literal(1)).select_from(table).limit(1)
-    if seed := _seed_rows(table):
+    if isinstance(table, Table) and (seed := dict(_seeds(table.metadata)).get(table)):
         query = query.where(table.c[seed.key].not_in([row[seed.key] for row in seed.rows]))
     return query
 
@@ -121,11 +115,10 @@ def has_own_rows(connection: sqlite3.Connection, metadata: MetaData) -> bool:
     return any(connection.execute(_in_sqlite(select_own_row(table))).fetchone() for table in tables)
 
 
-def _seed_rows(table: TableClause) -> SeedRows | None:
-    registered: dict[str, SeedRows] = (
-        table.metadata.info.get(_INFO_KEY, {}) if isinstance(table, Table) else {}
-    )
-    return registered.get(table.name)
+def _seeds(metadata: MetaData) -> list[tuple[Table, SeedRows]]:
+    """Each table before those that refer to it."""
+    seeds: dict[str, SeedRows] = metadata.info.get(_INFO_KEY, {})
+    return [(table, seeds[table.name]) for table in metadata.sorted_tables if table.name in seeds]
 
 
 def _in_sqlite(query: Select[Any]) -> str:
