@@ -52,7 +52,7 @@ TRANSACTIONS = {
     "app.auth.mail_sender._claim",
     "app.auth.mail_sender._finish",
     "app.auth.mail_sender._update",
-    "app.core.copy_database._copy_tables",
+    "app.core.copy_database.copy_database",
     "app.core.copy_database._insert",
     "app.core.migrations._migrate_async",
     "app.core.migrations._migrate_sync",

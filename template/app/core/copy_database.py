@@ -43,24 +43,10 @@ def copy_database(
     """
     if _is_missing(source_url) or _is_missing(target_url):
         raise CopyError("The file of the source or of the target does not exist.")
-    source = sa.create_engine(synchronous_url(source_url), hide_parameters=True)
-    target = sa.create_engine(synchronous_url(target_url), hide_parameters=True)
-    try:
-        return _copy_tables(source, target, metadata, progress)
-    finally:
-        source.dispose()
-        target.dispose()
-
-
-def _is_missing(url: str) -> bool:
-    """Whether opening the file would create it, empty."""
-    parsed = parse_url(url)
-    return parsed.get_backend_name() == "sqlite" and not os.access(parsed.database or "", os.F_OK)
-
-
-def _copy_tables(
-    source: sa.Engine, target: sa.Engine, metadata: sa.MetaData, progress: Progress
-) -> dict[str, int]:
+    source, target = (
+        sa.create_engine(synchronous_url(url), poolclass=sa.NullPool, hide_parameters=True)
+        for url in (source_url, target_url)
+    )
     tables = metadata.sorted_tables
     # One snapshot for all tables, while others write.
     configure_sqlite_begin(source, "BEGIN", {})
@@ -76,6 +62,12 @@ def _copy_tables(
             if _checksum(reader, table) != _checksum(writer, table):
                 raise CopyError(f"The copy of {table.name} differs, so nothing was kept.")
     return copied
+
+
+def _is_missing(url: str) -> bool:
+    """Whether opening the file would create it, empty."""
+    parsed = parse_url(url)
+    return parsed.get_backend_name() == "sqlite" and not os.access(parsed.database or "", os.F_OK)
 
 
 def _check_preconditions(
