@@ -246,7 +246,5 @@ def _network_of(address: str) -> str:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address
-    # A proxy may write an IPv4 address as ::ffff:192.0.2.1 (RFC 4291, section 2.5.5.2).
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
     bits = 64 if parsed.version == 6 else 32
     return str(ipaddress.ip_network((parsed, bits), strict=False))
