@@ -51,11 +51,7 @@ async def update_own_user(
 
 
 async def request_email_change(
-    database: Database,
-    settings: Settings,
-    caller: AuthContext,
-    email: str,
-    address: str,
+    database: Database, settings: Settings, caller: AuthContext, email: str, address: str
 ) -> None:
     """Send a link to the new address. Whether another user has it shows only when it is used."""
     links.check_available(settings)

@@ -88,9 +88,7 @@ async def change_email(
 
 
 @router.post(
-    "/email/confirm",
-    status_code=HTTPStatus.NO_CONTENT,
-    responses=error_responses(InvalidLink),
+    "/email/confirm", status_code=HTTPStatus.NO_CONTENT, responses=error_responses(InvalidLink)
 )
 async def confirm_email(
     data: EmailConfirmation, database: DatabaseDep, settings: SettingsDep

@@ -15,13 +15,7 @@ from email.message import EmailMessage
 from enum import Enum, auto
 from urllib.parse import unquote, urlsplit
 
-from aiosmtplib import (
-    SMTP,
-    SMTPDataError,
-    SMTPException,
-    SMTPNotSupported,
-    SMTPRecipientsRefused,
-)
+from aiosmtplib import SMTP, SMTPDataError, SMTPException, SMTPNotSupported, SMTPRecipientsRefused
 from email_validator import validate_email
 from fastapi import FastAPI
 from pydantic import SecretStr

@@ -182,12 +182,7 @@ def _invalid(reason: str) -> Invalid:
 
 
 def _form_page(
-    heading: str,
-    fields: str,
-    button: str,
-    error: AppError | None = None,
-    *,
-    action: str = "?",
+    heading: str, fields: str, button: str, error: AppError | None = None, *, action: str = "?"
 ) -> HTMLResponse:
     # By default, it is sent to the path of the page, without the token in the address.
     form = f'<form method="post" action="{action}">{fields}<button>{button}</button></form>'

@@ -84,10 +84,7 @@ async def revoke_other_login_sessions(user: RecentLogin, session: SessionDep) ->
     await sessions.revoke_others(session, user)
 
 
-@router.post(
-    "/password",
-    responses=error_responses(WrongCurrentPassword, TooManyAttempts),
-)
+@router.post("/password", responses=error_responses(WrongCurrentPassword, TooManyAttempts))
 async def change_password(
     data: PasswordChange,
     user: LoggedInUser,

@@ -149,9 +149,7 @@ async def replace_permissions(
 
 
 @permissions_router.get(
-    "",
-    response_model=Page[PermissionRead],
-    dependencies=[require("permissions:read")],
+    "", response_model=Page[PermissionRead], dependencies=[require("permissions:read")]
 )
 async def list_permissions(page: PageDep, session: SessionDep) -> Page[Permission]:
     """List the permissions that users can hold."""

@@ -12,12 +12,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from app.core.database import parse_url, synchronous_url
-from app.core.seed_data import (
-    ALEMBIC_TABLES,
-    INDEX_TABLES,
-    delete_seed_rows,
-    select_own_row,
-)
+from app.core.seed_data import ALEMBIC_TABLES, INDEX_TABLES, delete_seed_rows, select_own_row
 from app.core.sqlite import configure_sqlite_begin
 from app.core.types import is_storable
 

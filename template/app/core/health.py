@@ -80,8 +80,7 @@ async def read_liveness() -> Health:
 
 
 @router.get(
-    "/ready",
-    responses={HTTPStatus.SERVICE_UNAVAILABLE: {"description": "Not ready for requests"}},
+    "/ready", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"description": "Not ready for requests"}}
 )
 async def read_readiness(request: Request, database: DatabaseDep) -> Health:
     """The database answers in a few seconds, and this release works with its migrations."""
