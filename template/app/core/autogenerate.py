@@ -162,30 +162,13 @@ def _refuse_new_enum_values(*arguments: Any) -> PriorityDispatchResult:
     return PriorityDispatchResult.CONTINUE
 
 
-def _set_up(plugin: Plugin) -> None:
-    plugin.add_autogenerate_comparator(
-        _compare_indexes, "table", "sqlite_indexes", qualifier="sqlite"
-    )
-    plugin.add_autogenerate_comparator(
-        _skip_identity,
-        "column",
-        "server_default",
-        qualifier="sqlite",
-        priority=DispatchPriority.FIRST,
-    )
-    plugin.add_autogenerate_comparator(
-        _refuse_new_enum_values,
-        "column",
-        "types",
-        qualifier="postgresql",
-        priority=DispatchPriority.FIRST,
-    )
-    plugin.add_autogenerate_comparator(
-        _compare_text_default, "column", "server_default", priority=DispatchPriority.FIRST
-    )
-
-
-_set_up(Plugin(__name__))
+_add = Plugin(__name__).add_autogenerate_comparator
+_add(_compare_indexes, "table", "sqlite_indexes", qualifier="sqlite")
+# Before Alembic's own.
+_first = DispatchPriority.FIRST
+_add(_skip_identity, "column", "server_default", qualifier="sqlite", priority=_first)
+_add(_refuse_new_enum_values, "column", "types", qualifier="postgresql", priority=_first)
+_add(_compare_text_default, "column", "server_default", priority=_first)
 
 
 def render_item(kind: str, item: object, _: object) -> str | Literal[False]:
