@@ -236,7 +236,7 @@ def run_command(command: str, work: Coroutine[Any, Any, None]) -> None:
     from pydantic import ValidationError
     from sqlalchemy.exc import DBAPIError
 
-    from app.core.database import is_integrity_error, is_transient_error
+    from app.core.database import is_integrity_error
     from app.core.errors import AppError
 
     try:
@@ -250,7 +250,6 @@ def run_command(command: str, work: Coroutine[Any, Any, None]) -> None:
     except ValidationError as error:
         raise fail("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from None
     except DBAPIError as error:
-        hint = "" if is_transient_error(error, read_only=False) else "; is it migrated?"
-        if is_integrity_error(error):
-            hint = "; other rows refer to it, or have the same value"
+        is_conflict = is_integrity_error(error)
+        hint = "; other rows refer to it, or have the same value" if is_conflict else ""
         raise fail(f"Database error: {error.orig}{hint}") from None
