@@ -18,21 +18,11 @@ trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
 command: ContextVar[str | None] = ContextVar("command", default=None)
 os_user: ContextVar[str | None] = ContextVar("os_user", default=None)
 
-_OF_CONTEXT: tuple[ContextVar[Any], ...] = (
-    request_id,
-    client_address,
-    user_id,
-    trace_id,
-    command,
-    os_user,
-)
+_OF_CONTEXT: tuple[ContextVar[Any], ...]
+_OF_CONTEXT = (request_id, client_address, user_id, trace_id, command, os_user)
 
 _MAX_PATH_LENGTH = 500
-_STANDARD_FIELDS = logging.makeLogRecord({}).__dict__.keys() | {
-    "message",
-    "asctime",
-    "color_message",
-}
+_STANDARD_FIELDS = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
 
 
 def quote_path(path: str) -> str:

@@ -88,7 +88,7 @@ def _back_up_first(url: URL, metadata: MetaData) -> Heads | None:
     engine = create_engine(url.set(drivername="sqlite"), connect_args={"timeout": 60})
     try:
         with engine.connect() as connection:
-            # It would say twice what the database can do.
+            # Alembic would log twice what the database can do.
             logging.getLogger(MigrationContext.__module__).disabled = True
             context.configure(connection=connection)
             migration = context.get_context()
