@@ -14,6 +14,7 @@ from app.auth.mail import read_mail, write_mail
 from app.auth.models import OutgoingMail
 from app.core.errors import NotFound
 from app.core.pages import source_hash
+from app.core.resources import load
 from app.core.routing import IdPath
 from app.settings import Settings
 
@@ -42,7 +43,7 @@ async def list_mails(session: SessionDep, settings: SettingsDep) -> HTMLResponse
 
 @mailbox.get("/{mail_id:id}")
 async def read(mail_id: IdPath, session: SessionDep, settings: SettingsDep) -> HTMLResponse:
-    mail = await _load(session, mail_id)
+    mail = await load(session, OutgoingMail, mail_id)
     try:
         message = write_mail(mail, settings)
     except Exception as error:
@@ -55,17 +56,11 @@ async def read(mail_id: IdPath, session: SessionDep, settings: SettingsDep) -> H
 
 @mailbox.get("/{mail_id:id}/html")
 async def read_html(mail_id: IdPath, session: SessionDep, settings: SettingsDep) -> HTMLResponse:
-    body = write_mail(await _load(session, mail_id), settings).get_body(["html"])
+    mail = await load(session, OutgoingMail, mail_id)
+    body = write_mail(mail, settings).get_body(["html"])
     if body is None:
         raise NotFound
     return HTMLResponse(body.get_content(), headers={"Content-Security-Policy": _MAIL_POLICY})
-
-
-async def _load(session: SessionDep, mail_id: int) -> OutgoingMail:
-    mail = await session.get(OutgoingMail, mail_id)
-    if mail is None:
-        raise NotFound("Email not found.")
-    return mail
 
 
 def _subject(mail: OutgoingMail, settings: Settings) -> str:
