@@ -1,5 +1,6 @@
 """Log lines: readable in development, one JSON object per line in production."""
 
+import getpass
 import json
 import logging
 from contextvars import ContextVar
@@ -103,9 +104,6 @@ def configure_logging(settings: CoreSettings) -> None:
 
 def log_command(settings: CoreSettings, name: str) -> None:
     """Log to standard error what a command changes, with its name and the user who runs it."""
-    # Imported here, since a server never needs it.
-    import getpass
-
     configure_logging(settings)
     command.set(name)
     try:
