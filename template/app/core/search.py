@@ -66,17 +66,13 @@ async def search(
         # The index finds the rows in the order of their ids. So it is read for one page only.
         statement = statement.join(index, index.c.rowid == model.id).where(_matches(index, part))
         return await _page_by(session, statement, page, order, [index.c.rowid])
-    pattern = _escape(part) + "%"
     if len(part) >= _MIN_LENGTH:
-        pattern = "%" + pattern
-    found = or_(*(each.ilike(pattern, escape="/") for each in columns))
-    return await _page_by(session, statement.where(found), page, order, [model.id])
+        found = [each.icontains(part, autoescape=True) for each in columns]
+    else:
+        found = [each.istartswith(part, autoescape=True) for each in columns]
+    return await _page_by(session, statement.where(or_(*found)), page, order, [model.id])
 
 
 def _matches(index: Any, part: str) -> ColumnElement[bool]:
     phrase = _START * (_MIN_LENGTH - len(part)) + part
     return literal_column(index.name).op("MATCH")('"{}"'.format(phrase.replace('"', '""')))
-
-
-def _escape(part: str) -> str:
-    return part.replace("/", "//").replace("%", "/%").replace("_", "/_")
