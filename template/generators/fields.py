@@ -37,6 +37,7 @@ TAKEN_FIELDS = {
     "property",
     "registry",
     "relationship",
+    "returning",
     "self",
     "str",
     "tableoid",

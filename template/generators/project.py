@@ -169,12 +169,8 @@ class Stage:
         url = f"sqlite:///{self.folder / 'generate.db'}"
         run = self.run("generators.migration", url, *message)
         if run.returncode:
-            lines = (run.stdout + run.stderr).strip().splitlines()
-            # SQLAlchemy ends with a link.
-            reason = [line for line in lines if not line.startswith("(Background on this error")]
-            raise GenerateError(
-                f"no migration: in a new SQLite database, {reason[-1] if reason else ''}"
-            )
+            reason = last_reason(run.stdout + run.stderr)
+            raise GenerateError(f"no migration: in a new SQLite database, {reason}")
 
     def diff(self) -> str:
         """What would change, as a patch."""
@@ -218,6 +214,12 @@ def is_valid(code: bytes) -> bool:
         except (SyntaxError, ValueError):
             return False
     return True
+
+
+def last_reason(output: str) -> str:
+    """The last line of a traceback, before the statement that SQLAlchemy adds to it."""
+    lines = output.partition("\n[SQL: ")[0].strip().splitlines()
+    return lines[-1] if lines else ""
 
 
 def names_of_migrations(project: Path) -> set[str]:

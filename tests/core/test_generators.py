@@ -14,7 +14,7 @@ from generators.changes import UNFINISHED, GenerateError, exclusive_lock, finish
 from generators.fields import parse_field
 from generators.names import BadName, Names, Target, pluralize, singularize, snake
 from generators.places import after_calls_of, at_end_of_set
-from generators.project import Stage, check_committed, staged
+from generators.project import Stage, check_committed, last_reason, staged
 
 TARGETS = {"User": Target("User", "app.models.user", "users")}
 
@@ -145,6 +145,8 @@ def test_a_name_that_would_break_something_is_refused_with_a_better_one(
         # SQLite would take them, PostgreSQL does not.
         ("lateral:str", "choose a longer one"),
         ("xmin:int", "choose a longer one"),
+        # SQLAlchemy does not quote it, and SQLite needs that.
+        ("returning:str", "choose a longer one"),
         ("parent:Book", "write parent:Book?"),
         ("others:Book*", "write a model for the links"),
         ("names:str*", "only a model has a *"),
@@ -289,6 +291,13 @@ def test_words_of_sql_are_quoted_in_constraints() -> None:
     assert parse_field("order:str", TARGETS).check() == (
         'CheckConstraint("length(\\"order\\") <= 255", "order_length")'
     )
+
+
+def test_a_migration_that_fails_is_explained_by_its_error_and_not_by_the_statement() -> None:
+    error = "OperationalError: no such table: books"
+    output = f"Traceback ...\n{error}\n[SQL: SELECT *\nFROM books\n]\n(Background on this error ..."
+    assert last_reason(output) == last_reason(f"{error}\n") == error
+    assert last_reason("") == ""
 
 
 def test_a_wrong_plural_is_refused() -> None:
