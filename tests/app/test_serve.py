@@ -71,6 +71,7 @@ async def stream():
 async def stay_open(socket: WebSocket):
     await socket.accept()
     await socket.receive_text()
+    await socket.close()
 """
 
 
@@ -426,21 +427,28 @@ def test_r24_an_endless_stream_and_a_stalled_client_end_in_the_graceful_timeout(
     assert server.process.returncode == 0
 
 
+def open_websocket(client: socket.socket, headers: str = "") -> bytes:
+    """The response to the handshake."""
+    key = base64.b64encode(b"0123456789abcdef").decode()
+    upgrade = (
+        f"GET /open HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
+    )
+    client.sendall(upgrade.encode())
+    answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    return answer
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_r24_sigterm_closes_an_open_websocket_and_does_not_wait_for_it(
     machine: Machine, served: Path, workers: str
 ) -> None:
-    key = base64.b64encode(b"0123456789abcdef").decode()
-    upgrade = (
-        f"GET /open HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
     with (
         serving(machine, served, "--workers", workers) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=20) as client,
     ):
-        client.sendall(upgrade.encode())
-        assert client.recv(65536).startswith(b"HTTP/1.1 101 ")
+        open_websocket(client)
         os.kill(server.process.pid, signal.SIGTERM)
         started_at = time.monotonic()
         frame = client.recv(65536)
@@ -454,6 +462,24 @@ def test_r24_sigterm_closes_an_open_websocket_and_does_not_wait_for_it(
     assert struct.unpack("!H", frame[2:4]) == (1012,)
     assert took < 15
     assert "Traceback" not in server.output
+
+
+@pytest.mark.parametrize(("size", "code"), [(2**20, 1000), (2**20 + 1, 1009)])
+def test_i3_a_message_of_a_websocket_has_at_most_1_mib_and_cannot_be_a_bomb(
+    machine: Machine, served: Path, size: int, code: int
+) -> None:
+    """Compressed, a megabyte of zeros is a kilobyte, and one packet has hundreds of them."""
+    with (
+        serving(machine, served) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as client,
+    ):
+        answer = open_websocket(client, "Sec-WebSocket-Extensions: permessage-deflate\r\n")
+        client.sendall(b"\x81\xff" + struct.pack("!Q", size) + b"\0\0\0\0" + b"0" * size)
+        frame = client.recv(65536)
+
+    assert b"permessage-deflate" not in answer
+    assert frame[:1] == b"\x88"
+    assert struct.unpack("!H", frame[2:4]) == (code,)
 
 
 def test_r47_requests_above_the_limit_get_a_problem_and_health_checks_an_answer(

@@ -49,6 +49,9 @@ def serve_app(
         log_config=None,
         # A worker needs longer than 5 seconds to start on a busy machine, and would be killed.
         timeout_worker_healthcheck=30,
+        ws_max_size=settings.max_body_bytes,
+        # Otherwise, one packet could hold hundreds of messages of that size.
+        ws_per_message_deflate=False,
         loop=choose_loop(settings, options["workers"]),
         **options,
     )
