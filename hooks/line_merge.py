@@ -14,7 +14,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from repository import conflict_sides, conflicted_files, last_committed, list_files, mark_resolved
+from repository import (
+    changed_files,
+    conflict_sides,
+    conflicted_files,
+    last_committed,
+    mark_resolved,
+)
 
 # Which lines of a text become which: from, up to but not including, which side, the new lines.
 Change = tuple[int, int, str, list[str]]
@@ -47,8 +53,7 @@ def is_below(file: str, place: str) -> bool:
 def resolve(project: Path, file: str) -> bool:
     """Whether every conflict of a file could be resolved; otherwise it stays as it is."""
     sides = conflict_sides(project, file)
-    if len(sides) < 3 or not sides["before"]:
-        # Both created a file of this name: neither is a part of the other.
+    if not sides:
         return False
     if file == LOCK:
         merged_lock = merge_libraries(sides)
@@ -248,7 +253,7 @@ def is_sound(file: str, text: str) -> bool:
 def describe_duplicate_names(project: Path, shared: list[str]) -> list[str]:
     """Sentences about names that both sides added in two places, where git sees no conflict."""
     sentences = []
-    for file in list_files(project, "diff", "--name-only", "--relative", "HEAD"):
+    for file in changed_files(project):
         if any(is_below(file, place) for place in shared) and (project / file).is_file():
             now, before = (project / file).read_bytes(), last_committed(project, file)
             texts = [text.decode("utf-8", "replace") for text in (now, before)]

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from repository import (
     TEMPLATE,
+    changed_files,
     conflicted_files,
-    git,
     last_committed,
     list_files,
+    restore,
 )
 
 VERSIONS = "alembic/versions"
@@ -120,10 +121,9 @@ def restore_committed(project: Path) -> list[str]:
         }
         gone = [file for file in gone if not here & revision_names(last_committed(project, file))]
     # An option may change the parent of a migration that is there with and without it.
-    changed = list_files(project, "diff", "--name-only", "--relative", "HEAD", "--", VERSIONS)
-    changed += conflicted_files(project)
-    for file in {*gone, *set(files).intersection(changed)}:
-        git(project, "checkout", "--quiet", "HEAD", "--", f":(literal){file}")
+    changed = {*changed_files(project, folder=VERSIONS), *conflicted_files(project)}
+    for file in {*gone, *changed.intersection(files)}:
+        restore(project, file)
     return [
         f"migrations: {Path(file).name} stays, because your database has it; so do its tables and "
         'rows. `alembic revision -m "drop" --autogenerate` creates a migration that drops them'
@@ -135,9 +135,9 @@ def restore_rendered_over(project: Path) -> None:
     """Bring back the committed form of the template's migrations, which may have other parents."""
     files = (TEMPLATE / "template" / VERSIONS).iterdir()
     rendered = {file.name.removesuffix(".jinja") for file in files}
-    for file in list_files(project, "diff", "--name-only", "--relative", "HEAD", "--", VERSIONS):
+    for file in changed_files(project, folder=VERSIONS):
         if Path(file).name in rendered:
-            git(project, "checkout", "--quiet", "HEAD", "--", f":(literal){file}")
+            restore(project, file)
 
 
 def reparent(project: Path) -> list[str]:

@@ -22,6 +22,7 @@ from repository import (
     ANSWERS,
     TEMPLATE,
     Renders,
+    changed_files,
     conflict_sides,
     conflicted_files,
     content,
@@ -31,6 +32,7 @@ from repository import (
     mark_resolved,
     merge_text,
     new_files,
+    restore,
     template_version,
     with_lf,
 )
@@ -45,21 +47,18 @@ def merge_python(project: Path, table: Table) -> list[str]:
     """Merge conflicts in the owner's Python files by statements; returns what to tell the owner."""
     sentences = []
     for file in conflicted_files(project):
-        sides = conflict_sides(project, file)
-        if not file.endswith(".py") or file.startswith(THE_TEMPLATES) or len(sides) < 3:
+        if not file.endswith(".py") or file.startswith(THE_TEMPLATES):
             continue
-        if not sides["before"]:
-            # Both created a file of this name: neither is a part of the other.
-            continue
-        texts = [with_lf(sides[side]).decode("utf-8", "surrogateescape") for side in SIDES]
-        notes = merge_statements(project, table, file, *texts)
+        sides = {name: text_of(side) for name, side in conflict_sides(project, file).items()}
+        notes = merge_statements(project, table, file, **sides) if sides else None
         if notes is not None:
             mark_resolved(project, file)
             sentences += notes
     return sentences
 
 
-SIDES = ("before", "yours", "template")
+def text_of(content: bytes) -> str:
+    return with_lf(content).decode("utf-8", "surrogateescape")
 
 
 def merge_statements(
@@ -97,8 +96,7 @@ def restore_lost_names(project: Path, table: Table) -> list[str]:
     """In files without a conflict, import what the owner's code uses; returns what to tell them."""
     sentences = []
     conflicted = conflicted_files(project)
-    changed = list_files(project, "diff", "--name-only", "--diff-filter=M", "--relative", "HEAD")
-    for file in changed:
+    for file in changed_files(project, "M"):
         if not file.endswith(".py") or file in conflicted or not (project / file).is_file():
             continue
         module = file.removesuffix(".py").replace("/", ".")
@@ -122,13 +120,12 @@ def restore_lost_names(project: Path, table: Table) -> list[str]:
 
 def merge_bytes(project: Path, renders: Renders) -> None:
     """Merge these files again: Copier drops what is not UTF-8, and every change of a binary file."""
-    changed = list_files(project, "diff", "--name-only", "--relative", "HEAD")
-    for file in changed:
+    for file in changed_files(project):
         yours = last_committed(project, file)
         if is_text(yours) or not (project / file).is_file():
             continue
         old, new = content(renders.old / file), content(renders.new / file)
-        git(project, "checkout", "--quiet", "HEAD", "--", f":(literal){file}")
+        restore(project, file)
         if old != new:
             merge_text(project, file, old, yours, new)
 
@@ -145,31 +142,26 @@ def is_text(content: bytes) -> bool:
 
 def keep_changed(project: Path, renders: Renders, table: Table) -> list[str]:
     """Keep the owner's changes of files that the template dropped; returns what to tell the owner."""
-    gone = list_files(project, "diff", "--name-only", "--diff-filter=D", "--relative", "HEAD")
-    gone = [file for file in gone if not file.startswith(f"{VERSIONS}/")]
-    changed = [file for file in gone if is_changed(project, renders.old, file)]
-    sentences = []
-    for file in list(changed):
-        if file.endswith(".py"):
-            texts = [content(renders.old / file), last_committed(project, file)]
-            old, yours = (with_lf(text).decode("utf-8", "surrogateescape") for text in texts)
-            notes = merge_statements(project, table, file, old, yours, None)
-            if notes is not None:
-                changed.remove(file)
-                sentences += [f"{file}: the template no longer has it, and you changed it", *notes]
-    if not changed:
-        # Looking further would render the template once more.
+    sentences, left = [], []
+    for file in changed_files(project, "D"):
+        if file.startswith(f"{VERSIONS}/") or not is_changed(project, renders.old, file):
+            continue
+        old, yours = map(text_of, (content(renders.old / file), last_committed(project, file)))
+        is_python = file.endswith(".py")
+        notes = merge_statements(project, table, file, old, yours, None) if is_python else None
+        if notes is None:
+            left.append(file)
+        else:
+            sentences += [f"{file}: the template no longer has it, and you changed it", *notes]
+    if not left:
         return sentences
-    moved = find_renames((renders.old, changed), (project, new_files(project)), renders.folder)
-    return sentences + [
-        sentence
-        for file in changed
-        for sentence in (
-            [follow_rename(project, renders.old, file, moved[file])]
-            if file in moved
-            else let_go(project, renders.old, file)
-        )
-    ]
+    moved = find_renames((renders.old, left), (project, new_files(project)), renders.folder)
+    for file in left:
+        if file in moved:
+            sentences.append(follow_rename(project, renders.old, file, moved[file]))
+        else:
+            sentences += let_go(project, renders.old, file)
+    return sentences
 
 
 def is_changed(project: Path, old: Path, file: str) -> bool:

@@ -33,6 +33,7 @@ from repository import (
     SETUP_SCRIPT,
     TEMPLATE,
     Renders,
+    changed_and_new_files,
     changed_files,
     conflicted_files,
     end_update,
@@ -40,7 +41,6 @@ from repository import (
     git,
     git_bytes,
     last_committed,
-    list_files,
     run_setup,
     say,
     setup_is_skipped,
@@ -131,23 +131,22 @@ def merge(project: Path, source: str, shared: list[str], table: Table) -> Iterat
         yield from restore_lost_names(project, table)
         if merged := merged_files(project, renders):
             some = ", ".join(merged[:3]) + (", ..." if len(merged) > 3 else "")
-            yield f"merged your changes and the template's in {count(merged)}: {some}"
+            yield f"merged your changes and the template's in {count_files(merged)}: {some}"
 
 
 def merged_files(project: Path, renders: Renders) -> list[str]:
     """The files that both sides changed and that have no conflict."""
-    changed = list_files(project, "diff", "--name-only", "--diff-filter=M", "--relative", "HEAD")
     left_out = {ANSWERS, *conflicted_files(project)}
     return [
         file
-        for file in changed
+        for file in changed_files(project, "M")
         if file not in left_out
         and (renders.old / file).is_file()
         and is_changed(project, renders.old, file)
     ]
 
 
-def count(files: list[str]) -> str:
+def count_files(files: list[str]) -> str:
     return f"{len(files)} file{'s' * (len(files) != 1)}"
 
 
@@ -188,16 +187,26 @@ def set_up(project: Path, broken: list[str]) -> int:
     return int(has_type_errors)
 
 
-def import_error(project: Path) -> str:
-    """Where the import of the app fails and why, with the project's own Python; empty if it works."""
-    python = project / PYTHON
-    if not python.is_file():
-        # The owner's setup creates another environment.
-        return ""
-    command = [str(python), "-c", IMPORT_CHECK]
-    run = subprocess.run(
-        command, cwd=project, capture_output=True, check=False, encoding="utf-8", errors="replace"
+def run_python(
+    project: Path, *arguments: str, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the project's own Python. It succeeds silently if the owner's setup creates another one."""
+    command = [str(project / PYTHON), *arguments]
+    if not (project / PYTHON).is_file():
+        return subprocess.CompletedProcess(command, 0, "", "")
+    return subprocess.run(
+        command,
+        cwd=folder or project,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        errors="replace",
     )
+
+
+def import_error(project: Path) -> str:
+    """Where the import of the app fails and why; empty if it works."""
+    run = run_python(project, "-c", IMPORT_CHECK)
     return (run.stderr.strip().splitlines() or ["unknown error"])[-1] if run.returncode else ""
 
 
@@ -212,8 +221,7 @@ def say_type_errors(project: Path, broken: list[str]) -> bool:
 
 def new_type_errors(project: Path) -> list[str]:
     """The last commit is only checked if there are errors, since that takes as long again."""
-    python = project / PYTHON
-    errors = type_errors(python, project) if python.is_file() else []
+    errors = type_errors(project, project)
     if not errors:
         return []
     with tempfile.TemporaryDirectory() as folder:
@@ -222,7 +230,7 @@ def new_type_errors(project: Path) -> list[str]:
             files.extractall(folder)
         # What mypy knows of the libraries need not be found again.
         cache = ("--cache-dir", str(project / ".mypy_cache"))
-        found = type_errors(python, Path(folder), *cache)
+        found = type_errors(project, Path(folder), *cache)
         known = Counter((file, text) for file, _, text in found)
     new = []
     for file, line, text in errors:
@@ -232,26 +240,17 @@ def new_type_errors(project: Path) -> list[str]:
     return new
 
 
-def type_errors(python: Path, folder: Path, *options: str) -> list[tuple[str, str, str]]:
-    """File, line and text of what mypy finds with the settings of a project; nothing without mypy."""
+def type_errors(project: Path, folder: Path, *options: str) -> list[tuple[str, str, str]]:
+    """File, line and text of what the project's mypy finds in a folder; nothing without mypy."""
     format_options = ("--no-pretty", "--no-color-output", "--hide-error-context")
-    command = [str(python), "-m", "mypy", *format_options, *options]
-    run = subprocess.run(
-        command, cwd=folder, capture_output=True, check=False, encoding="utf-8", errors="replace"
-    )
+    run = run_python(project, "-m", "mypy", *format_options, *options, folder=folder)
     found = re.findall(r"^([^:\n]+):(\d+)(?::\d+)?: error: (.*)$", run.stdout, re.MULTILINE)
     return [(file.replace("\\", "/"), line, text) for file, line, text in found]
 
 
 def model_difference(project: Path) -> str:
     """What a new migration would contain; empty if nothing."""
-    python = project / PYTHON
-    if not python.is_file():
-        return ""
-    command = [str(python), "-m", "alembic", "check"]
-    run = subprocess.run(
-        command, cwd=project, capture_output=True, check=False, encoding="utf-8", errors="replace"
-    )
+    run = run_python(project, "-m", "alembic", "check")
     said = (run.stderr + run.stdout).strip().splitlines()
     return (said or ["alembic check failed"])[-1] if run.returncode else ""
 
@@ -261,7 +260,7 @@ def model_difference(project: Path) -> str:
 
 def say_what_changed(project: Path) -> None:
     before, after = (describe_version(name) for name in updated_versions(project))
-    files = count(changed_files(project))
+    files = count_files(changed_and_new_files(project))
     say(f"template: {before} -> {after}, {files} changed; see `git status` and `git diff`")
 
 

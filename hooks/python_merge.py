@@ -43,9 +43,8 @@ class Item:
     blank_lines: int = 0
 
     def lines(self, first: int, last: int) -> str:
-        starts = [*self.text.line_starts, len(self.text.data)]
-        end = starts[last] if last < len(starts) else len(self.text.data)
-        return self.text.data[starts[first - 1] : end].decode("utf-8").rstrip("\r\n")
+        start, end = self.text.line_start(first), self.text.line_start(last + 1)
+        return self.text.data[start:end].decode("utf-8").rstrip("\r\n")
 
     @property
     def source(self) -> str:
@@ -249,9 +248,8 @@ class Merge:
             return
         if there.code.strip() != item.code.strip() and not is_test(item):
             raise UnsureError(f"you removed {item.key[0]}, which the template changed")
-        starts = [*there.text.line_starts, len(there.text.data)]
-        span = starts[there.first_line - 1], starts[there.last_line]
-        there.text.edits.append((*span, ""))
+        start = there.text.line_start(there.first_line)
+        there.text.edits.append((start, there.text.line_start(there.last_line + 1), ""))
 
     def add(self, item: Item, above: list[Item], below: list[Item], new: list[Item] | None) -> None:
         if new is None:
@@ -301,7 +299,8 @@ class Merge:
             self.merge_scope(file, old.items, item.items, new.items)
             self.scope = outer
         elif new.code.strip() == old.code.strip():
-            replace_lines(new, new.code_line, new.last_line, reindented(item.code, item, new))
+            check_depth(item, new)
+            replace_lines(new, new.code_line, new.last_line, item.code)
         else:
             self.merge_values(file, old, item, new)
 
@@ -310,7 +309,7 @@ class Merge:
         added = [comment for comment in added if comment not in new.comments]
         if added:
             indent = " " * _column(new)
-            start = new.text.line_starts[new.code_line - 1]
+            start = new.text.line_start(new.code_line)
             text = "".join(f"{indent}{comment}\n" for comment in added)
             new.text.edits.append((start, start, text))
 
@@ -319,8 +318,9 @@ class Merge:
             return
         if new.header.strip() != old.header.strip():
             raise UnsureError(f"both changed how {item.key[0]} begins")
+        check_depth(item, new)
         end = new.code_line + new.header.count("\n")
-        replace_lines(new, new.code_line, end, reindented(item.header, item, new))
+        replace_lines(new, new.code_line, end, item.header)
 
     def merge_values(self, file: str, old: Item, item: Item, new: Item) -> None:
         values = [getattr(part.node, "value", None) for part in (old, item, new)]
@@ -428,17 +428,15 @@ def _column(item: Item) -> int:
     return len(item.source) - len(item.source.lstrip())
 
 
-def reindented(text: str, item: Item, new: Item) -> str:
-    """A text of the owner's at the depth of the template's statement; multi-line strings may move."""
-    if _column(item) == _column(new):
-        return text
-    raise UnsureError("the depth differs")
+def check_depth(item: Item, new: Item) -> None:
+    """Indenting a statement could change its strings."""
+    if _column(item) != _column(new):
+        raise UnsureError("the depth differs")
 
 
 def replace_lines(item: Item, first: int, last: int, text: str) -> None:
-    starts = item.text.line_starts
-    end = starts[last] - 1 if last < len(starts) else len(item.text.data)
-    item.text.edits.append((starts[first - 1], end, text))
+    end = item.text.line_end(item.text.line_start(last))
+    item.text.edits.append((item.text.line_start(first), end, text))
 
 
 # ---- insertion --------------------------------------------------------------------------------
@@ -459,32 +457,26 @@ def insert_before(item: Item, following: Item, new: list[Item]) -> None:
 
 def _insert(item: Item, previous: Item | None, following: Item | None) -> None:
     """Put a statement between two of a scope, with the blank lines that a formatter wants."""
-    beside = previous or following
-    if beside is None:
+    neighbor = previous or following
+    if neighbor is None:
         raise UnsureError("the scope is empty")
-    text, source = beside.text, reindented(item.source, item, beside)
+    check_depth(item, neighbor)
+    text, source = neighbor.text, item.source
     if previous is not None:
-        at = (
-            text.line_starts[previous.last_line]
-            if previous.last_line < len(text.line_starts)
-            else len(text.data)
-        )
+        at = text.line_start(previous.last_line + 1)
         # The owner's statements keep their order: those at one place follow each other.
         earlier = [edit for edit in text.edits if edit[:2] == (at, at)]
-        above = "\n" * _gap(previous, item) if not earlier else "\n" * item.blank_lines
+        above = "\n" * _gap(previous, item)
         below = "" if following is None else _extra_gap(item, previous, following)
         if earlier:
             text.edits.remove(earlier[-1])
-            above = (
-                earlier[-1][2].rstrip("\n")
-                + "\n"
-                + "\n" * max(item.blank_lines, _least_gap(item, item))
-            )
+            gap = "\n" * max(item.blank_lines, _least_gap(item, item))
+            above = earlier[-1][2].rstrip("\n") + "\n" + gap
         missing_end = "" if text.data[:at].endswith(b"\n") else "\n"
         text.edits.append((at, at, f"{missing_end}{above}{source}\n{below}"))
         return
     assert following is not None  # noqa: S101
-    at = text.line_starts[following.first_line - 1]
+    at = text.line_start(following.first_line)
     text.edits.append((at, at, f"{source}\n" + "\n" * _gap(item, following)))
 
 
@@ -539,11 +531,7 @@ def merge_elements(
     if kept != [(key, ast.unparse(last)) for key, _, last in old]:
         raise UnsureError(f"you changed, moved or removed a part of {item.key[0]}")
     known = {key for key, _, _ in [*old, *theirs]}
-    added = [
-        item.text.data[item.text.start(first) : item.text.end(last)].decode("utf-8")
-        for key, first, last in yours
-        if key not in known
-    ]
+    added = [item.text.of(first, last) for key, first, last in yours if key not in known]
     if not theirs:
         raise UnsureError(f"{item.key[0]} is empty")
     last = theirs[-1][2]
@@ -568,8 +556,9 @@ def merge_imports(before: str, yours: str, template: str) -> str:
     added = [found for found in here if found not in old]
     text = Text(yours)
     for statement in ast.parse(yours).body:
-        last = text.line_starts[(statement.end_lineno or statement.lineno) - 1]
-        if set(imports_of(statement)) & set(added) and b"#" in text.data[last:].split(b"\n", 1)[0]:
+        last = text.line_start(statement.end_lineno or statement.lineno)
+        has_comment = b"#" in text.data[last : text.line_end(last)]
+        if has_comment and set(imports_of(statement)) & set(added):
             raise UnsureError("an import of yours has a comment")
     local_names = {found.asname or found.name for found in added}
     for found in new:
@@ -651,7 +640,7 @@ def add_permission_members(before: list[Item], yours: list[Item], new: list[Item
         if name not in old:
             member = re.sub(r"\W+", "_", name).upper()
             line = f"{' ' * _column(members[-1])}{member} = {json.dumps(name)}, {text}\n"
-            end = members[-1].text.line_starts[members[-1].last_line]
+            end = members[-1].text.line_start(members[-1].last_line + 1)
             members[-1].text.edits.append((end, end, line))
     return True
 

@@ -67,13 +67,23 @@ def last_committed(project: Path, file: str) -> bytes:
     return git_bytes(project, "show", f"HEAD:./{file}")
 
 
+def restore(project: Path, file: str) -> None:
+    """Bring back a file as it was committed."""
+    git(project, "checkout", "--quiet", "HEAD", "--", f":(literal){file}")
+
+
 def new_files(project: Path) -> list[str]:
     """Files that are not in the index and that git does not ignore."""
     return list_files(project, "ls-files", "--others", "--exclude-standard")
 
 
-def changed_files(project: Path) -> list[str]:
-    """Files that differ from the last commit, or are new."""
+def changed_files(project: Path, kinds: str = "", folder: str = ".") -> list[str]:
+    """Files of the last commit that differ now; `kinds` are those of git's --diff-filter."""
+    options = [f"--diff-filter={kinds}"] if kinds else []
+    return list_files(project, "diff", "--name-only", "--relative", *options, "HEAD", "--", folder)
+
+
+def changed_and_new_files(project: Path) -> list[str]:
     status = ("status", "--porcelain", "--untracked-files=all", "--no-renames", "--", ".")
     return list_files(project, *status)
 
@@ -88,14 +98,18 @@ def conflicted_files(project: Path) -> list[str]:
 
 
 def conflict_sides(project: Path, file: str) -> dict[str, bytes]:
-    """Of a file in conflict: `before` is the common ancestor, `yours` and `template` the two sides."""
+    """Of a file that both sides changed: the common ancestor `before`, `yours` and `template`.
+
+    Empty if one side deleted the file, or if both created one of this name.
+    """
     entries = list_files(project, "ls-files", "--unmerged", "--", f":(literal){file}")
-    stages = {entry.split("\t")[0][-1] for entry in entries}
-    return {
+    if len(entries) < 3:
+        return {}
+    sides = {
         side: git_bytes(project, "show", f":{stage}:./{file}")
-        for stage, side in (("1", "before"), ("2", "yours"), ("3", "template"))
-        if stage in stages
+        for stage, side in enumerate(("before", "yours", "template"), 1)
     }
+    return sides if sides["before"] else {}
 
 
 def mark_conflicted(project: Path, file: str, *sides: bytes) -> None:

@@ -63,8 +63,18 @@ class Text:
     def lines(self, first: int, last: int) -> list[str]:
         return self.source.split("\n")[first - 1 : last]
 
-    def of(self, node: Node) -> str:
-        return self.data[self.start(node) : self.end(node)].decode("utf-8")
+    def line_start(self, number: int) -> int:
+        """Where this line begins; behind the last line, the end of the text."""
+        is_line = number <= len(self.line_starts)
+        return self.line_starts[number - 1] if is_line else len(self.data)
+
+    def line_end(self, offset: int) -> int:
+        """Where the line with this offset ends, before its line break."""
+        end = self.data.find(b"\n", offset)
+        return end if end >= 0 else len(self.data)
+
+    def of(self, first: Node, last: Node | None = None) -> str:
+        return self.data[self.start(first) : self.end(last or first)].decode("utf-8")
 
     def replace(self, first: Node, last: Node, text: str) -> None:
         self.edits.append((self.start(first), self.end(last), text))
@@ -80,8 +90,8 @@ class Text:
 
     def replace_statement(self, statement: ast.stmt, statements: list[str]) -> None:
         """Put import statements in the place of one, with its comments: each with its directives."""
-        line_end = self.data.find(b"\n", self.end(statement))
-        rest = self.data[self.end(statement) : line_end if line_end >= 0 else None]
+        line_end = self.line_end(self.end(statement))
+        rest = self.data[self.end(statement) : line_end]
         # This one stays where it is: behind the last statement.
         behind = rest.decode("utf-8").strip() if rest.strip().startswith(b"#") else ""
         found = dict.fromkeys(text.rstrip() for text in re.findall(r"#.*", self.of(statement)))
@@ -92,8 +102,8 @@ class Text:
         indent = " " * statement.col_offset
         if not statements:
             # The line goes with it.
-            start = self.line_starts[statement.lineno - 1]
-            self.edits.append((start, line_end + 1 if line_end >= 0 else len(self.data), ""))
+            end = min(line_end + 1, len(self.data))
+            self.edits.append((self.line_start(statement.lineno), end, ""))
             return
         lines = []
         for number, line in enumerate(statements, 1):
@@ -117,9 +127,8 @@ class Text:
         self.edits.append((start, end, text))
 
     def remove_lines(self, statement: ast.stmt) -> None:
-        start = self.line_starts[statement.lineno - 1]
-        end = self.line_starts[(statement.end_lineno or statement.lineno)]
-        self.replace_span(start, end, "")
+        last = statement.end_lineno or statement.lineno
+        self.replace_span(self.line_start(statement.lineno), self.line_start(last + 1), "")
 
     def result(self) -> str:
         return self._apply(self.edits, 0, len(self.data))
@@ -217,8 +226,7 @@ def _add_import(source: str, new: Import) -> str:
             text.edits.append((start, start, f"{line}\n{gap}"))
     elif header:
         gap = "" if _place(imports_of(header[-1])[0])[0] == section else "\n"
-        line_end = text.data.find(b"\n", text.end(header[-1]))
-        end = line_end if line_end >= 0 else len(text.data)
+        end = text.line_end(text.end(header[-1]))
         text.edits.append((end, end, f"\n{gap}{line}"))
     else:
         _begin_imports(text, body, line)
@@ -333,8 +341,7 @@ def _tidy_run(text: Text, run: list[ast.stmt]) -> None:
     ]
     indent = " " * run[0].col_offset
     new = f"\n{indent}".join(statements)
-    whole = text.data[text.start(run[0]) : text.end(run[-1])].decode("utf-8")
-    if new != whole:
+    if new != text.of(run[0], run[-1]):
         text.replace(run[0], run[-1], new)
 
 
