@@ -103,15 +103,6 @@ def test_env_example_names_settings_of_the_app(project: Project) -> None:
     assert names <= {name.upper() for name in settings}
 
 
-def test_the_readme_of_a_project_names_files_that_exist(project: Project) -> None:
-    readme = project.read("README.md")
-    named = set(re.findall(r"(?:app|alembic|tests)/[\w/.]*\w", readme))
-
-    assert named
-    assert [path for path in named if not project.has(path) and "book" not in path] == []
-    assert len(readme.splitlines()) <= 58
-
-
 @pytest.mark.parametrize(("document", "requirements"), [("security", 86), ("operating", 29)])
 def test_every_requirement_has_a_test_of_its_id_or_a_reason(
     document: str, requirements: int

@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 import tree_sitter_pwsh
@@ -55,15 +54,6 @@ def test_every_program_of_the_environment_has_its_place_on_windows_named_too() -
         text = (ROOT / document).read_text("utf-8")
         assert ".venv/bin/uvicorn" in text, document
         assert ".venv\\Scripts\\uvicorn" in text, document
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
-def test_links_between_documents_lead_somewhere(document: Path) -> None:
-    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text("utf-8"))
-    # In the template, a file may be a Jinja template of the one that is linked to.
-    targets = [document.parent / link for link in links]
-
-    assert [t for t in targets if not (t.exists() or Path(f"{t}.jinja").exists())] == []
 
 
 def test_the_badges_of_the_readme_are_true() -> None:

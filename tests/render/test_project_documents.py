@@ -105,12 +105,11 @@ def test_links_lead_to_files(project: Project, document: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_exist(project: Project, document: str) -> None:
-    spans = set(re.findall(r"`([\w.-]+(?:/[\w.-]*)*)`", project.read(document)))
-    files = {
-        span
-        for span in spans
-        if PurePosixPath(span).suffix in FILE_TYPES or re.match(r"(app|docs|tests|alembic)/", span)
-    }
+    text = project.read(document)
+    spans = set(re.findall(r"`([\w.-]+(?:/[\w.-]*)*)`", text))
+    files = {span for span in spans if PurePosixPath(span).suffix in FILE_TYPES}
+    files |= set(re.findall(r"(?<![\w./-])(?:app|docs|tests|alembic)/[\w/.]*\w", text))
+    files -= set(CREATED.findall(text))
 
     assert [f for f in sorted(files) if not project.has(f) and not NOT_YET_THERE.fullmatch(f)] == []
 
