@@ -211,25 +211,21 @@ def _add_import(source: str, new: Import) -> str:
         if new.module and imports[0].module == new.module and "#" not in text.of(statement):
             text.replace(statement, statement, "\n".join(render_imports([*imports, new])))
             return text.result()
-    header = _header(body)
-    (line,) = render_imports([new])
-    later = next((s for s in header if _place(imports_of(s)[0]) > _place(new)), None)
+    header, (line,) = _header(body), render_imports([new])
+    places = [_place(imports_of(statement)[0]) for statement in header]
     section = _place(new)[0]
-    if later is not None:
-        gap = "" if _place(imports_of(later)[0])[0] == section else "\n"
-        start = text.start(later)
-        before = header[header.index(later) - 1] if header.index(later) else None
-        if before is not None and gap and _place(imports_of(before)[0])[0] == section:
-            # The last of its section.
-            text.edits.append((text.end(before), text.end(before), f"\n{line}"))
-        else:
-            text.edits.append((start, start, f"{line}\n{gap}"))
-    elif header:
-        gap = "" if _place(imports_of(header[-1])[0])[0] == section else "\n"
-        end = text.line_end(text.end(header[-1]))
+    # Behind those that ruff sorts before it; `below` is the first that it does not.
+    below = next((i for i, place in enumerate(places) if place > _place(new)), len(header))
+    if not header:
+        _begin_imports(text, body, line)
+    elif below == len(header) or (below and places[below - 1][0] == section):
+        gap = "" if places[below - 1][0] == section else "\n"
+        end = text.line_end(text.end(header[below - 1]))
         text.edits.append((end, end, f"\n{gap}{line}"))
     else:
-        _begin_imports(text, body, line)
+        gap = "" if places[below][0] == section else "\n"
+        start = text.start(header[below])
+        text.edits.append((start, start, f"{line}\n{gap}"))
     return text.result()
 
 

@@ -10,6 +10,7 @@ from python_merge import own_part
 from tests.support.projects import Generate, Project
 from tests.update.conftest import Start
 from tools.moved_names import Table
+from tools.python_source import Import, add_imports
 
 SETTINGS = '''"""Settings."""
 
@@ -141,6 +142,20 @@ def test_an_import_of_the_owners_replaces_that_of_the_same_name(tmp_path: Path) 
     merged = merge(tmp_path, before, yours, template)
 
     assert merged == "from app.c import c\nfrom app.mine import router as home\n\nhome, c\n"
+
+
+def test_an_import_is_added_where_it_is_sorted_and_leaves_comments_where_they_are() -> None:
+    source = "import sys  # noqa\n\nfrom app.b import b\n# About d.\nfrom app.d import d\n"
+    wanted = [
+        Import("", "time", None),
+        Import("pytest", "raises", None),
+        Import("app.c", "c", None),
+    ]
+
+    assert add_imports(source, wanted) == (
+        "import sys  # noqa\nimport time\n\nfrom pytest import raises\n\n"
+        "from app.b import b\nfrom app.c import c\n# About d.\nfrom app.d import d\n"
+    )
 
 
 def test_a_constant_that_only_the_owner_needs_comes_back(tmp_path: Path) -> None:
