@@ -54,10 +54,9 @@ def check_new_field(target: Target, field: Field, text: str) -> None:
     if field.many:
         raise BadName(f"{text}: add the table of a * by hand, or with a new resource")
     if not field.optional and field.default is None:
-        kind = "|".join(field.choices) or field.type
-        or_default = "" if field.target or kind in {"json", "datetime"} else ":default=..."
-        wanted = f", or {text}{or_default}" if or_default else ""
-        raise BadName(f"existing rows need a value: write {field.name}:{kind}?{wanted}")
+        can_have_default = not field.target and field.type not in {"json", "datetime"}
+        or_default = f", or {text}:default=..." if can_have_default else ""
+        raise BadName(f"existing rows need a value: write {field.name}:{field.type}?{or_default}")
     if field.unique and field.default is not None:
         raise BadName(f"{text}: existing rows would share the default, so it can't be unique")
 

@@ -70,19 +70,19 @@ def resource(
     :index and :default=VALUE.
     """
     with changing(dry_run, force) as stage:
-        names, found = parse(name, plural, fields or [], nested_in)
+        names, found = parse_resource(name, plural, fields or [], nested_in)
         if total not in {"", "exact", "estimated"}:
             raise BadName(f"--total {total}: write exact or estimated")
-        options = describe_resource(names, found, owned_by, nested_in, public, soft_delete)
+        values = template_values(names, found, owned_by, nested_in, public, soft_delete)
         searched = find_searched(names, found, search, total)
-        options |= {"page": "CountedPage" if total else "Page", "total": total}
-        options |= {"search": searched, "quoted": quoted}
-        check_new(names, found)
-        write_resource(stage, names, options, with_tests=not no_tests)
+        values |= {"page": "CountedPage" if total else "Page", "total": total}
+        values |= {"search": searched, "quoted": quoted}
+        check_unused(names, found)
+        write_resource(stage, names, values, with_tests=not no_tests)
         stage.migrate(f"add {names.words}")
         if searched:
-            stage.add_migration(f"search_{names.plural}", "search.py", **options)
-    needed = needed_permissions(names, options)
+            stage.add_migration(f"search_{names.plural}", "search.py", **values)
+    needed = needed_permissions(names, values)
     if needed and not dry_run:
         program = context.find_root().command_path.removesuffix(" generate")
         typer.echo(f"Then let users in: {program} permission grant USERNAME {' '.join(needed)}")
@@ -225,7 +225,9 @@ def names_of(model: str) -> set[str]:
     return {*dir(found)}
 
 
-def parse(name: str, plural: str, texts: list[str], nested_in: str) -> tuple[Names, list[Field]]:
+def parse_resource(
+    name: str, plural: str, texts: list[str], nested_in: str
+) -> tuple[Names, list[Field]]:
     if found := models().get(name):
         raise BadName(f"{name} exists, in {found.module}; choose another name")
     names = Names.parse(name, plural or None)
@@ -244,7 +246,8 @@ def parse(name: str, plural: str, texts: list[str], nested_in: str) -> tuple[Nam
     return names, fields
 
 
-def check_new(names: Names, fields: list[Field]) -> None:
+def check_unused(names: Names, fields: list[Field]) -> None:
+    """Neither the tables nor the path may be in use."""
     from app.db.base import Base
 
     linked = (f"{names.singular}_{field.name}" for field in fields if field.many)
@@ -299,7 +302,7 @@ def check_options(
         raise BadName("--soft-delete adds deleted_at itself; leave out the field")
 
 
-def describe_resource(
+def template_values(
     names: Names, fields: list[Field], owned_by: str, nested_in: str, public: bool, soft: bool
 ) -> dict[str, object]:
     """What the templates know."""
@@ -342,17 +345,17 @@ def describe_resource(
 
 
 def write_resource(
-    stage: Stage, names: Names, options: dict[str, object], *, with_tests: bool
+    stage: Stage, names: Names, values: dict[str, object], *, with_tests: bool
 ) -> None:
     module = names.singular
-    stage.create(f"app/models/{module}.py", "model.py", **options)
-    stage.create(f"app/schemas/{module}.py", "schemas.py", **options)
-    stage.create(f"app/api/v1/{module}_router.py", "router.py", **options)
+    stage.create(f"app/models/{module}.py", "model.py", **values)
+    stage.create(f"app/schemas/{module}.py", "schemas.py", **values)
+    stage.create(f"app/api/v1/{module}_router.py", "router.py", **values)
     if with_tests:
-        folder = "tests/auth" if options["auth"] else "tests"
-        stage.create(f"{folder}/test_{names.plural}.py", "tests.py", **options)
-    if options["auth"]:
-        declare_permissions(stage, names, options)
+        folder = "tests/auth" if values["auth"] else "tests"
+        stage.create(f"{folder}/test_{names.plural}.py", "tests.py", **values)
+    if values["auth"]:
+        declare_permissions(stage, names, values)
     alias = f"{module}_router" if module in names_in(stage.read(ROUTERS)) else module
     stage.insert(
         ROUTERS,
@@ -362,23 +365,23 @@ def write_resource(
     stage.insert(ROUTERS, f"    v1.include_router({alias})", after_calls_of("v1.include_router"))
 
 
-def needed_permissions(names: Names, options: dict[str, object]) -> list[str]:
+def needed_permissions(names: Names, values: dict[str, object]) -> list[str]:
     """What callers need. Owned rows are open to every user."""
-    if options["owner"] or not options["auth"]:
+    if values["owner"] or not values["auth"]:
         return []
-    actions = ["write"] if options["public"] else ["read", "write"]
+    actions = ["write"] if values["public"] else ["read", "write"]
     return [f"{names.plural}:{action}" for action in actions]
 
 
-def declare_permissions(stage: Stage, names: Names, options: dict[str, object]) -> None:
+def declare_permissions(stage: Stage, names: Names, values: dict[str, object]) -> None:
     words, plural = names.plural_words, names.plural
     declared = {
         "read": f"See all {words}",
         "write": f"Create, change and delete {words}",
     }
-    if options["owner"]:
+    if values["owner"]:
         declared = {"moderate": f"Change and delete {words} of other users"}
-    elif options["public"]:
+    elif values["public"]:
         del declared["read"]
     known = names_in(stage.read(PERMISSIONS))
     for action, description in declared.items():
@@ -386,7 +389,7 @@ def declare_permissions(stage: Stage, names: Names, options: dict[str, object]) 
         line = f'    {member} = "{plural}:{action}", "{description}"'
         if member not in known:
             stage.insert(PERMISSIONS, line, at_end_of_class("PermissionName"))
-    if options["public"]:
-        path = f"/api/v1{options['prefix']}".replace(":id}", "}")
+    if values["public"]:
+        path = f"/api/v1{values['prefix']}".replace(":id}", "}")
         for route in (path, f"{path}/{{{names.singular}_id}}"):
             stage.insert(PERMISSIONS, f'    ("GET", "{route}"),', at_end_of_set("PUBLIC_ROUTES"))

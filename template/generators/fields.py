@@ -69,13 +69,7 @@ KINDS = {
     "bigint": Kind("int", "BigInt", "Int64", "number", "2**63"),
     "bool": Kind("bool", "", "bool", "number % 2 == 0", '"maybe"'),
     "float": Kind("float", "", "FiniteFloat", "number / 2", '"much"'),
-    "decimal": Kind(
-        "Decimal",
-        "Numeric(12, 2)",
-        "Amount",
-        'f"{{number}}.50"',
-        '"0.001"',
-    ),
+    "decimal": Kind("Decimal", "Numeric(12, 2)", "Amount", 'f"{{number}}.50"', '"0.001"'),
     "date": Kind("date", "", "date", 'f"2026-01-{{number + 1:02}}"', '"2026-02-30"'),
     "datetime": Kind(
         "datetime",
@@ -218,19 +212,25 @@ class Field:
     @property
     def python_default(self) -> str:
         value = str(self.default)
-        quoted_value = f'"{value}"'
-        wrapped = {"decimal": f"Decimal({quoted_value})", "uuid": f"UUID({quoted_value})"}
-        plain = {"bool": value.capitalize(), "int": value, "bigint": value, "float": value}
-        iso = {"date": f"date.fromisoformat({quoted_value})"}
-        return {**wrapped, **plain, **iso}.get(self.type, quoted_value)
+        match self.type:
+            case "bool":
+                return value.capitalize()
+            case "int" | "bigint" | "float":
+                return value
+            case "decimal":
+                return f'Decimal("{value}")'
+            case "uuid":
+                return f'UUID("{value}")'
+            case "date":
+                return f'date.fromisoformat("{value}")'
+        return f'"{value}"'
 
     def read(self, model: str) -> str:
-        plain = {"str": "str", "text": "str", "int": "int", "bigint": "int", "float": "float"}
-        kinds = {**plain, "decimal": "Decimal", "datetime": "datetime", "json": "JsonValue"}
+        """Its type in a response, where nothing has to be checked."""
         if self.many:
             return "list[int]"
-        found = "int" if self.target else kinds.get(self.type, self.filter(model))
-        return found + (" | None" if self.optional else "")
+        mapped = self.mapped(model)
+        return mapped.replace("Any", "JsonValue") if self.type == "json" else mapped
 
     @property
     def sample(self) -> str:
@@ -279,13 +279,13 @@ def parse_field(text: str, targets: dict[str, Target]) -> Field:
     field = Field(
         name,
         kind,
-        optional,
-        "unique" in options,
-        "index" in options,
-        check_default(text, kind, choices, target, defaults[0]) if defaults else None,
-        choices,
-        target,
-        many,
+        optional=optional,
+        unique="unique" in options,
+        index="index" in options,
+        default=check_default(text, kind, choices, target, defaults[0]) if defaults else None,
+        choices=choices,
+        target=target,
+        many=many,
     )
     check_index(text, field)
     return field
