@@ -427,14 +427,17 @@ def test_r24_an_endless_stream_and_a_stalled_client_end_in_the_graceful_timeout(
     assert server.process.returncode == 0
 
 
-def open_websocket(client: socket.socket, headers: str = "") -> bytes:
-    """The response to the handshake."""
+def handshake(headers: str = "") -> bytes:
     key = base64.b64encode(b"0123456789abcdef").decode()
-    upgrade = (
+    return (
         f"GET /open HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
-    )
-    client.sendall(upgrade.encode())
+    ).encode()
+
+
+def open_websocket(client: socket.socket, headers: str = "") -> bytes:
+    """The response to the handshake."""
+    client.sendall(handshake(headers))
     answer = client.recv(65536)
     assert answer.startswith(b"HTTP/1.1 101 ")
     return answer
@@ -480,6 +483,32 @@ def test_i3_a_message_of_a_websocket_has_at_most_1_mib_and_cannot_be_a_bomb(
     assert b"permessage-deflate" not in answer
     assert frame[:1] == b"\x88"
     assert struct.unpack("!H", frame[2:4]) == (code,)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    ["Content-Length: 5\r\n", "X-A: 1\r\n" * 200, f"X-A: {'1' * 20_000}\r\n"],
+    ids=["a body", "many headers", "a long header"],
+)
+def test_i13_a_rejected_handshake_ends_its_connection_and_not_the_graceful_stop(
+    machine: Machine, served: Path, headers: str
+) -> None:
+    with (
+        serving(machine, served) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=5) as client,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as other,
+    ):
+        client.sendall(handshake(headers))
+        other.sendall(REQUEST % (b"/slow", b""))
+        time.sleep(0.5)
+        end(server)
+        answer, slow = client.recv(65536), other.recv(65536)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+    assert slow.startswith(b"HTTP/1.1 200 ")
+    assert server.process.returncode == 0
+    assert "Traceback" not in server.output
 
 
 def test_r47_requests_above_the_limit_get_a_problem_and_health_checks_an_answer(

@@ -205,6 +205,13 @@ class Protocol(H11Protocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        super().handle_websocket_upgrade(event)
+        if not getattr(self.transport.get_protocol(), "handshake_initiated", True):
+            # The library has rejected it. uvicorn would keep the connection, without an answer, and
+            # fail there when it stops.
+            self.send_400_response("Invalid WebSocket handshake.")
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP. It reaches no route and no middleware."""
         if self.cycle is not None:
