@@ -283,7 +283,7 @@ def find_searched(names: Names, fields: list[Field], texts: str, total: str) -> 
     if len(wanted) > len({*wanted}):
         raise BadName(f"--search {texts}: name each field once")
     if total:
-        raise BadName("--search and --total: a search would have to find all rows to count them")
+        raise BadName("leave out --search or --total: a search can't count all that it would find")
     if any(field.is_filter and field.column == "q" for field in fields):
         raise BadName("--search: lists read q from the query; choose another name for the field")
     if len(f"{names.plural}_search") > MAX_IDENTIFIER:

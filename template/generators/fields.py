@@ -335,11 +335,10 @@ def check_default(
 ) -> str:
     if target or kind == "json" or kind == "datetime":
         raise BadName(f"{text}: this type can't have a default")
+    choices = choices or (("true", "false") if kind == "bool" else ())
     if choices and default not in choices:
         raise BadName(f"{text}: the default must be one of {', '.join(choices)}")
     try:
-        if kind == "bool" and default not in {"true", "false"}:
-            raise ValueError
         if kind == "date":
             return date.fromisoformat(default).isoformat()
         if kind in DEFAULTS:

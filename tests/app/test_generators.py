@@ -342,7 +342,7 @@ def test_a_small_medium_needs_few_lines_by_hand(
 
     shown = add_to(project)
 
-    assert "in UserCreate: nickname: ShortText | None = None" in shown
+    assert "in UserRead: nickname: str | None" in shown
     project.succeed("alembic", "upgrade", "head")
     with closing(sqlite3.connect(project.path / "app.db")) as database:
         assert database.execute("SELECT * FROM tags").fetchall() == [(1, "old", None, "plain", 7)]

@@ -1,6 +1,7 @@
 """What `generate` is given: names and fields become code, or a sentence that says why not."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -138,7 +139,7 @@ def test_a_name_that_would_break_something_is_refused_with_a_better_one(
         ("on:bool:unique", "so it can't be unique"),
         ("state:a|b:unique", "so it can't be unique"),
         ("on:date:default=2026-02-30", "not a valid date"),
-        ("ok:bool:default=yes", "not a valid bool"),
+        ("ok:bool:default=yes", "must be one of true, false"),
         ("at:datetime:default=now", "can't have a default"),
         ('title:str:default="', "leave out quotes"),
         ("t" * 63 + ":str", "too long for a database"),
@@ -226,7 +227,7 @@ def test_options_that_name_no_reference_are_refused() -> None:
     assert "--search n: name a str or a text" in refusal("Book", *search, "a,n")
     assert "name each field once" in refusal("Book", *search, "a,a")
     assert "lists read q from the query" in refusal("Book", *search, "a")
-    assert "find all rows to count" in refusal("Book", *search, "a", "--total", "exact")
+    assert "leave out --search or --total" in refusal("Book", *search, "a", "--total", "exact")
 
 
 def test_a_row_is_not_a_part_of_its_owner() -> None:
@@ -379,6 +380,16 @@ def test_a_field_named_text_imports_nothing_of_that_name(tmp_path: Path) -> None
 
     assert "    text: Mapped[str | None]" in stage.read("app/models/tag.py")
     assert "import text" not in stage.read("app/models/tag.py")
+
+
+def test_a_field_of_users_is_only_added_to_what_responses_contain() -> None:
+    pytest.importorskip("app.auth")
+
+    result = CliRunner().invoke(commands.cli, ["field", "User", "nickname:str?", "--dry-run"])
+
+    assert "in UserRead: nickname: str | None" in result.output
+    # The login reads their fields, and knows no others.
+    assert re.findall(r"in (User\w+)", result.output) == ["UserRead"]
 
 
 @pytest.mark.parametrize(
