@@ -6,7 +6,7 @@ import pytest
 from alembic import command
 from sqlalchemy import create_engine, text
 
-from app.core.copy_database import copy_database
+from app.core.copy_database import CopyError, copy_database
 from app.core.database import synchronous_url
 from app.models import metadata
 from tests.conftest import alembic_config
@@ -40,3 +40,12 @@ def test_i14_a_copy_never_gives_the_id_of_a_deleted_row_again(
     copy_database(database_url, target, metadata, lambda *_: None)
 
     assert [*ids, add_user(target, "eve")] == [1, 2, 3]
+
+
+def test_a_file_that_is_missing_is_named_with_what_to_do(database_url: str, tmp_path: Path) -> None:
+    missing = f"sqlite:///{tmp_path / 'none.db'}"
+
+    with pytest.raises(CopyError, match=r"^The target does not exist: run `alembic -x url="):
+        copy_database(database_url, missing, metadata, lambda *_: None)
+    with pytest.raises(CopyError, match=r"^The database does not exist"):
+        copy_database(missing, database_url, metadata, lambda *_: None)

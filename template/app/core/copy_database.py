@@ -36,8 +36,10 @@ def copy_database(
     The target must be migrated and empty. The copy is one transaction there: after a crash the
     target is empty again. Before the commit, each table is compared by count and checksum.
     """
-    if _is_missing(source_url) or _is_missing(target_url):
-        raise CopyError("The file of the source or of the target does not exist.")
+    if _is_missing(source_url):
+        raise CopyError("The database does not exist: run `alembic upgrade head`.")
+    if _is_missing(target_url):
+        raise CopyError("The target does not exist: run `alembic -x url=... upgrade head`.")
     source, target = (
         sa.create_engine(synchronous_url(url), poolclass=sa.NullPool, hide_parameters=True)
         for url in (source_url, target_url)
