@@ -1,4 +1,4 @@
-"""The first commit, which setup offers to a person at a terminal."""
+"""What setup says at its end, and the first commit, which it offers to a person at a terminal."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.core.settings import PROJECT_FOLDER
+from app.core.setup import print_next_commands
 
 pty = pytest.importorskip("pty")  # Windows has none
 
@@ -50,3 +51,17 @@ def test_someone_without_a_name_in_git_is_told_so(tmp_path: Path) -> None:
     assert "git config --global user.name" in shown
     assert "[setup] git could not commit it (see above)." in shown
     assert "commit it in its folder" in shown
+
+
+@pytest.mark.parametrize("database_is_new", [True, False])
+def test_only_a_new_database_needs_an_administrator(
+    database_is_new: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("app.auth")
+    monkeypatch.chdir(PROJECT_FOLDER)
+
+    print_next_commands("", database_is_new)
+
+    shown = capsys.readouterr().out
+    assert ("user create-admin" in shown) == database_is_new
+    assert "uvicorn app.main:app" in shown

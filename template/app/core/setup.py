@@ -39,6 +39,8 @@ ENVIRONMENT = {
 _UPGRADE = "import alembic.config, app.main; alembic.config.main(['upgrade', 'head'])"
 # Setup shows the lines of Alembic's output that begin with one of these.
 _SHOWN = ("Running upgrade", "Backed up", "Breaking", "The database is ahead")
+# With this one, the database is new, so it has no users.
+_FIRST = "Running upgrade  ->"
 
 
 class SetupError(Exception):
@@ -65,7 +67,8 @@ def main() -> int:
     try:
         install_dependencies(options.verbose)
         create_env_file()
-        for line in migrate(options.verbose):
+        lines = migrate(options.verbose)
+        for line in lines:
             if not options.new:
                 say(line)
     except SetupError as error:
@@ -77,7 +80,8 @@ def main() -> int:
     say(f"Done in {time.monotonic() - started_at:.0f} s.")
     if not options.updated:
         commit_to_git()
-        print_next_commands(os.environ.get(FOLDER_VARIABLE, "") if options.new else "")
+        folder = os.environ.get(FOLDER_VARIABLE, "") if options.new else ""
+        print_next_commands(folder, any(line.startswith(_FIRST) for line in lines))
     return 0
 
 
@@ -164,9 +168,9 @@ def say(line: str, start: str = "", end: str = "\n") -> None:
     print(f"{start}[setup] {line}", end=end, flush=True)
 
 
-def print_next_commands(folder: str) -> None:
+def print_next_commands(folder: str, database_is_new: bool) -> None:
     commands = [change_to(folder)] if folder not in {"", "."} else []
-    if Path("app/auth/cli.py").exists():
+    if database_is_new and Path("app/auth/cli.py").exists():
         package = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
         program = PROGRAMS / next(iter(package["scripts"]))
         commands.append(f"{program} user create-admin admin admin@example.com")
