@@ -47,6 +47,7 @@ def shelf(request: pytest.FixtureRequest, generate: Generate, tmp_path: Path) ->
             insert(project.path / "app/permissions.py", "    USERS_READ =", f"    {block}")
         elif block.startswith("app.mount("):
             routers.write_text(routers.read_text("utf-8") + f"    {block}", "utf-8")
+            insert(routers, "from app.settings", "from app.core.settings import PROJECT_FOLDER\n")
             insert(routers, "from app.settings", "from app.static_files import CachedFiles\n")
         elif block.startswith("@cli.command()"):
             cli = project.path / "app/cli.py"
@@ -58,13 +59,13 @@ def shelf(request: pytest.FixtureRequest, generate: Generate, tmp_path: Path) ->
             insert(
                 project.path / "app/schemas/user.py", "    is_active: bool\n", "    theme: str\n"
             )
-        elif block.startswith("shelf: str"):
-            file = project.path / "app/settings.py"
-            file.write_text(
-                file.read_text("utf-8").replace(
-                    'settings.py`."""\n', f'settings.py`."""\n\n    {block}'
-                )
-            )
+        elif block.startswith(("shelf: str", "covers: Path")):
+            insert(project.path / "app/settings.py", "\n\nload_settings", f"\n    {block}")
+    insert(
+        project.path / "app/settings.py",
+        "from app.core.settings",
+        "from pathlib import Path\nfrom app.core.settings import PROJECT_FOLDER\n",
+    )
     if answers["auth"]:
         insert(
             project.path / "app/permissions.py",
@@ -85,6 +86,9 @@ def test_the_steps_of_the_documents_work(shelf: Project) -> None:
     shelf.succeed("ruff", "format", "--check")
     shelf.succeed("mypy")
     shelf.succeed("pytest", "-q", "tests")
+    # Commands work in every folder.
+    in_docs = Project(shelf.path / "docs", shelf.answers)
+    in_docs.succeed("app", "check", PYTHONPATH=str(shelf.path))
     if shelf.answers["auth"]:
         shelf.succeed("app", "user", "create", "ada", "ada@example.com", stdin=PASSWORD)
         granted = shelf.succeed("app", "permission", "grant", "ada", "books:write")
