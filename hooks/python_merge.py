@@ -59,6 +59,10 @@ class Item:
     def code(self) -> str:
         return self.lines(self.code_line, self.last_line)
 
+    def is_same(self, other: "Item") -> bool:
+        """Whether both have the same code, comments above it aside."""
+        return self.code.strip() == other.code.strip()
+
     @property
     def body(self) -> list[ast.stmt]:
         """The statements of a class or a function; of another statement, none."""
@@ -182,11 +186,11 @@ class Merge:
         """The merged files. `template` is None if the template no longer has the file."""
         if template is not None:
             self.targets[file] = Text(template)
-        old, here = (module_items(Text(text)) for text in (before, yours))
+        old, mine = (module_items(Text(text)) for text in (before, yours))
         new = module_items(self.targets[file]) if template is not None else None
-        if new and add_permission_members(old, here, new):
-            old, here = ([i for i in side if i.key not in PERMISSIONS_WERE] for side in (old, here))
-        self.merge_scope(file, old, here, new)
+        if new and add_permission_members(old, mine, new):
+            old, mine = ([i for i in side if i.key not in PERMISSIONS_WERE] for side in (old, mine))
+        self.merge_scope(file, old, mine, new)
         merged = {name: text.result() for name, text in self.targets.items()}
         if template is not None:
             merged[file] = merge_imports(before, yours, merged[file])
@@ -201,21 +205,24 @@ class Merge:
         self, file: str, before: list[Item], yours: list[Item], new: list[Item] | None
     ) -> None:
         """Bring the changes of a scope into the new one; None if the scope itself is gone."""
-        old = {item.key: item for item in before}
-        here = {item.key: item for item in new or []}
+        old, theirs = _by_key(before), _by_key(new or [])
         kept = {item.key for item in yours}
         if _order(before, kept) != _order(yours, old.keys()):
             raise UnsureError(f"you moved a part of {self.scope or file}")
         for item in before:
             if item.key not in kept:
-                self.remove(item, here if new is not None else None)
+                if new is None:
+                    raise UnsureError(f"you removed {item.key[0]}, which the template moved")
+                self.remove(item, theirs.get(item.key))
         for index, item in enumerate(yours):
             if item.key not in old:
+                if new is None:
+                    raise UnsureError(f"the scope of {item.key[0]} is gone")
                 # merge_imports() adds the owner's imports.
-                if new is None or not _is_import(item):
+                if not _is_import(item):
                     self.add(item, yours[:index], yours[index + 1 :], new)
             elif is_changed(old[item.key], item):
-                self.merge_changed(file, old[item.key], item, here.get(item.key))
+                self.merge_changed(file, old[item.key], item, theirs.get(item.key))
 
     def merge_changed(self, file: str, old: Item, item: Item, new: Item | None) -> None:
         edits = {name: [*text.edits] for name, text in self.targets.items()}
@@ -235,34 +242,29 @@ class Merge:
             notes += [f"{file}: the template {what} {item.key[0]}. Your changes of it are gone:"]
             self.notes = [*notes, *changed_lines(old.source, item.source)]
 
-    def remove(self, item: Item, here: dict[tuple[str, ...], Item] | None) -> None:
+    def remove(self, item: Item, new: Item | None) -> None:
         """What the owner removed goes, if the template left it as it was."""
-        if here is None:
-            raise UnsureError(f"you removed {item.key[0]}, which the template moved")
         if item.node is None or imports_of(item.node):
             return
-        there = here.get(item.key)
-        if there is None:
+        if new is None:
             if item.key[0] in UNNAMED:
                 raise UnsureError(f"both changed or removed `{item.code.strip()[:40]}`")
             return
-        if there.code.strip() != item.code.strip() and not is_test(item):
+        if not item.is_same(new) and not is_test(item):
             raise UnsureError(f"you removed {item.key[0]}, which the template changed")
-        start = there.text.line_start(there.first_line)
-        there.text.edits.append((start, there.text.line_start(there.last_line + 1), ""))
+        start = new.text.line_start(new.first_line)
+        new.text.edits.append((start, new.text.line_start(new.last_line + 1), ""))
 
-    def add(self, item: Item, above: list[Item], below: list[Item], new: list[Item] | None) -> None:
-        if new is None:
-            raise UnsureError(f"the scope of {item.key[0]} is gone")
-        here = {other.key: other for other in new}
-        if item.key in here:
-            if here[item.key].code.strip() != item.code.strip():
+    def add(self, item: Item, above: list[Item], below: list[Item], new: list[Item]) -> None:
+        theirs = _by_key(new)
+        if item.key in theirs:
+            if not item.is_same(theirs[item.key]):
                 raise UnsureError(f"both added {item.key[0]}")
             return
         if item.key == ("docstring", "1"):
             raise UnsureError("a docstring was added")
-        previous = next((here[o.key] for o in above[::-1] if _is_neighbor(o, here)), None)
-        following = next((here[o.key] for o in below if _is_neighbor(o, here)), None)
+        previous = next((theirs[o.key] for o in above[::-1] if _is_neighbor(o, theirs)), None)
+        following = next((theirs[o.key] for o in below if _is_neighbor(o, theirs)), None)
         if previous is not None and not _is_import(previous):
             insert_after(item, previous, new)
         elif following is not None and not _is_import(following):
@@ -291,14 +293,14 @@ class Merge:
 
     def merge_item(self, file: str, old: Item, item: Item, new: Item) -> None:
         self.merge_comments(old, item, new)
-        if old.code.strip() == item.code.strip() or new.code.strip() == item.code.strip():
+        if item.is_same(old) or item.is_same(new):
             return
         if old.body and item.body and new.body:
             self.merge_header(old, item, new)
             outer, self.scope = self.scope, f"{self.scope}{item.key[0]}."
             self.merge_scope(file, old.items, item.items, new.items)
             self.scope = outer
-        elif new.code.strip() == old.code.strip():
+        elif new.is_same(old):
             check_depth(item, new)
             replace_lines(new, new.code_line, new.last_line, item.code)
         else:
@@ -361,9 +363,7 @@ def module_items(text: Text) -> list[Item]:
 
 
 def is_changed(old: Item, item: Item) -> bool:
-    return old.node is not None and (
-        old.code.strip() != item.code.strip() or old.comments != item.comments
-    )
+    return old.node is not None and (not item.is_same(old) or old.comments != item.comments)
 
 
 def is_test(item: Item) -> bool:
@@ -418,8 +418,12 @@ def _order(items: list[Item], keys: Collection[tuple[str, ...]]) -> list[tuple[s
     return [item.key for item in items if item.key in keys and not _is_import(item)]
 
 
-def _is_neighbor(item: Item, here: dict[tuple[str, ...], Item]) -> bool:
-    return item.key in here and item.key[0] != "docstring"
+def _by_key(items: list[Item]) -> dict[tuple[str, ...], Item]:
+    return {item.key: item for item in items}
+
+
+def _is_neighbor(item: Item, theirs: Collection[tuple[str, ...]]) -> bool:
+    return item.key in theirs and item.key[0] != "docstring"
 
 
 def _column(item: Item) -> int:
@@ -552,8 +556,8 @@ def merge_elements(
 
 def merge_imports(before: str, yours: str, template: str) -> str:
     """The template's text with the owner's imports, also where they bind a name to something else."""
-    old, here, new = (top_imports(text) for text in (before, yours, template))
-    added = [found for found in here if found not in old]
+    old, mine, new = (top_imports(text) for text in (before, yours, template))
+    added = [found for found in mine if found not in old]
     text = Text(yours)
     for statement in ast.parse(yours).body:
         last = text.line_start(statement.end_lineno or statement.lineno)
@@ -562,7 +566,7 @@ def merge_imports(before: str, yours: str, template: str) -> str:
             raise UnsureError("an import of yours has a comment")
     local_names = {found.asname or found.name for found in added}
     for found in new:
-        if found in old and found not in here and (found.asname or found.name) in local_names:
+        if found in old and found not in mine and (found.asname or found.name) in local_names:
             template = remove_import(template, found)
     return add_imports(template, added)
 
