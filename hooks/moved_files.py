@@ -181,9 +181,9 @@ def let_go(project: Path, old: Path, file: str) -> list[str]:
         with_lf(text).decode("utf-8", "replace")
         for text in (content(old / file), last_committed(project, file))
     )
-    own, rest = own_part_or_none(file, before, yours)
+    own, rest = split_own_part(file, before, yours)
     if own:
-        _, before = own_part_or_none(file, before, before)
+        _, before = split_own_part(file, before, before)
     said = f"{file}: the template no longer has it"
     if own:
         (project / file).parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def let_go(project: Path, old: Path, file: str) -> list[str]:
     return [f"{said}. These changes of yours are gone (git has them):", *lines]
 
 
-def own_part_or_none(file: str, before: str, yours: str) -> tuple[str, str]:
+def split_own_part(file: str, before: str, yours: str) -> tuple[str, str]:
     """What the owner added to a Python file, and the rest; a file that can't be read has no parts."""
     if file.endswith(".py"):
         try:

@@ -19,20 +19,18 @@ def releases() -> dict[str, str]:
 
 def tag(repository: Path) -> None:
     """Tag every release. An existing tag must match the list."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["git", "-C", str(repository), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
     for version, commit in releases().items():
-        command = ["git", "-C", str(repository), "tag", f"v{version}", commit]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            there = ["git", "-C", str(repository), "rev-parse", f"v{version}^{{commit}}"]
-            run = subprocess.run(there, capture_output=True, text=True, check=False)
-            if run.stdout.strip() != commit:
-                sys.exit(
-                    f"v{version} can't be tagged at {commit}: "
-                    + (
-                        "fetch the full history first"
-                        if run.returncode
-                        else "the tag exists elsewhere"
-                    )
-                )
+        if git("tag", f"v{version}", commit).returncode == 0:
+            continue
+        there = git("rev-parse", f"v{version}^{{commit}}")
+        if there.stdout.strip() != commit:
+            reason = "fetch the full history first" if there.returncode else "the tag is elsewhere"
+            sys.exit(f"v{version} can't be tagged at {commit}: {reason}")
 
 
 if __name__ == "__main__":
