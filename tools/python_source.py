@@ -187,10 +187,23 @@ def imports_of(statement: ast.stmt) -> list[Import]:
 def _place(new: Import) -> tuple[int, int, str]:
     """Where a statement belongs: its section, `import` before `from`, the module's name."""
     module = new.module or new.name
-    root = module.split(".")[0]
-    section = 3 if root in FIRST_PARTY else 1 if root in sys.stdlib_module_names else 2
-    section = 0 if root == "__future__" else 4 if not root else section
-    return section, bool(new.module), module.casefold()
+    return _section(new), bool(new.module), module.casefold()
+
+
+def _section(new: Import) -> int:
+    """As ruff orders them: `__future__`, standard library, libraries, the project, relative."""
+    root = _root(new)
+    if root == "__future__":
+        return 0
+    if root in FIRST_PARTY:
+        return 3
+    if root in sys.stdlib_module_names:
+        return 1
+    return 2 if root else 4
+
+
+def _root(new: Import) -> str:
+    return (new.module or new.name).split(".")[0]
 
 
 def add_imports(source: str, wanted: list[Import]) -> str:
@@ -293,7 +306,7 @@ def _runs(text: Text, statements: list[ast.stmt]) -> list[list[ast.stmt]]:
         imports = imports_of(statement)
         fits = (
             bool(imports)
-            and _place(imports[0])[0] == 3
+            and _root(imports[0]) in FIRST_PARTY
             and comments_of(text, statement) is not None
         )
         previous = groups[-1][-1] if groups[-1] else None
