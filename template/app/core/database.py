@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any, Self, cast
 
 from fastapi import Depends
@@ -133,7 +134,12 @@ class Database:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for engine in self._engines.values():
             await engine.dispose()
 
