@@ -81,7 +81,9 @@ def main() -> int:
     if not options.updated:
         commit_to_git()
         folder = os.environ.get(FOLDER_VARIABLE, "") if options.new else ""
-        print_next_commands(folder, any(line.startswith(_FIRST) for line in lines))
+        # With --verbose, the lines were not read.
+        database_is_new = options.verbose or any(line.startswith(_FIRST) for line in lines)
+        print_next_commands(folder, database_is_new)
     return 0
 
 
