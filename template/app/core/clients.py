@@ -27,7 +27,7 @@ SEND_SECONDS = 60.0
 # The id that a trusted proxy has given to a request.
 REQUEST_ID_KEY = "app.request_id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_FORWARDING_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded")
+_FORWARDING_HEADERS = {b"x-forwarded-for", b"x-forwarded-proto", b"forwarded"}
 
 
 class ClientAddressMiddleware:
@@ -55,23 +55,22 @@ class ClientAddressMiddleware:
         peer = peer_address(scope)
         if peer == _UNIX_SOCKET:
             scope["client"] = (_UNIX_SOCKET, 0)
-        headers = Headers(scope=scope)
         if peer in self.trusted:
-            given = headers.get("X-Request-ID", "")
+            given = Headers(scope=scope).get("X-Request-ID", "")
             if _REQUEST_ID.fullmatch(given):
                 scope[REQUEST_ID_KEY] = given
         elif not self.has_warned:
-            self._warn(peer, headers)
+            self._warn(peer, scope)
         await self.app(scope, receive, send)
 
-    def _warn(self, peer: str | None, headers: Headers) -> None:
-        for name in _FORWARDING_HEADERS:
-            if name in headers:
+    def _warn(self, peer: str | None, scope: Scope) -> None:
+        for name, _ in scope["headers"]:
+            if name in _FORWARDING_HEADERS:
                 self.has_warned = True
                 logger.warning(
                     "Ignored %s from %s. If that is your proxy, list it in TRUSTED_PROXIES: "
                     "without it, all clients appear to have the address of the proxy",
-                    name,
+                    name.decode().title(),
                     peer and _normalize(peer),
                 )
                 return

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from http import HTTPStatus
-from uuid import uuid4
+from secrets import token_hex
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -92,7 +92,7 @@ class RequestMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
-        request_id.set(this_id := scope.get(REQUEST_ID_KEY) or uuid4().hex)
+        request_id.set(this_id := scope.get(REQUEST_ID_KEY) or token_hex(16))
         # A pipelined request starts in the context of the one before.
         user_id.set(None)
         trace_id.set(enter_request(scope))
@@ -224,5 +224,6 @@ class ProblemMiddleware:
 
 
 def _is_plain_error(message: Message) -> bool:
-    content_type = MutableHeaders(raw=message["headers"]).get("Content-Type", "")
-    return message["status"] >= HTTPStatus.BAD_REQUEST and content_type.startswith("text/plain")
+    headers = MutableHeaders(raw=message["headers"])
+    is_error = message["status"] >= HTTPStatus.BAD_REQUEST
+    return is_error and headers.get("Content-Type", "").startswith("text/plain")
