@@ -3,7 +3,7 @@
 import re
 import sqlite3
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 from alembic.ddl.sqlite import SQLiteImpl
 from alembic.util import CommandError
@@ -36,13 +36,12 @@ class ReflectingSQLiteImpl(SQLiteImpl):
     ) -> None:
         """Add what SQLAlchemy does not reflect. Called for each column, even in a batch."""
         super().autogen_column_reflect(inspector, table, column_info)
-        connection = inspector.bind
-        if not isinstance(connection, Connection):
-            return
+        connection = cast(Connection, inspector.bind)
         if "collations" not in table.info:
             table.info["collations"] = _collations(connection, table.name)
-            if _has_autoincrement(connection, table.name):
-                # For a downgrade that creates the table again.
+            create_table = LITERAL.sub("''", _create_table_statement(connection, table.name))
+            if re.search(r"\bAUTOINCREMENT\b", create_table, re.I):
+                # For a batch, and a downgrade that creates the table again.
                 table.dialect_kwargs["sqlite_autoincrement"] = True
             _add_expression_indexes(connection, table)
         if isinstance(column_info["type"], String):
@@ -73,9 +72,6 @@ def find_schema_error(connection: Connection) -> str:
 
     SQLite checks all of them when any table is renamed.
     """
-    query = text("SELECT 1 FROM sqlite_master WHERE type IN ('view', 'trigger')")
-    if connection.execute(query).first() is None:
-        return ""
     connection.exec_driver_sql("CREATE TABLE _alembic_tmp_check_1 (id)")
     try:
         connection.exec_driver_sql(
@@ -93,8 +89,6 @@ def add_unreflected(connection: Connection, old: Table, new: Table, *, with_chec
     """Complete the definition of the table that replaces a reflected one."""
     name = {"name": old.name}
     create_table = LITERAL.sub("''", _create_table_statement(connection, old.name))
-    if _has_autoincrement(connection, old.name):
-        new.dialect_kwargs["sqlite_autoincrement"] = True
     uniques = [item for item in new.constraints if isinstance(item, UniqueConstraint)]
     for columns, action in _ON_CONFLICT.findall(create_table):
         for unique in uniques:
@@ -136,11 +130,6 @@ def _create_table_statement(connection: Connection, table: str) -> str:
         # SQLite itself ignores the case of names, but SQLAlchemy finds half of the table then.
         raise CommandError(f"SQLite has no table of exactly this name: {table}")
     return str(statement)
-
-
-def _has_autoincrement(connection: Connection, table: str) -> bool:
-    create_table = LITERAL.sub("''", _create_table_statement(connection, table))
-    return re.search(r"\bAUTOINCREMENT\b", create_table, re.I) is not None
 
 
 def add_index(table: Table, name: str, statement: str) -> Index | None:
