@@ -198,8 +198,6 @@ class Replacement:
 
     def _read_sequence(self) -> int | None:
         """The highest id ever given, which is not always in the table any more."""
-        if not self._new.dialect_options["sqlite"]["autoincrement"]:
-            return None
         query = text("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
         if self._connection.execute(query).first() is None:
             return None
