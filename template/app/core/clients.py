@@ -132,7 +132,7 @@ class ClientTimeoutMiddleware:
 
         async def send_in_time(message: Message) -> None:
             nonlocal stalled
-            # A stream also receives, to hear of a client that has gone.
+            # A stream counts, though it still receives: to hear of a client that has gone.
             self.arriving.pop(body, None)
             try:
                 async with asyncio.timeout(SEND_SECONDS):
