@@ -72,6 +72,12 @@ async def stay_open(socket: WebSocket):
     await socket.accept()
     await socket.receive_text()
     await socket.close()
+
+@app.websocket("/push")
+async def push(socket: WebSocket):
+    await socket.accept()
+    while True:
+        await socket.send_text("x" * 100_000)
 """
 
 
@@ -427,10 +433,10 @@ def test_r24_an_endless_stream_and_a_stalled_client_end_in_the_graceful_timeout(
     assert server.process.returncode == 0
 
 
-def handshake(headers: str = "") -> bytes:
+def handshake(headers: str = "", path: str = "/open") -> bytes:
     key = base64.b64encode(b"0123456789abcdef").decode()
     return (
-        f"GET /open HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
     ).encode()
 
@@ -509,6 +515,28 @@ def test_i13_a_rejected_handshake_ends_its_connection_and_not_the_graceful_stop(
     assert slow.startswith(b"HTTP/1.1 200 ")
     assert server.process.returncode == 0
     assert "Traceback" not in server.output
+
+
+def test_r24_a_websocket_that_is_closing_does_not_end_the_requests_in_progress(
+    machine: Machine, served: Path
+) -> None:
+    """Its client has closed it, but does not read what was sent before."""
+    with (
+        serving(machine, served) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as client,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as other,
+    ):
+        client.sendall(handshake(path="/push"))
+        time.sleep(0.5)
+        client.sendall(b"\x88\x82\0\0\0\0" + struct.pack("!H", 1000))
+        other.sendall(REQUEST % (b"/slow", b""))
+        time.sleep(0.5)
+        took = end(server)
+        slow = other.recv(65536)
+
+    assert slow.startswith(b"HTTP/1.1 200 ")
+    assert server.process.returncode == 0
+    assert took < 15
 
 
 def test_r47_requests_above_the_limit_get_a_problem_and_health_checks_an_answer(

@@ -207,9 +207,19 @@ class Protocol(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         super().handle_websocket_upgrade(event)
-        if not getattr(self.transport.get_protocol(), "handshake_initiated", True):
-            # The library has rejected it. uvicorn would keep the connection, without an answer, and
-            # fail there when it stops.
+        protocol: Any = self.transport.get_protocol()
+        shut_down = protocol.shutdown
+
+        def shut_down_or_abort() -> None:
+            """uvicorn would fail if it is closing already, and end all requests with an error."""
+            if self.transport.is_closing():
+                self.transport.abort()
+            else:
+                shut_down()
+
+        protocol.shutdown = shut_down_or_abort
+        if not getattr(protocol, "handshake_initiated", True):
+            # The library has rejected it, but uvicorn would keep the connection, without an answer.
             self.send_400_response("Invalid WebSocket handshake.")
 
     def send_400_response(self, msg: str) -> None:
