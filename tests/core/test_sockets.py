@@ -1,5 +1,6 @@
 """WebSockets have a log line, an id and error responses, as requests do."""
 
+import asyncio
 import logging
 from typing import Annotated
 
@@ -116,6 +117,30 @@ def test_an_error_in_an_open_socket_closes_it_with_a_code(
     assert SECRET not in (closed.value.reason or "")
     assert lines(caplog) == [(f"WEBSOCKET /later/{how}", 101)]
     assert ("Unhandled error" in caplog.text) == (code == 1011)
+
+
+@pytest.mark.parametrize("path", ["/open", "/denied"])
+def test_a_client_that_leaves_before_its_socket_opens_is_no_error(
+    app: FastAPI, sockets: TestClient, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: object) -> None:
+        # As uvicorn does then.
+        raise OSError
+
+    scope = {
+        "type": "websocket",
+        "scheme": "ws",
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"host", b"testserver")],
+        "extensions": {"websocket.http.response": {}},
+    }
+    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+
+    assert "Unhandled error" not in caplog.text
 
 
 def test_t11_the_query_of_a_socket_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -42,6 +42,7 @@ _RAW_SECURITY_HEADERS = [(k.lower().encode(), v.encode()) for k, v in SECURITY_H
 _CONTENT_HEADERS = {b"content-type", b"content-length", b"content-encoding", b"content-language"}
 _RESPONSE_STARTS = {"http.response.start", "websocket.http.response.start"}
 # Close codes of a WebSocket (RFC 6455, section 7.4.1).
+_ABNORMAL_CLOSURE = 1006
 _POLICY_VIOLATION = 1008
 _INTERNAL_ERROR = 1011
 STRICT_TRANSPORT_SECURITY = b"max-age=31536000"
@@ -164,7 +165,11 @@ class SocketMiddleware:
                 is_rejected = True
             elif message["type"] == "websocket.http.response.body" and is_open:
                 return
-            await send(message)
+            try:
+                await send(message)
+            except OSError:
+                # Starlette does this only for a socket that is open.
+                raise WebSocketDisconnect(_ABNORMAL_CLOSURE) from None
 
         try:
             await self.app(scope, receive, convert)
