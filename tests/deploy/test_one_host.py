@@ -184,9 +184,11 @@ def test_a_backup_is_restored_and_checked_each_time(host: Host, rendered: Projec
     assert "database: /var/tmp/drill.db" in said
     assert "my-app-backup.timer" in host.succeed("systemctl list-timers --all")
     host.succeed("test ! -e /var/tmp/drill.db")
-    host.succeed("touch -d '31 days ago' /var/lib/my-app/backups/daily-20200101T000000Z.db")
+    old = "/var/lib/my-app/backups/daily-20200101T000000Z.db"
+    # A backup that is killed leaves a file like the second one.
+    host.succeed(f"touch -d '31 days ago' {old} {old}.a1b2c3d4.part")
     host.succeed("sleep 1; systemctl start my-app-backup")
-    host.succeed("test ! -e /var/lib/my-app/backups/daily-20200101T000000Z.db")
+    host.succeed(f"test ! -e {old} && test ! -e {old}.a1b2c3d4.part")
 
 
 def test_r50_a_backup_that_fails_its_check_is_a_failed_unit(host: Host) -> None:
