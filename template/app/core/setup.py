@@ -170,7 +170,7 @@ def say(line: str, start: str = "", end: str = "\n") -> None:
     print(f"{start}[setup] {line}", end=end, flush=True)
 
 
-def print_next_commands(folder: str, database_is_new: bool) -> None:
+def print_next_commands(folder: str, database_is_new: bool = True) -> None:
     commands = [change_to(folder)] if folder not in {"", "."} else []
     if database_is_new and Path("app/auth/cli.py").exists():
         package = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
