@@ -25,7 +25,7 @@ from generators.fields import (
     parse_field,
     quoted,
 )
-from generators.names import BadName, Names, Target
+from generators.names import Above, BadName, Names, Target
 from generators.places import after_calls_of, after_imports_from, at_end_of_class, at_end_of_set
 from generators.project import Stage, check_committed, names_in, staged
 
@@ -211,6 +211,30 @@ def models() -> dict[str, Target]:
     }
 
 
+def rows_above(model: str, column: str, target: Target) -> list[Above]:
+    """Those that a row is nested in, up to the last one that a soft delete hides.
+
+    It hides everything that is nested in it.
+    """
+    from app.db.base import Base
+
+    table = Base.metadata.tables[target.table]
+    known = {found.table: found for found in models().values()}
+    further: list[Above] = []
+    for reference in table.columns:
+        for key in reference.foreign_keys:
+            found = known.get(key.column.table.name, target)
+            # Only what is nested in a row is deleted with it.
+            is_nested = key.ondelete == "CASCADE" and not reference.nullable and found != target
+            further = further or (
+                rows_above(target.model, reference.key, found) if is_nested else []
+            )
+    is_soft = "deleted_at" in table.columns
+    if not (is_soft or further):
+        return []
+    return [Above(target, f"{target.model}.id == {model}.{column}", is_soft), *further]
+
+
 def columns_of(table: str) -> set[str]:
     from app.db.base import Base
 
@@ -321,8 +345,8 @@ def template_values(
     sortable = ["id", *(f.column for f in fields if f.is_order)]
     prefix = f"/{names.path}"
     if parent and parent.target:
-        above = Names(parent.target.model, parent.target.table).path
-        prefix = f"/{above}/{{{parent.column}:id}}{prefix}"
+        path = Names(parent.target.model, parent.target.table).path
+        prefix = f"/{path}/{{{parent.column}:id}}{prefix}"
     return {
         "names": names,
         "fields": fields,
@@ -335,9 +359,9 @@ def template_values(
         "prefix": prefix,
         "owner": owner,
         "parent": parent,
-        "parent_is_soft": bool(
-            parent and parent.target and "deleted_at" in columns_of(parent.target.table)
-        ),
+        "above": rows_above(names.model, parent.column, parent.target)
+        if parent and parent.target
+        else [],
         "auth": auth,
         "public": public,
         "soft_delete": soft,

@@ -139,3 +139,17 @@ class Target:
     @property
     def singular(self) -> str:
         return snake(self.model)
+
+
+@dataclass(frozen=True)
+class Above:
+    """A row that others are nested in, directly or not."""
+
+    target: Target
+    # How a statement joins it.
+    on: str
+    is_soft: bool
+
+    @property
+    def is_there(self) -> str:
+        return f"{self.target.model}.deleted_at.is_(None)"

@@ -63,6 +63,7 @@ OF_USERS = [
     ],
     # A part of what may be deleted.
     ["Visit", "person:Person", "place:str", "--nested-in", "person"],
+    ["Photo", "visit:Visit", "name:str", "--nested-in", "visit"],
     ["Category", "name:str", "--public", "--total", "exact"],
     [
         "Part",
