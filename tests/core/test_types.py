@@ -140,3 +140,8 @@ def test_check_judges_the_folder_of_the_database(
     results = check_folder(tmp_path / folder / "app.db", min_free)
 
     assert [(result.level, result.message.split(": ")[1]) for result in results] == expected
+
+
+@pytest.mark.parametrize("kind", [ShortText, Text])
+def test_the_documentation_makes_up_no_random_example_of_a_text(kind: Any) -> None:
+    assert TypeAdapter(kind).json_schema()["examples"] == ["string"]

@@ -11,11 +11,11 @@ _PROBLEM_SCHEMA = {
     "description": "RFC 9457. Only a 422 has `errors`, with one entry for each invalid value.",
     "required": ["type", "title", "status", "detail", "instance", "request_id"],
     "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
+        "type": {"type": "string", "format": "uri-reference", "examples": ["about:blank"]},
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
-        "instance": {"type": "string", "format": "uri-reference"},
+        "instance": {"type": "string", "format": "uri-reference", "examples": ["/api/v1/"]},
         "request_id": {"type": "string"},
         "errors": {
             "type": "array",

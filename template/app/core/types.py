@@ -101,8 +101,12 @@ def _reject_invisible(text: str) -> str:
     return text
 
 
+# The API documentation would make up an example that matches the pattern: random characters.
+_EXAMPLES = ["string"]
 ShortText = Annotated[
-    str, Field(pattern=rf"^[^{_CONTROL}]*$", max_length=255), AfterValidator(_reject_invisible)
+    str,
+    Field(pattern=rf"^[^{_CONTROL}]*$", max_length=255, examples=_EXAMPLES),
+    AfterValidator(_reject_invisible),
 ]
 # Several lines: tabs and line breaks are allowed.
 Text = Annotated[
@@ -110,6 +114,7 @@ Text = Annotated[
     Field(
         pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$",
         max_length=10_000,
+        examples=_EXAMPLES,
     ),
 ]
 
