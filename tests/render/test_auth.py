@@ -96,3 +96,14 @@ def test_without_auth_every_imported_module_exists(generate: Generate) -> None:
             for name in re.findall(r"^ *from (app[\w.]*) import", project.read(str(file)), re.M):
                 place = Path(*name.split("."))
                 assert {place.with_suffix(".py"), place / "__init__.py"} & files, (file, name)
+
+
+def test_an_app_of_any_name_passes_its_tests(generate: Generate) -> None:
+    """A password must not contain the name of the app, so those of the tests contain no word."""
+    text = generate(auth=True).read("tests/auth/conftest.py")
+    passwords = re.findall(r'^(?:NEW_)?PASSWORD = "(.+)"$', text, re.MULTILINE)
+
+    assert len(passwords) == 2
+    assert [
+        p for p in passwords if re.search(r"[a-z]{3}", p.replace("-", "").replace(" ", ""))
+    ] == []

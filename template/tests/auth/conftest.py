@@ -15,8 +15,9 @@ from app.permissions import PermissionName
 from tests.conftest import MakeSettings
 from tests.conftest import insert_row as insert_row
 
-PASSWORD = "seven wet otters on a raft"
-NEW_PASSWORD = "nine dry owls on a roof"
+# Without words: a password must not contain the name of the app, such as "Raft".
+PASSWORD = "7q-2x-9k-4z-1v-8w-3j"
+NEW_PASSWORD = "5m-8t-1h-6p-3n-9g-2d"
 # The body of a request that creates a user.
 ADA = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
 
