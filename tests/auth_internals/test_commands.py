@@ -8,11 +8,16 @@ import sys
 from collections.abc import Callable
 
 import pytest
+import typer
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
+from app.auth import users
+from app.auth.cli import run_command
 from app.cli import cli
+from app.core.database import Database
+from app.models.user import User
 from tests.auth_internals.helpers import (
     LOGIN,
     ME,
@@ -25,6 +30,7 @@ from tests.auth_internals.helpers import (
     add_links,
     execute,
 )
+from tests.conftest import MakeSettings
 
 Run = Callable[..., tuple[int, str]]
 
@@ -257,6 +263,26 @@ def test_a_command_that_fails_says_that_the_database_is_not_migrated(
     assert code == 1
     assert output.endswith(reason)
     assert output.count("Error") == 1
+
+
+def test_a_command_whose_user_was_just_deleted_fails_with_a_sentence(
+    make_settings: MakeSettings, make_user: MakeUser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on PostgreSQL, if a request deletes the user after the command has read it."""
+    make_user("ada")
+
+    async def work() -> None:
+        async with Database(make_settings()) as database, database.writers.begin() as session:
+            user = await users.load_user(session, User.username == "ada")
+            await session.execute(text("DELETE FROM users"))
+            user.username = "eve"
+
+    with pytest.raises(typer.Exit):
+        run_command("user set-password", work())
+
+    assert capsys.readouterr().err.endswith(
+        "Error: the row was just changed or deleted; try again\n"
+    )
 
 
 def test_x4_commands_log_what_they_change_and_who_runs_them(

@@ -235,6 +235,7 @@ def run_command(command: str, work: Coroutine[Any, Any, None]) -> None:
     """Run a command; an error becomes one line on standard error."""
     from pydantic import ValidationError
     from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.orm.exc import StaleDataError
 
     from app.core.database import is_integrity_error
     from app.core.errors import AppError
@@ -249,6 +250,8 @@ def run_command(command: str, work: Coroutine[Any, Any, None]) -> None:
         raise fail("; ".join(errors) or error.detail) from None
     except ValidationError as error:
         raise fail("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from None
+    except StaleDataError:
+        raise fail("the row was just changed or deleted; try again") from None
     except DBAPIError as error:
         is_conflict = is_integrity_error(error)
         hint = "; other rows refer to it, or have the same value" if is_conflict else ""
