@@ -138,7 +138,7 @@ def test_a_client_that_leaves_before_its_socket_opens_is_no_error(
         "headers": [(b"host", b"testserver")],
         "extensions": {"websocket.http.response": {}},
     }
-    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+    asyncio.run(app(scope, receive, send))
 
     assert "Unhandled error" not in caplog.text
 
