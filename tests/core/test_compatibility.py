@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.core.revisions import MigrationState
+from app.core.health import MigrationState
 from app.main import create_app
 from tests.conftest import ROOT, MakeSettings, alembic_config
 from tests.core.revisions import Revisions

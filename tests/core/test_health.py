@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import health
-from app.core.revisions import MigrationState
+from app.core.health import MigrationState
 from app.main import create_app
 from tests.conftest import MakeSettings
 

@@ -15,10 +15,9 @@ from alembic.util import CommandError
 from fastapi.testclient import TestClient
 from sqlalchemy import create_engine
 
-from app.core import backup, migrations
-from app.core import revisions as code
+from app.core import backup, health, migrations
 from app.core.database import synchronous_url
-from app.core.revisions import MigrationState
+from app.core.health import MigrationState
 from app.models import metadata
 from tests.conftest import alembic_config
 from tests.core.revisions import Revisions
@@ -73,10 +72,10 @@ def test_readiness_follows_merges_and_dependencies_as_alembic_does(
     client: TestClient, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path(shutil.copytree(ALEMBIC, tmp_path / "alembic"))
-    monkeypatch.setattr(code, "_ALEMBIC", folder)
+    monkeypatch.setattr(health, "_ALEMBIC", folder)
     config = alembic_config(database_url)
     config.set_main_option("script_location", str(folder))
-    (head,) = code._code_revisions()[1]
+    (head,) = health._code_revisions()[1]
 
     def add(revision: str, follows: str | tuple[str, ...] | None, depends_on: str = "") -> None:
         (folder / f"versions/{revision}.py").write_text(
@@ -143,7 +142,7 @@ def test_the_app_is_not_ready_while_a_migration_is_invalid(
     client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path(shutil.copytree(ALEMBIC, tmp_path / "alembic"))
-    monkeypatch.setattr(code, "_ALEMBIC", folder)
+    monkeypatch.setattr(health, "_ALEMBIC", folder)
     (folder / "versions/broken.py").write_text('revision, down_revision = "broken", "gone"\n')
 
     assert client.get("/health/ready").status_code == 503
@@ -322,7 +321,7 @@ def test_r22_a_second_copy_is_made_if_another_migration_has_come_first(
     for copy in (database.parent / "backups").iterdir():
         with closing(sqlite3.connect(copy)) as connection:
             revisions += connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    (head,) = code._code_revisions()[1]
+    (head,) = health._code_revisions()[1]
     assert sorted(revisions) == sorted([head, head, "8ded3252ce31"])
 
 

@@ -58,7 +58,6 @@ SKELETON = [
     "app/core/pages.py",
     "app/core/reflection.py",
     "app/core/resources.py",
-    "app/core/revisions.py",
     "app/core/routing.py",
     "app/core/seed_data.py",
     "app/core/server.py",

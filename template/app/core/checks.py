@@ -16,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.database import Database, parse_url
+from app.core.health import migration_state
 from app.core.lock import find_other_versions, find_stale_pins
 from app.core.postgresql import MAX_CONNECTIONS
-from app.core.revisions import migration_state
 from app.core.seed_data import missing_seed_rows
 from app.core.settings import ENV_FILE, PROJECT_FOLDER, CoreSettings
 from app.core.telemetry import missing_library

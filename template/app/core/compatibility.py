@@ -17,8 +17,8 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, delete, insp
 from sqlalchemy.schema import CreateTable
 
 from app.core.database import insert_for
+from app.core.health import MigrationState
 from app.core.reflection import LITERAL, normalize_sql
-from app.core.revisions import MigrationState
 
 logger = logging.getLogger("alembic")
 

@@ -22,7 +22,7 @@ from starlette.types import Scope
 
 from app.core.database import Database, DatabaseDep
 from app.core.errors import accepts
-from app.core.revisions import migration_state
+from app.core.health import migration_state
 from app.core.settings import PROJECT_FOLDER
 
 
