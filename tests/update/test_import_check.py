@@ -51,15 +51,18 @@ def test_setup_stops_before_the_database_and_the_update_says_where(
     routers = shelf.path / "app/api/routers.py"
     routers.write_text(f"{line}\n{routers.read_text()}")
 
-    assert run_setup(shelf) == 16
+    assert run_setup(shelf) == 17
 
     assert not shelf.has("app.db")
     assert import_error(shelf.path).startswith(reason)
 
 
-def test_setup_migrates_the_database_of_an_app_that_works(shelf: Project) -> None:
+def test_setup_migrates_the_database_of_an_app_that_works_and_says_so(
+    shelf: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert run_setup(shelf) == 0
     assert shelf.has("app.db")
+    assert "[setup] Running upgrade  -> " in capfd.readouterr().out
 
 
 FILL = """

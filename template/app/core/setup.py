@@ -35,8 +35,6 @@ ENVIRONMENT = {
     "UV_BUILD_CONSTRAINT": "constraints.txt",
 }
 
-# A database must not be ahead of an app that does not work. One process imports the app once.
-_UPGRADE = "import alembic.config, app.main; alembic.config.main(['upgrade', 'head'])"
 # Setup shows the lines of Alembic's output that begin with one of these.
 _SHOWN = ("Running upgrade", "Backed up", "Breaking", "The database is ahead")
 # With this one, the database is new, so it has no users.
@@ -133,8 +131,12 @@ def create_env_file() -> None:
 
 def migrate(verbose: bool) -> list[str]:
     """The lines in which Alembic says what it changed."""
-    failed = SetupError(16, "could not import the app or migrate the database (see above)")
-    lines = run([sys.executable, "-c", _UPGRADE], failed, verbose, step="4/4 Database").splitlines()
+    # A database must not be ahead of an app that does not work.
+    broken = SetupError(17, "could not import the app (see above)")
+    run([sys.executable, "-c", "import app.main"], broken, verbose)
+    failed = SetupError(16, "could not migrate the database (see above)")
+    upgrade = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    lines = run(upgrade, failed, verbose, step="4/4 Database").splitlines()
     return [line for line in lines if line.startswith(_SHOWN)]
 
 
