@@ -7,7 +7,7 @@ import tomllib
 
 from tests.support.projects import ROOT
 from tests.update.edits import git
-from tools.releases import releases
+from tools.releases import is_before, releases
 
 VERSIONS = "template/alembic/versions"
 
@@ -21,6 +21,12 @@ def test_a_released_migration_is_never_edited() -> None:
             show = ["git", "show", f"{commit}:{file}"]
             released = subprocess.run(show, cwd=ROOT, capture_output=True, check=True).stdout
             assert (ROOT / file).read_bytes() == released, (version, file)
+
+
+def test_the_tenth_release_comes_after_the_ninth() -> None:
+    assert is_before("v0.9.0", "0.10.0")
+    assert not is_before("v0.10.0", "0.9")
+    assert not is_before("v0.9.0", "0.9")
 
 
 def test_every_release_is_in_this_history_in_order_and_in_the_changelog() -> None:

@@ -24,7 +24,7 @@ from tests.update.edits import (
     rows,
     schema,
 )
-from tools.releases import releases
+from tools.releases import is_before, releases
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +93,7 @@ def is_clean(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("version", "answers"),
-    [(v, {}) for v in VERSIONS] + [(v, {"auth": True}) for v in VERSIONS if v < "v0.3"],
+    [(v, {}) for v in VERSIONS] + [(v, {"auth": True}) for v in VERSIONS if is_before(v, "0.3")],
     ids=str,
 )
 def test_a_project_that_was_lived_with_is_updated(
