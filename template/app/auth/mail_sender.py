@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager, closing, suppress
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from aiosmtplib import SMTP, SMTPDataError, SMTPException, SMTPNotSupported, SMTPRecipientsRefused
 from email_validator import validate_email
 from fastapi import FastAPI
 from pydantic import SecretStr
@@ -23,9 +23,14 @@ from sqlalchemy import delete, select, update
 
 from app.auth.mail import one_line, read_mail, write_mail
 from app.auth.models import OutgoingMail
-from app.core.checks import CheckResult
 from app.core.database import Database
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    # Imported on first use: most workers never send an email.
+    from aiosmtplib import SMTP
+
+    from app.core.checks import CheckResult
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +136,7 @@ async def _claim(database: Database) -> OutgoingMail | None:
     return mail
 
 
-async def _send(server: SMTP, mail: OutgoingMail, message: EmailMessage) -> None:
+async def _send(server: "SMTP", mail: OutgoingMail, message: EmailMessage) -> None:
     address = _ascii_domain(mail.recipient)
     message.replace_header("To", address)
     async with asyncio.timeout(_ATTEMPT_SECONDS):
@@ -139,8 +144,10 @@ async def _send(server: SMTP, mail: OutgoingMail, message: EmailMessage) -> None
         await server.send_message(message, recipients=[address])
 
 
-async def _finish(database: Database, server: SMTP, mail: OutgoingMail) -> None:
+async def _finish(database: Database, server: "SMTP", mail: OutgoingMail) -> None:
     """Delete the row of an email that the server has accepted. Then it is not sent again."""
+    from aiosmtplib import SMTPException
+
     async with database.writers.begin() as session:
         await session.execute(delete(OutgoingMail).where(OutgoingMail.id == mail.id))
     logger.info("Email sent", extra=_fields("mail_sent", mail))
@@ -157,8 +164,10 @@ def _ascii_domain(address: str) -> str:
     return found.ascii_email or f"{found.local_part}@{found.ascii_domain}"
 
 
-def mail_server(smtp_url: SecretStr) -> SMTP:
+def mail_server(smtp_url: SecretStr) -> "SMTP":
     """A client for the mail server, which is not connected yet."""
+    from aiosmtplib import SMTP
+
     url = urlsplit(smtp_url.get_secret_value())
     is_private = url.hostname in _LOCAL_HOSTS or url.query == "tls=none"
     return SMTP(
@@ -176,6 +185,8 @@ def mail_server(smtp_url: SecretStr) -> SMTP:
 
 def _codes_about_mail(error: Exception) -> list[int]:
     """The SMTP codes of a rejected mail: 5xx is final. Empty if the server could not be used."""
+    from aiosmtplib import SMTPDataError, SMTPException, SMTPNotSupported, SMTPRecipientsRefused
+
     match error:
         case SMTPRecipientsRefused():
             return [refusal.code for refusal in error.recipients]
@@ -215,8 +226,12 @@ def _fields(event: str, mail: OutgoingMail) -> dict[str, object]:
     return {"event": event, "mail_id": mail.id, "template": mail.template}
 
 
-async def check_mail(settings: Settings) -> list[CheckResult]:
+async def check_mail(settings: Settings) -> "list[CheckResult]":
     """For `check`: whether the mail server can be reached and accepts the password."""
+    from aiosmtplib import SMTPException
+
+    from app.core.checks import CheckResult
+
     if settings.in_development:
         return [CheckResult("ok", "mail: not sent in development, read it at /dev/mail")]
     if settings.smtp_url is None:
