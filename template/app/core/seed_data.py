@@ -97,7 +97,7 @@ def delete_seed_rows(connection: Connection, metadata: MetaData) -> None:
 def select_own_row(table: TableClause) -> Select[Any]:
     """A query for any row that is not a seed row."""
     query = select(literal(1)).select_from(table).limit(1)
-    if isinstance(table, Table) and (seed := dict(_seeds(table.metadata)).get(table)):
+    if isinstance(table, Table) and (seed := _registered(table.metadata).get(table.name)):
         query = query.where(table.c[seed.key].not_in([row[seed.key] for row in seed.rows]))
     return query
 
@@ -115,9 +115,14 @@ def has_own_rows(connection: sqlite3.Connection, metadata: MetaData) -> bool:
     return any(connection.execute(_in_sqlite(select_own_row(table))).fetchone() for table in tables)
 
 
+def _registered(metadata: MetaData) -> dict[str, SeedRows]:
+    found: dict[str, SeedRows] = metadata.info.get(_INFO_KEY, {})
+    return found
+
+
 def _seeds(metadata: MetaData) -> list[tuple[Table, SeedRows]]:
     """Each table before those that refer to it."""
-    seeds: dict[str, SeedRows] = metadata.info.get(_INFO_KEY, {})
+    seeds = _registered(metadata)
     return [(table, seeds[table.name]) for table in metadata.sorted_tables if table.name in seeds]
 
 
