@@ -17,14 +17,6 @@ def releases() -> dict[str, str]:
     return found
 
 
-def is_before(version: str, other: str) -> bool:
-    """Compare `v0.9.0` and `0.10` as numbers: as texts, the second one would be earlier."""
-    first, second = (
-        [int(number) for number in name.removeprefix("v").split(".")] for name in (version, other)
-    )
-    return first < second
-
-
 def tag(repository: Path) -> None:
     """Tag every release. An existing tag must match the list."""
 

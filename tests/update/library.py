@@ -1,8 +1,8 @@
 """A small product, written on a release in its own words: titles of a library, and a registration."""
 
+from post_update import version as numbers_of
 from tests.support.projects import Project
 from tests.update.edits import commit, git, replace
-from tools.releases import is_before
 
 GENRE = """
 from sqlalchemy import String
@@ -560,7 +560,7 @@ def make_library(project: Project, version: str) -> None:
     commit(project, "Start from the template")
     project.succeed("alembic", "upgrade", "head")
     if project.has("app/permissions.py"):
-        write_library(project, [] if is_before(version, "0.5") else NEW_WORDS)
+        write_library(project, NEW_WORDS if numbers_of(version) >= (0, 5) else [])
     else:
         write_old_library(project, OLD_WORDS if version == "v0.1.0" else [])
     edit_templates_files(project)

@@ -5,9 +5,10 @@ import re
 import subprocess
 import tomllib
 
+from post_update import version as numbers_of
 from tests.support.projects import ROOT
 from tests.update.edits import git
-from tools.releases import is_before, releases
+from tools.releases import releases
 
 VERSIONS = "template/alembic/versions"
 
@@ -24,9 +25,9 @@ def test_a_released_migration_is_never_edited() -> None:
 
 
 def test_the_tenth_release_comes_after_the_ninth() -> None:
-    assert is_before("v0.9.0", "0.10.0")
-    assert not is_before("v0.10.0", "0.9")
-    assert not is_before("v0.9.0", "0.9")
+    assert numbers_of("v0.9.0") < numbers_of("0.10.0")
+    assert not numbers_of("v0.10.0") < (0, 9)
+    assert not numbers_of("v0.9.0") < (0, 9)
 
 
 def test_every_release_is_in_this_history_in_order_and_in_the_changelog() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from plumbum import local
 
+from post_update import version as numbers_of
 from tests.support.projects import Project, clean_environment
 from tests.update.conftest import Start, Update
 from tests.update.edits import (
@@ -24,7 +25,7 @@ from tests.update.edits import (
     rows,
     schema,
 )
-from tools.releases import is_before, releases
+from tools.releases import releases
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +94,7 @@ def is_clean(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("version", "answers"),
-    [(v, {}) for v in VERSIONS] + [(v, {"auth": True}) for v in VERSIONS if is_before(v, "0.3")],
+    [(v, {}) for v in VERSIONS] + [(v, {"auth": True}) for v in VERSIONS if numbers_of(v) < (0, 3)],
     ids=str,
 )
 def test_a_project_that_was_lived_with_is_updated(
